@@ -1,0 +1,133 @@
+"""What can go wrong in a reduction, each with its facts. Errors of the reader are in `nexus.errors`."""
+
+from __future__ import annotations
+
+from beamhub_core.errors import BeamhubError
+
+
+class ReductionError(BeamhubError):
+    """Base of everything a reduction says."""
+
+
+class CorruptChunk(ReductionError):
+    """A storage chunk does not decode to what its dataset says it holds."""
+
+    def __init__(self, path: str, dataset: str, chunk: tuple[int, ...], reason: str) -> None:
+        super().__init__(path, dataset, chunk, reason)
+        self.path, self.dataset, self.chunk, self.reason = path, dataset, chunk, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}:{self.dataset}, storage chunk {self.chunk}, cannot be decoded: {self.reason}. "
+            "Copy the file again, or leave such frames out with corrupt='skip'."
+        )
+
+
+class FilesChanged(ReductionError):
+    """A file changed between planning and reading."""
+
+    exit_code = 6
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} changed while it was being reduced. Wait until the scan has ended and run again."
+
+
+class FrameCountError(ReductionError):
+    """A monitor does not give one reading per frame."""
+
+    def __init__(self, n_readings: int, n_frames: int) -> None:
+        super().__init__(n_readings, n_frames)
+        self.n_readings, self.n_frames = n_readings, n_frames
+
+    def __str__(self) -> str:
+        return (
+            f"The monitor has {self.n_readings} readings for {self.n_frames} frames. "
+            "Reduce with normalise=False, or repair the monitor."
+        )
+
+
+class BadParameter(ReductionError):
+    """A parameter of a reduction is outside what makes sense."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        super().__init__(name, value, expected)
+        self.name, self.value, self.expected = name, value, expected
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.value!r}; it must be {self.expected}."
+
+
+class NothingLeft(ReductionError):
+    """After masks and skipped parts, no data remain."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(path, what)
+        self.path, self.what = path, what
+
+    def __str__(self) -> str:
+        return f"{self.path}: no {self.what} are left to reduce. Check the mask and what was skipped."
+
+
+class RunNotFound(ReductionError):
+    """The name is neither a dataset of this session nor a file."""
+
+    exit_code = 3
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(name, known)
+        self.name, self.known = name, known
+
+    def __str__(self) -> str:
+        choice = ", ".join(self.known) or "none"
+        return f"{self.name!r} is no dataset of this session and no file. Datasets here: {choice}."
+
+
+class SessionFileInvalid(ReductionError):
+    """The file that tells a server what it is cannot be used."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"The session file {self.path} cannot be used ({self.reason}). Restart this server."
+
+
+class ProductExists(ReductionError):
+    """A file of the product's name is there already; products are never overwritten."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} exists already and is not overwritten. Give another path."
+
+
+class ProductNotWritten(ReductionError):
+    """The storage refused the product; nothing of it was left behind."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"The product {self.path} was not written: {self.reason}. Nothing of it was left behind."
+
+
+class StorageFull(ProductNotWritten):
+    """The disk or a quota is full."""
+
+    exit_code = 5
+
+    def __str__(self) -> str:
+        return (
+            f"The product {self.path} was not written: {self.reason}. Nothing of it was left behind. "
+            "Free some space, or pass another folder: result.write(path)."
+        )

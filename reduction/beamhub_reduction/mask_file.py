@@ -1,0 +1,31 @@
+"""A mask that a person made, from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from beamhub_reduction.errors import BadParameter
+from beamhub_reduction.steps.frames import BoolArray
+
+MAX_MASK_BYTES = 1024**3
+
+
+def read_mask_file(path: Path) -> BoolArray:
+    """The mask in a NumPy file, shape (ny, nx), True = masked.
+
+    Raises
+    ------
+    BadParameter
+        If it is no two-dimensional array of numbers in NumPy's format; pickled objects are refused.
+    """
+    try:
+        if path.stat().st_size > MAX_MASK_BYTES:
+            raise BadParameter("--mask", str(path), f"a file below {MAX_MASK_BYTES} bytes")
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadParameter("--mask", str(path), "a readable .npy file") from error
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "biuf":
+        raise BadParameter("--mask", str(path), "one two-dimensional array of numbers")
+    return np.asarray(values != 0)

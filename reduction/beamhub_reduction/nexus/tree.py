@@ -1,0 +1,355 @@
+"""A file as a tree of nodes with classes, whose links are resolved by us and not by HDF5.
+
+HDF5 follows external links and virtual sources silently, out of any folder, and reads a missing
+source as fill values. Here only hard links are handed to HDF5; everything else is followed step by
+step, checked against the allowed roots, and reported when it leads nowhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from beamhub_reduction.nexus.access import Roots, is_inside, open_handle, open_hdf5, reading, real_file
+from beamhub_reduction.nexus.errors import (
+    FileDamaged,
+    FileMissing,
+    LimitExceeded,
+    LinkMissing,
+    NexusError,
+    NodeMissing,
+    OutsideRoots,
+    UnitUnknown,
+)
+from beamhub_reduction.nexus.guard import check_readable
+from beamhub_reduction.nexus.text import as_text, natural_key, unit_factor
+
+MAX_HOPS = 32
+MAX_DEPTH = 24
+MAX_NODES = 100_000
+MAX_CHILDREN = 20_000
+MAX_OPEN_FILES = 64
+MAX_ARRAY_BYTES = 512 * 1024**2
+MAX_ATTRIBUTE_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a path really leads: a real file, and a path in it made of hard links only."""
+
+    file: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A soft or external link as it stands in a group; `file` is '' for a soft one."""
+
+    name: str
+    file: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A group or dataset of an open file. Valid while its NexusFile is open; not thread-safe."""
+
+    owner: NexusFile
+    target: Target
+    item: Any  # h5py.Group or h5py.Dataset: h5py has no types
+
+    @property
+    def name(self) -> str:
+        """The last component of the path."""
+        return self.target.path.rsplit("/", 1)[-1]
+
+    @property
+    def is_dataset(self) -> bool:
+        """Whether it holds values."""
+        return isinstance(self.item, h5py.Dataset)
+
+    @property
+    def nx_class(self) -> str | None:
+        """The NeXus class, or None."""
+        return self.attribute_text("NX_class")
+
+    def attribute(self, name: str) -> object:
+        """The value of an attribute, or None when it is absent or longer than the cap."""
+        with reading(self.target.file):
+            if name not in self.item.attrs:
+                return None
+            if self.item.attrs.get_id(name).get_storage_size() > MAX_ATTRIBUTE_BYTES:
+                return None
+            value: object = self.item.attrs[name]
+            return value
+
+    def attribute_text(self, name: str) -> str | None:
+        """The text of an attribute of any string type, or None."""
+        return as_text(self.attribute(name))
+
+    def links(self) -> dict[str, Link | None]:
+        """The members of a group by name, naturally sorted: None for a hard link.
+
+        Raises
+        ------
+        LimitExceeded
+            If the group has more than MAX_CHILDREN members.
+        """
+        if self.is_dataset:
+            return {}
+        with reading(self.target.file):
+            names = [str(name) for name in itertools.islice(self.item, MAX_CHILDREN + 1)]
+            if len(names) > MAX_CHILDREN:
+                raise LimitExceeded(self.target.file, f"members in {self.target.path}", MAX_CHILDREN)
+            return {name: _link(self.item, name) for name in sorted(names, key=natural_key)}
+
+    def get(self, name: str) -> Node | None:
+        """The member of this name, links followed; None when there is none or its link is broken."""
+        try:
+            return self.owner.node(f"{self.target.path}/{name}", self.target.file)
+        except (NodeMissing, LinkMissing, OutsideRoots, FileDamaged):
+            return None
+
+    def children(self) -> Iterator[Node]:
+        """The members that can be reached; broken links are left out (see closure.py for them)."""
+        for name in self.links():
+            child = self.get(name)
+            if child is not None:
+                yield child
+
+    def groups(self, *nx_classes: str) -> list[Node]:
+        """The member groups of these NeXus classes, naturally sorted by name."""
+        return [c for c in self.children() if not c.is_dataset and c.nx_class in nx_classes]
+
+    def text(self, name: str) -> str | None:
+        """The text of a member dataset, or None."""
+        child = self.get(name)
+        if child is None or not child.is_dataset or child.size > 1000:
+            return None
+        return as_text(child.values())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a dataset; () for an empty one."""
+        return tuple(int(n) for n in (self.item.shape or ()))
+
+    @property
+    def size(self) -> int:
+        """Number of values of a dataset."""
+        return int(np.prod(self.shape, dtype=np.int64)) if self.item.shape is not None else 0
+
+    def values(self) -> Any:
+        """All values of a small dataset.
+
+        Raises
+        ------
+        UnsupportedLayout
+            If the values lie in other files or are longer than MAX_ARRAY_BYTES.
+        """
+        with reading(self.target.file):
+            if self.size * self.item.dtype.itemsize > MAX_ARRAY_BYTES:
+                raise LimitExceeded(self.target.file, f"bytes in {self.target.path}", MAX_ARRAY_BYTES)
+            check_readable(self.item, self.target.file, self.target.path)
+            return self.item[()]
+
+    def number(self, name: str, unit: str | None = None) -> float | None:
+        """The first value of a numeric member in `unit` ('m', 'rad', 's', 'keV', 'pC'), or None when absent.
+
+        Raises
+        ------
+        UnitUnknown
+            If the member's units cannot be converted.
+        """
+        array = self.numbers(name, unit)
+        if array is None or array.size == 0 or not np.isfinite(array.flat[0]):
+            return None
+        return float(array.flat[0])
+
+    def numbers(self, name: str, unit: str | None = None) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+        """All values of a numeric member as float64 in `unit`, or None when absent or not numeric."""
+        child = self.get(name)
+        if child is None or not child.is_dataset:
+            return None
+        with reading(child.target.file):
+            if child.item.dtype.kind not in "iuf":
+                return None
+        array = np.asarray(child.values(), dtype=np.float64)
+        if unit is None:
+            return array
+        units = child.attribute_text("units")
+        factor = unit_factor(units, unit)
+        if factor is None:
+            raise UnitUnknown(child.target.file, child.target.path, units or "", unit)
+        return array * factor
+
+
+def _link(group: h5py.Group, name: str) -> Link | None:
+    link = group.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        return Link(name, str(link.filename), str(link.path))
+    if isinstance(link, h5py.SoftLink):
+        return Link(name, "", str(link.path))
+    return None
+
+
+class NexusFile:
+    """One file opened for a walk, and the files that its links lead to, all closed together."""
+
+    def __init__(self, path: str | os.PathLike[str], roots: Roots = None) -> None:
+        self.path = real_file(path, roots)
+        self.roots = roots
+        self._open: dict[str, h5py.File] = {self.path: open_handle(self.path)}
+
+    def __enter__(self) -> NexusFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._open.values():
+            handle.close()
+        self._open.clear()
+
+    def node(self, path: str, file: str | None = None) -> Node:
+        """The node at a path of this file (or of another one that a link led to).
+
+        Raises
+        ------
+        NodeMissing, LinkMissing, OutsideRoots, LimitExceeded
+        """
+        target = resolve(file or self.path, path, roots=self.roots)
+        handle = self._open.get(target.file)
+        if handle is None:
+            if len(self._open) >= MAX_OPEN_FILES:
+                raise LimitExceeded(self.path, "linked files open at once", MAX_OPEN_FILES)
+            handle = self._open[target.file] = open_handle(target.file)
+        with reading(target.file):
+            return Node(self, target, handle[target.path])
+
+    def entries(self) -> list[Node]:
+        """The NXentry groups in numeric order; without any, all groups of the root."""
+        root = self.node("/")
+        entries = root.groups("NXentry")
+        return entries or [child for child in root.children() if not child.is_dataset]
+
+
+def resolve(file: str, path: str, *, roots: Roots) -> Target:
+    """Follow a path through hard, soft and external links to what it really names.
+
+    Parameters
+    ----------
+    file:
+        Real path of an existing file.
+    path:
+        Absolute path in it.
+
+    Raises
+    ------
+    NodeMissing
+        If the path names nothing without any link being involved.
+    LinkMissing
+        If a link on the way leads nowhere, or in circles.
+    OutsideRoots
+        If an external link leads out of the allowed roots.
+    """
+    trail = _Trail(file, path, roots)
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    while True:
+        with open_hdf5(file) as handle, reading(file):
+            outcome = trail.follow(handle, file, parts)
+        if isinstance(outcome, Target):
+            return outcome
+        file, parts = outcome
+
+
+class _Trail:
+    """One resolution: what was asked for, and how many links were followed."""
+
+    def __init__(self, file: str, path: str, roots: Roots) -> None:
+        self.file, self.path, self.roots = file, path, roots
+        self.hops = 0
+        self.last: Link | None = None
+
+    def follow(self, handle: h5py.File, file: str, parts: list[str]) -> Target | tuple[str, list[str]]:
+        """A target in this file, or the next file with what remains of the path."""
+        group: Any = handle["/"]
+        done: list[str] = []
+        rest = list(parts)
+        while rest:
+            part = rest.pop(0)
+            if not isinstance(group, h5py.Group):
+                raise self.missing("/".join(["", *done]) + " is a dataset")
+            if group.get(part, getlink=True) is None:
+                raise self.missing(f"there is no {part!r} in /{'/'.join(done)} of {file}")
+            link = _link(group, part)
+            if link is None:
+                group = group[part]
+                done.append(part)
+                continue
+            self.hops += 1
+            self.last = link
+            if self.hops > MAX_HOPS:
+                raise self.missing(f"more than {MAX_HOPS} links follow each other")
+            steps = [step for step in link.path.split("/") if step not in ("", ".")]
+            if link.file:
+                return self.external(link, file), steps + rest
+            rest = steps + rest
+            if link.path.startswith("/"):
+                group, done = handle["/"], []
+        return Target(file, "/" + "/".join(done))
+
+    def external(self, link: Link, file: str) -> str:
+        """The real path of an external link's file."""
+        return find_linked_file(link.file, file, self.roots, self.missing)
+
+    def missing(self, reason: str) -> LinkMissing | NodeMissing:
+        """The error for a path that leads nowhere."""
+        if self.last is None:
+            return NodeMissing(self.file, self.path)
+        target = f"{self.last.file}:{self.last.path}" if self.last.file else self.last.path
+        return LinkMissing(self.file, self.path, target, reason)
+
+
+def find_linked_file(name: str, file: str, roots: Roots, missing: Callable[[str], NexusError]) -> str:
+    """The real path of the file `name` as a link or virtual dataset in `file` means it.
+
+    Relative names count from the linking file's folder; an absolute name that does not exist here
+    (another site's path) is tried beside the linking file, as HDF5 does.
+    Source: HDF5 reference, H5Pset_elink_prefix.
+
+    Raises
+    ------
+    Whatever `missing(reason)` makes
+        If no such file exists or it cannot be opened.
+    OutsideRoots
+        If it exists only outside the allowed roots.
+    """
+    folder = Path(file).parent
+    candidates = [folder / name]
+    if Path(name).is_absolute():
+        candidates.append(folder / Path(name).name)
+    outside: str | None = None
+    for candidate in candidates:
+        real = os.path.realpath(candidate) if "\0" not in name else file
+        if not is_inside(real, roots):
+            outside = outside or real
+            continue
+        try:
+            found = real_file(real, roots)
+            with open_hdf5(found):
+                return found
+        except FileMissing:
+            continue
+        except FileDamaged as error:
+            raise missing(f"that file is damaged ({error.reason})") from error
+    if outside is not None:
+        raise OutsideRoots(file, outside)
+    raise missing("that file does not exist")

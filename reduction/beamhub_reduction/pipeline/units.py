@@ -1,0 +1,141 @@
+"""Work units: contiguous ranges of storage chunks, cut by the data alone, never by the number of workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from beamhub_reduction.nexus.frames import FrameStack
+from beamhub_reduction.nexus.virtual import Layout, Piece
+from beamhub_reduction.steps.frames import FloatArray
+from beamhub_reduction.storage_chunks import ChunkIndex, read_chunk_index
+
+TARGET_UNIT_BYTES = 256 * 1024**2
+"""Decoded bytes of one unit: about a second of work. Source: facts on Dask, units of 0.5 to 2 s."""
+MIN_UNITS = 8
+"""Small runs are cut into at least this many units, so that progress shows and workers share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Rows start to stop of one dataset, with the chunks that hold them; `at` is their place in the whole."""
+
+    index: ChunkIndex
+    start: int
+    stop: int
+    at: int
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class FrameUnit:
+    """Frames of one work unit and the weight of each, shape (n_frames,)."""
+
+    number: int
+    segments: tuple[Segment, ...]
+    weights: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class EventUnit:
+    """Events of one work unit: the same rows of the ids and of the time offsets of one bank."""
+
+    number: int
+    i_bank: int
+    ids: tuple[Segment, ...]
+    offsets: tuple[Segment, ...]
+
+
+def plan_frame_units(
+    stack: FrameStack, *, weights: FloatArray, target_bytes: int = TARGET_UNIT_BYTES
+) -> tuple[FrameUnit, ...]:
+    """Cut the present frames of a stack into units.
+
+    Parameters
+    ----------
+    weights:
+        One weight per frame of the stack, shape (n_frames,).
+    """
+    segments = [s for piece in stack.pieces if piece.missing is None for s in [_segment(piece)] if s.n_rows]
+    frame_bytes = max(1, int(np.prod(stack.shape)) * np.dtype(stack.dtype).itemsize)
+    n_rows = _rows_per_unit(sum(s.n_rows for s in segments), frame_bytes, target_bytes)
+    units = []
+    for number, group in enumerate(_pack(segments, n_rows)):
+        of_unit = np.concatenate([weights[s.at : s.at + s.n_rows] for s in group])
+        units.append(FrameUnit(number, tuple(group), of_unit))
+    return tuple(units)
+
+
+def plan_event_units(
+    i_bank: int, event_id: Layout, event_time_offset: Layout, *, first_number: int,
+    target_bytes: int = TARGET_UNIT_BYTES // 8,
+) -> tuple[EventUnit, ...]:  # fmt: skip
+    """Cut the events of one bank into units; ids and offsets may lie in different pieces."""
+    id_segments = [_segment(piece) for piece in _present(event_id)]
+    offset_segments = [_segment(piece) for piece in _present(event_time_offset)]
+    n_events = sum(s.n_rows for s in id_segments)
+    n_rows = _rows_per_unit(n_events, 8, target_bytes)
+    units = []
+    for number, ids in enumerate(_pack(id_segments, n_rows)):
+        start, stop = ids[0].at, ids[-1].at + ids[-1].n_rows
+        offsets = tuple(c for s in offset_segments if (c := _clip(s, start, stop)) is not None)
+        units.append(EventUnit(first_number + number, i_bank, tuple(ids), offsets))
+    return tuple(units)
+
+
+def _present(layout: Layout) -> list[Piece]:
+    for piece in layout.missing:
+        if piece.missing is not None:
+            raise piece.missing
+    return [piece for piece in layout.pieces if piece.n_rows]
+
+
+def _segment(piece: Piece) -> Segment:
+    return Segment(
+        read_chunk_index(piece.file, piece.dataset), piece.first, piece.first + piece.n_rows, piece.at
+    )
+
+
+def _clip(segment: Segment, start: int, stop: int) -> Segment | None:
+    low, high = max(segment.at, start), min(segment.at + segment.n_rows, stop)
+    if low >= high:
+        return None
+    return _cut(segment, low - segment.at, high - segment.at)
+
+
+def _cut(segment: Segment, low: int, high: int) -> Segment:
+    """Rows low to high of a segment, with their chunks only."""
+    start, stop = segment.start + low, segment.start + high
+    one_frame = segment.index.shape[:1] != () and segment.n_rows == 1 and len(segment.index.shape) == 2
+    index = segment.index if one_frame else segment.index.select(start, stop)
+    return Segment(index, start, stop, segment.at + low)
+
+
+def _rows_per_unit(n_rows: int, row_bytes: int, target_bytes: int) -> int:
+    return max(1, min(target_bytes // row_bytes, -(-n_rows // MIN_UNITS)))
+
+
+def _pack(segments: list[Segment], n_rows: int) -> list[list[Segment]]:
+    """Cut segments at chunk borders into runs, and put runs together until a unit has n_rows or more."""
+    packed: list[list[Segment]] = []
+    current: list[Segment] = []
+    have = 0
+    for segment in segments:
+        per_chunk = 1 if segment.index.chunk_shape == segment.index.shape else segment.index.rows_per_chunk
+        low = 0
+        while low < segment.n_rows:
+            want = segment.start + low + n_rows - have
+            border = -(-want // per_chunk) * per_chunk
+            high = min(border - segment.start, segment.n_rows)
+            current.append(_cut(segment, low, high))
+            have += high - low
+            low = high
+            if have >= n_rows:
+                packed.append(current)
+                current, have = [], 0
+    return [*packed, current] if current else packed

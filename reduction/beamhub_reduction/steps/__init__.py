@@ -1,0 +1,46 @@
+"""Reduction steps: pure functions on arrays."""
+
+from beamhub_reduction.nexus.preview import is_sentinel
+from beamhub_reduction.steps.azimuthal import (
+    AzimuthalMatrix,
+    AzimuthalSums,
+    add_azimuthal,
+    azimuthal_curve,
+    azimuthal_sums,
+    build_azimuthal_matrix,
+)
+from beamhub_reduction.steps.curve import Curve
+from beamhub_reduction.steps.frames import FrameSums, sum_frames
+from beamhub_reduction.steps.time_of_flight import (
+    EventHistogram,
+    PixelTable,
+    add_histograms,
+    bin_edges,
+    build_pixel_table,
+    d_range,
+    d_spacing,
+    histogram_curve,
+    histogram_events,
+)
+
+__all__ = [
+    "AzimuthalMatrix",
+    "AzimuthalSums",
+    "Curve",
+    "EventHistogram",
+    "FrameSums",
+    "PixelTable",
+    "add_azimuthal",
+    "add_histograms",
+    "azimuthal_curve",
+    "azimuthal_sums",
+    "bin_edges",
+    "build_azimuthal_matrix",
+    "build_pixel_table",
+    "d_range",
+    "d_spacing",
+    "histogram_curve",
+    "histogram_events",
+    "is_sentinel",
+    "sum_frames",
+]
