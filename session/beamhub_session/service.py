@@ -1,0 +1,55 @@
+"""The one object of a server that knows where session file, templates and home lie."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from beamhub_session.errors import SessionProblem, TemplateMissing
+from beamhub_session.knowledge import SessionView, Sources, TemplateState, build_view, read_session
+from beamhub_session.opener import contents_path, ensure_notebook
+
+
+class TemplateOpener:
+    """Opens the planned template of one server and remembers what became of it.
+
+    Its methods touch files: call them in a thread. Two calls at a time are safe, as a notebook is only ever
+    created, never replaced.
+    """
+
+    def __init__(self, sources: Sources, root: Path) -> None:
+        self.sources, self.root = sources, root
+        self.state: TemplateState | None = None
+
+    def open(self, *, fresh_copy: bool = False) -> str | None:
+        """The notebook's path as JupyterLab names it, written first when needed; None without a template.
+
+        Raises
+        ------
+        SessionProblem
+            Some kind of it, when there is no session or its template cannot be opened.
+        """
+        info = read_session(self.sources)
+        template = info.template
+        if template is None:
+            return None
+        try:
+            if self.sources.templates is None:
+                raise TemplateMissing(template.file)
+            notebook = ensure_notebook(info, self.sources.templates, fresh_copy=fresh_copy)
+            path = contents_path(self.root, notebook.file) if notebook else None
+        except SessionProblem as error:
+            self.state = TemplateState(name=template.name, problem=str(error))
+            raise
+        self.state = TemplateState(name=template.name, notebook=path)
+        return path
+
+    def view(self, now: datetime) -> SessionView:
+        """What the session has mounted, and what became of its template. Writes nothing.
+
+        Raises
+        ------
+        SessionUnknown
+            If there is no session file, or it cannot be read.
+        """
+        return build_view(read_session(self.sources), template=self.state, now=now)
