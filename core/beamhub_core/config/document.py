@@ -42,7 +42,7 @@ for _tag, _pattern, _first in (
     ("int", re.compile(f"(?:{_INT.pattern})$"), list("-+0123456789")),
     ("float", re.compile(r"(?![-+]?0[0-9])(?:" + _FLOAT.pattern + ")$"), list("-+.0123456789")),
 ):
-    _CoreLoader.add_implicit_resolver(  # type: ignore[no-untyped-call]  # types-PyYAML leaves it untyped
+    _CoreLoader.add_implicit_resolver(
         "tag:yaml.org,2002:" + _tag, re.compile(f"(?:{_pattern.pattern})$"), _first
     )
 
@@ -96,7 +96,8 @@ def read_document(text: str) -> Document:
             document.data = _plain(node, (), document)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise DocumentRefused(f"is not YAML: {error.problem or error.context}", mark and mark.line + 1) from None
+        line = mark.line + 1 if mark is not None else None
+        raise DocumentRefused(f"is not YAML: {error.problem or error.context}", line) from None
     except yaml.YAMLError as error:
         raise DocumentRefused(f"is not YAML: {str(error).splitlines()[0]}", None) from None
     return document
@@ -106,35 +107,40 @@ def _refuse_depth(text: str) -> None:
     """Look at the flat stream of events first: composing a deep document would recurse."""
     depth = count = 0
     for event in yaml.parse(text, Loader=_CoreLoader):
+        line = event.start_mark.line + 1 if event.start_mark is not None else None
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         count += isinstance(event, yaml.NodeEvent)
         if depth > MAX_DEPTH:
-            raise DocumentRefused(f"nests deeper than {MAX_DEPTH} levels", event.start_mark.line + 1)
+            raise DocumentRefused(f"nests deeper than {MAX_DEPTH} levels", line)
         if count > MAX_NODES:
-            raise DocumentRefused(f"holds more than {MAX_NODES} values", event.start_mark.line + 1)
+            raise DocumentRefused(f"holds more than {MAX_NODES} values", line)
 
 
 def _refuse_growth(root: Node) -> None:
     """Count values with aliases written out, each node once, so that a bomb costs nothing."""
-    sizes: dict[int, int] = {}
+    measured: dict[int, tuple[int, int]] = {}
     open_nodes: set[int] = set()
 
-    def size(node: Node) -> int:
-        key = id(node)
+    def measure(node: Node) -> tuple[int, int]:
+        """How many values a node stands for, and how deep they nest."""
+        key, line = id(node), node.start_mark.line + 1
         if key in open_nodes:
-            raise DocumentRefused("holds an alias of something it is a part of", node.start_mark.line + 1)
-        if key not in sizes:
+            raise DocumentRefused("holds an alias of something it is a part of", line)
+        if key not in measured:
             open_nodes.add(key)
-            sizes[key] = 1 + sum(size(child) for child in _children(node))
+            parts = [measure(child) for child in _children(node)]
             open_nodes.discard(key)
-        if sizes[key] > MAX_NODES:
+            measured[key] = (1 + sum(n for n, _ in parts), 1 + max((d for _, d in parts), default=0))
+        size, depth = measured[key]
+        if size > MAX_NODES:
             raise DocumentRefused(
-                f"stands for more than {MAX_NODES} values with its aliases written out",
-                node.start_mark.line + 1,
+                f"stands for more than {MAX_NODES} values with its aliases written out", line
             )
-        return sizes[key]
+        if depth > MAX_DEPTH + 1:
+            raise DocumentRefused(f"nests deeper than {MAX_DEPTH} levels with its aliases written out", line)
+        return size, depth
 
-    size(root)
+    measure(root)
 
 
 def _children(node: Node) -> Iterator[Node]:
@@ -193,10 +199,9 @@ def _scalar(node: Node, location: Location, document: Document) -> Any:
             return float(value)
     except KeyError:
         pass  # an explicit tag on a word that is none of its values: it is text, and the model says so
-    if any(ord(c) < 32 and c not in "\n\t" or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in value):
+    if any(
+        (ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in value
+    ):
         document.problems.append((location, "holds a control character or half of a surrogate pair"))
         return ""
     return value
-
-
-

@@ -1,9 +1,11 @@
-"""The base of every section of `facility.yaml`."""
+"""The base of every section of `facility.yaml`, and the kinds of value that several sections use."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -11,18 +13,51 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 class Section(BaseModel):
     """A frozen part of the configuration; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class HoldsSecret:
+    """Marks the path of a secret: `beamhub check` looks at its mode, and no message shows the value."""
+
+
+def _clean(path: Path) -> Path:
+    text = str(path)
+    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+        raise ValueError("a path holds no control character")
+    if ".." in path.parts:
+        raise ValueError(f"{text!r} holds '..'; write the path that is meant")
+    return path
 
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError(f"{str(path)!r} is not an absolute path")
-    return path
+    return _clean(path)
+
+
+def _absolute_secret(path: Path) -> Path:
+    if not path.is_absolute():  # somebody wrote the secret itself here: it must not reach a log
+        raise ValueError("is not an absolute path; put the secret into a file and name that file here")
+    return _clean(path)
+
+
+def _reachable(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        if parts.port == 0 or not parts.hostname:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{url!r} has no host or no port between 1 and 65535") from None
+    return url
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 SecretFile = Annotated[
-    Path, AfterValidator(_absolute), Field(description="Absolute path of a file that holds the secret.")
+    Path,
+    AfterValidator(_absolute_secret),
+    HoldsSecret(),
+    Field(description="Absolute path of a file that holds the secret."),
 ]
-HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"), AfterValidator(_reachable)]
 SectionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")]

@@ -28,6 +28,16 @@ class DockerPlaceConfig(Section):
 
     url: str = Field(description="Docker endpoint, e.g. 'unix:///var/run/docker.sock'.")
     image: str | None = Field(default=None, description="Overrides the environment's image on this host.")
+    network: str = Field(
+        default="bridge", min_length=1, max_length=64, description="Docker network that sessions join."
+    )
+    hub_api_url: HttpUrl | None = Field(
+        default=None,
+        description="The hub's API as containers reach it, e.g. 'http://172.17.0.1:8081/hub/api'; "
+        "the hub's own idea of its address when absent.",
+    )
+    tmp_mib: int = Field(default=1024, ge=16, description="Size of a session's /tmp, in memory, MiB.")
+    timeout_s: float = Field(default=30.0, gt=0, description="Limit of one call to the engine.")
 
 
 class PlaceConfig(Section):
@@ -88,5 +98,14 @@ class SessionsConfig(Section):
         description="Run-time files of sessions: pid files, session files, logs."
     )
     web_url: HttpUrl = Field(description="The web service as a running session reaches it.")
+    local_read_folders: tuple[AbsolutePath, ...] = Field(
+        default=(), description="Software outside the system's folders that local sessions may read and run."
+    )
+    unmapped_uid_first: int = Field(
+        default=200_000_000,
+        ge=100_000,
+        le=2_000_000_000,
+        description="First of the million numeric identities of accounts that have none of their own.",
+    )
     start_timeout_s: float = Field(default=120.0, gt=0)
     max_servers_per_person: int = Field(default=4, ge=1)

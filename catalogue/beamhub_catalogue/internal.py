@@ -1,0 +1,276 @@
+"""The internal API, for the platform's own processes; docs/reference/internal-api.md is its contract."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from pydantic import Field
+
+from beamhub_catalogue.audit import record
+from beamhub_catalogue.callers import bearer_token, check_scope, read_clients
+from beamhub_catalogue.desk import Desk
+from beamhub_catalogue.grants import answer_grants, refusal
+from beamhub_catalogue.harvest import Harvester
+from beamhub_catalogue.models import SessionRow
+from beamhub_catalogue.people import find_principal, remove_principal, store_principal
+from beamhub_catalogue.products import take_product
+from beamhub_catalogue.recheck import verdict_of
+from beamhub_catalogue.sessions import (
+    PlanConflict,
+    live_sessions,
+    session_of_token,
+    store_plan,
+    stored_session,
+    update_session,
+)
+from beamhub_core.identity import Principal, account_name
+from beamhub_core.product import ProductNotice
+from beamhub_core.rights import Refused, RelativePath
+from beamhub_core.session import SessionPlan, SessionUpdate, SessionVerdict, StoredSession
+from beamhub_core.word import Word, digest
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1_000_000
+MAX_NAMED_DATASETS = 64
+
+Account = Annotated[str, Path(pattern=r"^u-[a-z2-7]{26}$")]
+PlanId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+_Route = tuple[str, str, Callable[..., Any], int]
+Pid = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class GrantQuestion(Word):
+    """What may this account touch of these datasets?"""
+
+    account: Annotated[str, Field(max_length=80)]
+    datasets: Annotated[tuple[Pid, ...], Field(max_length=MAX_NAMED_DATASETS)]
+
+
+class PlanToStore(Word):
+    """A plan and the hash that its maker computed."""
+
+    plan: SessionPlan
+    plan_hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class HarvestRequest(Word):
+    """What to scan: one folder or file of a pool, or everything."""
+
+    pool: str | None = None
+    path: RelativePath | None = None
+
+
+class InternalApi:
+    """The handlers; each is a plain function that runs in a thread."""
+
+    def __init__(self, desk: Desk, harvester: Harvester, is_up: Callable[[], bool]) -> None:
+        self._desk, self._database, self._harvester, self._is_up = desk, desk.database, harvester, is_up
+        self._clients = read_clients(desk.config.web.clients)
+
+    def router(self) -> APIRouter:
+        """The routes, below `/internal`."""
+        router = APIRouter(prefix="/internal", tags=["internal"], route_class=_BoundedRoute)
+        open_routes: tuple[_Route, ...] = (
+            ("GET", "/health", self.health, 200),
+            ("POST", "/products", self.product, 201),
+        )
+        scoped: tuple[tuple[str, _Route], ...] = (
+            ("principals:write", ("PUT", "/principals/{account}", self.put_principal, 204)),
+            ("principals:write", ("DELETE", "/principals/{account}", self.delete_principal, 204)),
+            ("grants:read", ("POST", "/grants", self.grants, 200)),
+            ("plans:read", ("GET", "/sessions", self.list_sessions, 200)),
+            ("plans:write", ("PUT", "/sessions/{plan_id}", self.put_plan, 201)),
+            ("plans:read", ("GET", "/sessions/{plan_id}", self.get_session, 200)),
+            ("plans:write", ("POST", "/sessions/{plan_id}/update", self.update, 204)),
+            ("sessions:recheck", ("POST", "/recheck", self.recheck, 200)),
+            ("harvest:write", ("POST", "/harvest", self.harvest, 200)),
+        )
+        for method, path, handler, status in open_routes:
+            router.add_api_route(path, handler, methods=[method], status_code=status, response_model=None)
+        for scope, (method, path, handler, status) in scoped:
+            router.add_api_route(
+                path,
+                handler,
+                methods=[method],
+                status_code=status,
+                response_model=None,
+                dependencies=[Depends(self._needs(scope))],
+            )
+        return router
+
+    def _needs(self, scope: str) -> Callable[[Request], None]:
+        def check(request: Request) -> None:
+            check_scope(request, self._clients, scope)
+
+        return check
+
+    def health(self) -> JSONResponse:
+        """Whether the service can answer."""
+        if self._is_up():
+            return JSONResponse({"status": "ok", "database": "ok"})
+        return JSONResponse({"status": "down", "database": "down"}, status_code=503)
+
+    def put_principal(self, account: Account, principal: Principal) -> None:
+        """Keep what the hub says of a person."""
+        if principal.account != account or account_name(principal.issuer, principal.subject) != account:
+            raise HTTPException(422, "The account is not that of this issuer and subject.")
+        if principal.checked_at.tzinfo is None:
+            raise HTTPException(422, "checked_at has no time zone.")
+        with self._database.writing() as session:
+            now = self._desk.clock()
+            if store_principal(session, principal, self._desk.config.login, now):
+                record(session, "login", account, now, account=account, issuer=principal.issuer)
+
+    def delete_principal(self, account: Account) -> None:
+        """End an account's rights now."""
+        with self._database.writing() as session:
+            if remove_principal(session, account, self._desk.wall_clock()):
+                record(session, "account_ended", account, self._desk.clock(), account=account)
+
+    def grants(self, question: GrantQuestion) -> Any:
+        """What an account may touch of named datasets."""
+        with self._database.reading() as session:
+            principal = find_principal(session, question.account)
+        try:
+            if principal is None:
+                reason = "This account is not logged in here. Log in again."
+                raise Refused(refusal("not_a_member", question.account, reason))
+            with self._desk.reading(principal) as catalogue:
+                answer = answer_grants(catalogue, question.account, tuple(dict.fromkeys(question.datasets)))
+        except Refused as refused:
+            self._record_decision(question, refused.refusal.code)
+            log.info(
+                "grants refused", extra={"reference": refused.refusal.reference, "account": question.account}
+            )
+            status = 404 if refused.refusal.code == "not_found" else 403
+            return _refused(refused, status)
+        self._record_decision(question, "granted")
+        return answer
+
+    def put_plan(self, plan_id: PlanId, body: PlanToStore, response: Response) -> None:
+        """Store a plan before anything is made from it."""
+        if body.plan.id != plan_id:
+            raise HTTPException(422, "The plan has another id than its address.")
+        if digest(body.plan) != body.plan_hash:
+            raise HTTPException(422, "The hash is not the plan's.")
+        now = self._desk.clock()
+        with self._database.writing() as session:
+            try:
+                stored = store_plan(session, body.plan, body.plan_hash, now)
+            except PlanConflict as error:
+                raise HTTPException(409, str(error)) from None
+            if stored == "new":
+                facts = {"plan_hash": body.plan_hash, "datasets": [d.pid for d in body.plan.datasets]}
+                record(session, "plan", plan_id, now, account=body.plan.account, **facts)
+        response.status_code = 201 if stored == "new" else 200
+
+    def get_session(self, plan_id: PlanId) -> StoredSession:
+        """One stored session."""
+        with self._database.reading() as session:
+            row = session.get(SessionRow, plan_id)
+            if row is None:
+                raise HTTPException(404, "No such session.")
+            return stored_session(row)
+
+    def list_sessions(self, live: Annotated[Literal["true"], Query()]) -> list[StoredSession]:
+        """Every live session."""
+        with self._database.reading() as session:
+            return [stored_session(row) for row in live_sessions(session)]
+
+    def update(self, plan_id: PlanId, update: SessionUpdate) -> None:
+        """Advance the mutable side of a session."""
+        now = self._desk.clock()
+        with self._database.writing() as session:
+            row = session.get(SessionRow, plan_id)
+            if row is None:
+                raise HTTPException(404, "No such session.")
+            if update_session(row, update, now):
+                record(session, "state", plan_id, now, account=row.account, state=row.state)
+
+    def recheck(self) -> list[SessionVerdict]:
+        """The rights of every live session, evaluated again."""
+        self._desk.rules.refresh()
+        wall_now, now = self._desk.wall_clock(), self._desk.clock()
+        verdicts: list[SessionVerdict] = []
+        with self._database.reading() as session:
+            for row in live_sessions(session):
+                principal = find_principal(session, row.account)
+                catalogue = self._desk.catalogue(session, principal) if principal else None
+                verdicts.append(verdict_of(SessionPlan.model_validate(row.plan), catalogue, wall_now))
+        stops = [v for v in verdicts if v.action == "stop"]
+        if stops:
+            with self._database.writing() as session:
+                for verdict in stops:
+                    record(
+                        session,
+                        "recheck",
+                        verdict.plan_id,
+                        now,
+                        account=verdict.account,
+                        reason=verdict.reason,
+                    )
+        return verdicts
+
+    def product(self, request: Request, notice: ProductNotice) -> Any:
+        """Harvest a product that a session wrote."""
+        token_digest = hashlib.sha256(bearer_token(request).encode()).hexdigest()
+        with self._database.reading() as session:
+            row = session_of_token(session, token_digest)
+        if row is None:
+            raise HTTPException(401, "This token belongs to no running session.")
+        try:
+            pid = take_product(self._desk, self._harvester, SessionPlan.model_validate(row.plan), notice.path)
+        except Refused as refused:
+            return _refused(refused, 422)
+        return JSONResponse({"pid": pid}, status_code=201)
+
+    def harvest(self, body: HarvestRequest) -> JSONResponse:
+        """Scan now."""
+        if body.pool is None and body.path is not None:
+            raise HTTPException(422, "A path needs its pool.")
+        if body.pool is not None and body.pool not in {pool.name for pool in self._desk.config.pools}:
+            raise HTTPException(422, f"There is no pool {body.pool[:80]!r}.")
+        report = self._harvester.scan(body.pool, body.path)
+        problems = [{"file": p.file, "reason": p.reason} for p in report.problems]
+        numbers = {"harvested": len(report.harvested), "unchanged": report.n_unchanged}
+        return JSONResponse(numbers | {"problems": problems})
+
+    def _record_decision(self, question: GrantQuestion, decision: str) -> None:
+        with self._database.writing() as session:
+            record(
+                session,
+                "decision",
+                ", ".join(question.datasets),
+                self._desk.clock(),
+                account=question.account,
+                decision=decision,
+            )
+
+
+def _refused(refused: Refused, status: int) -> JSONResponse:
+    return JSONResponse({"refusal": refused.refusal.model_dump(mode="json")}, status_code=status)
+
+
+class _BoundedRoute(APIRoute):
+    """Refuses a large body by its headers, before it is read: FastAPI reads bodies before dependencies."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The usual handler behind the check."""
+        handle = super().get_route_handler()
+
+        async def handle_bounded(request: Request) -> Response:
+            told = request.headers.get("content-length", "0")
+            if "chunked" in request.headers.get("transfer-encoding", "").lower():
+                raise HTTPException(411, "A body has to say its length.")
+            if not told.isdecimal() or int(told) > MAX_BODY_BYTES:
+                raise HTTPException(413, f"A body holds at most {MAX_BODY_BYTES} bytes.")
+            return await handle(request)
+
+        return handle_bounded

@@ -1,0 +1,90 @@
+"""A session says that it wrote a product: the file is checked, read and catalogued at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from sqlalchemy.orm import Session
+
+from beamhub_catalogue.audit import record
+from beamhub_catalogue.desk import Desk
+from beamhub_catalogue.file_report import FileReport
+from beamhub_catalogue.grants import HOME_POOL, refusal
+from beamhub_catalogue.harvest import Harvester
+from beamhub_catalogue.models import DatasetRow
+from beamhub_catalogue.records import Location, NotCatalogued, find_inputs, read_product, store_product
+from beamhub_catalogue.walk import SUFFIXES, found_file
+from beamhub_core.config.facility import FacilityConfig
+from beamhub_core.config.storage import PoolConfig
+from beamhub_core.rights import Refused
+from beamhub_core.session import SessionPlan
+
+
+def take_product(desk: Desk, harvester: Harvester, plan: SessionPlan, path: str) -> str:
+    """Read and catalogue a product that a session pushed; its pid.
+
+    Raises
+    ------
+    Refused
+        If the path is not one that the session may write, the file is no product, or it was made from data
+        that the session's account may not read.
+    """
+    where, root = locate_product(desk.config, plan, path)
+    pools = tuple(pool.root.resolve() for pool in desk.config.pools)
+    answer, png = harvester.read_one(where.file, pools if where.private_to is None else (root,))
+    if answer.report is None:
+        raise Refused(refusal("bad_request", path, answer.reason or "The file cannot be read."))
+    desk.rules.refresh()
+    with desk.database.writing() as session:
+        try:
+            row = _store(session, desk, plan, where, answer.report)
+        except NotCatalogued as refused:
+            raise Refused(refusal("bad_request", path, f"The file {refused.reason}.")) from None
+        row.has_preview = harvester.keep_preview(row.pid, png) or row.has_preview
+        record(session, "product", row.pid, desk.clock(), account=plan.account, plan_id=plan.id)
+        return row.pid
+
+
+def locate_product(config: FacilityConfig, plan: SessionPlan, path: str) -> tuple[Location, Path]:
+    """The file that a session means by a path of its own, and the root that it must lie in.
+
+    Raises
+    ------
+    Refused
+        If the path is not below a folder that the session may write, or is no regular file there.
+    """
+    named = PurePosixPath(path)
+    mounts = [m for m in plan.mounts if m.mode == "rw" and m.purpose in ("processed", "home")]
+    mount = next((m for m in mounts if named.is_relative_to(m.target)), None)
+    plain = "\0" not in path and ".." not in named.parts and named.suffix.lower() in SUFFIXES
+    pools = {pool.name: pool for pool in config.pools}
+    if mount is None or not plain or (mount.purpose == "processed" and mount.pool not in pools):
+        reason = "A product is a NeXus file in a processed folder, or in the home, of the session."
+        raise Refused(refusal("bad_request", path, reason))
+    if mount.purpose == "home":
+        root = Path(mount.source).resolve()
+        pool = PoolConfig(name=HOME_POOL, root=root, target=Path(mount.target))
+    else:
+        pool = pools[mount.pool]
+        root = pool.root.resolve() / mount.path
+    file = found_file(pool, root / named.relative_to(mount.target))
+    if file is None:
+        reason = "There is no such file, or a link stands in its path."
+        raise Refused(refusal("bad_request", path, reason))
+    if mount.purpose == "home":
+        return Location(replace(file, path=f"{plan.account}/{file.path}"), plan.account), root
+    return Location(file), root
+
+
+def _store(
+    session: Session, desk: Desk, plan: SessionPlan, where: Location, report: FileReport
+) -> DatasetRow:
+    product = read_product(desk.config, where, report)
+    if product.account != plan.account:
+        raise NotCatalogued("says that another account made it")
+    inputs = find_inputs(session, product)
+    if not desk.may_read_all(session, plan.account, inputs):
+        # The same words as for an unknown pid: a claim must not find out what exists.
+        raise NotCatalogued(f"was made from {product.inputs[0][:120]!r}, which is not catalogued")
+    return store_product(session, product, where, inputs, desk.clock())

@@ -1,0 +1,289 @@
+"""The filter of the PaNOSC search API, from JSON text to checked values; everything else is a 400.
+
+Source: PaNOSC common search API, https://github.com/panosc-eu/search-api (filter of LoopBack 3), cut to the
+operators that the specification names. What the reference answers with an empty list or a 500 (an unknown
+field or operator, a malformed include) is an error here, with its place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from beamhub_core.errors import BeamhubError
+
+MAX_CHARS = 16_000
+MAX_DEPTH = 14
+MAX_CONDITIONS = 200
+MAX_LIST = 500
+MAX_TEXT = 300
+MAX_INCLUDES = 16
+MAX_LIMIT = 1_000
+MAX_SKIP = 10_000_000
+
+OPERATORS = ("eq", "neq", "gt", "gte", "lt", "lte", "between", "inq", "nin", "like", "ilike")
+
+Scalar = str | float | bool
+
+
+class FilterInvalid(BeamhubError):
+    """A filter that we do not understand: which place, and why."""
+
+    exit_code = 2
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(place, reason)
+        self.place, self.reason = place[:200], reason
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One field compared with one or several values; `text` is a field of its own."""
+
+    field: str
+    operator: str
+    values: tuple[Scalar, ...]
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Conditions that all hold, or of which any one holds."""
+
+    kind: Literal["and", "or"]
+    parts: tuple[Condition | Group, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """Related items to send along; with a `where`, an item without a match is left out."""
+
+    relation: str
+    where: Group | None
+    limit: int | None
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilter:
+    """A whole filter."""
+
+    where: Group | None = None
+    include: tuple[Include, ...] = ()
+    order: tuple[tuple[str, bool], ...] = ()
+    """Field and whether it goes down."""
+    limit: int = MAX_LIMIT
+    skip: int = 0
+    query: str | None = None
+    fields: frozenset[str] | None = None
+
+
+def parse_filter(text: str | None) -> SearchFilter:
+    """The filter of a request; none, an empty text and `null` are the filter that lets everything through.
+
+    Raises
+    ------
+    FilterInvalid
+        For whatever is not a filter.
+    """
+    data = _object(text, "filter")
+    if data is None:
+        return SearchFilter()
+    query = data.get("query")
+    if query is not None and not isinstance(query, str):
+        raise FilterInvalid("filter.query", "is no text")
+    skip = data.get("skip", data.get("offset"))
+    return SearchFilter(
+        where=_where(data.get("where"), "filter.where"),
+        include=_includes(data.get("include"), "filter.include"),
+        order=_order(data.get("order")),
+        limit=_limit(data.get("limit"), "filter.limit") or MAX_LIMIT,
+        skip=min(_number(skip, "filter.skip") or 0, MAX_SKIP),
+        query=query[:MAX_TEXT] if query and query.strip() else None,
+        fields=_fields(data.get("fields")),
+    )
+
+
+def parse_where(text: str | None) -> Group | None:
+    """The `where` of a count.
+
+    Raises
+    ------
+    FilterInvalid
+        For whatever is not a where.
+    """
+    return _where(_object(text, "where"), "where")
+
+
+def _object(text: str | None, place: str) -> dict[str, Any] | None:
+    if text is None or not text.strip():
+        return None
+    if len(text) > MAX_CHARS:
+        raise FilterInvalid(place, f"is longer than {MAX_CHARS} characters")
+    try:
+        data = json.loads(text, parse_constant=_no_constant)
+        _check_depth(data, place)
+    except (ValueError, RecursionError):
+        raise FilterInvalid(place, "is no JSON") from None
+    if data is None:
+        return None
+    if not isinstance(data, dict):
+        raise FilterInvalid(place, "is not an object")
+    return data
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+def _check_depth(data: Any, place: str) -> None:
+    level = [data]
+    for _ in range(MAX_DEPTH * 2):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return
+    raise FilterInvalid(place, f"nests deeper than {MAX_DEPTH} levels")
+
+
+def _where(data: Any, place: str) -> Group | None:
+    if data is None:
+        return None
+    counter = [0]
+    return _group(data, place, counter)
+
+
+def _group(data: Any, place: str, counter: list[int]) -> Group:
+    if not isinstance(data, dict):
+        raise FilterInvalid(place, "is not an object")
+    parts: list[Condition | Group] = []
+    for key, value in data.items():
+        counter[0] += 1
+        if counter[0] > MAX_CONDITIONS:
+            raise FilterInvalid(place, f"has more than {MAX_CONDITIONS} conditions")
+        here = f"{place}.{key[:60]}"
+        if key in ("and", "or"):
+            if not isinstance(value, list):
+                raise FilterInvalid(here, "is not a list")
+            inner = tuple(_group(item, f"{here}[{i}]", counter) for i, item in enumerate(value))
+            parts.append(Group("and" if key == "and" else "or", inner))
+        else:
+            parts.extend(_conditions(key, value, here))
+    return Group("and", tuple(parts))
+
+
+def _conditions(field: str, value: Any, place: str) -> list[Condition]:
+    if isinstance(value, list):
+        return [Condition(field, "inq", _scalars(value, place), place)]
+    if not isinstance(value, dict):
+        return [Condition(field, "eq", (_scalar(value, place),), place)]
+    if not value:
+        raise FilterInvalid(place, "has no operator")
+    return [_condition(field, operator, operand, place) for operator, operand in value.items()]
+
+
+def _condition(field: str, operator: str, operand: Any, place: str) -> Condition:
+    here = f"{place}.{operator[:40]}"
+    if operator not in OPERATORS:
+        raise FilterInvalid(here, f"is no operator; there are {', '.join(OPERATORS)}")
+    if operator in ("inq", "nin", "between"):
+        if not isinstance(operand, list):
+            raise FilterInvalid(here, "is not a list")
+        values = _scalars(operand, here)
+        if operator == "between" and len(values) != 2:
+            raise FilterInvalid(here, "needs two values")
+        return Condition(field, operator, values, here)
+    value = _scalar(operand, here)
+    if operator in ("like", "ilike") and not isinstance(value, str):
+        raise FilterInvalid(here, "needs a text")
+    return Condition(field, operator, (value,), here)
+
+
+def _scalars(values: list[Any], place: str) -> tuple[Scalar, ...]:
+    if len(values) > MAX_LIST:
+        raise FilterInvalid(place, f"has more than {MAX_LIST} values")
+    return tuple(_scalar(value, place) for value in values)
+
+
+def _scalar(value: Any, place: str) -> Scalar:
+    if isinstance(value, bool | str):
+        if isinstance(value, str) and "\0" in value:
+            raise FilterInvalid(place, "holds a zero character")
+        return value
+    if isinstance(value, int | float) and math.isfinite(value) and abs(value) < 1e300:
+        return float(value)
+    raise FilterInvalid(place, "is no text, number, true or false")
+
+
+def _includes(data: Any, place: str) -> tuple[Include, ...]:
+    if data is None:
+        return ()
+    if not isinstance(data, list) or len(data) > MAX_INCLUDES:
+        raise FilterInvalid(place, f"is not a list of at most {MAX_INCLUDES} relations")
+    return tuple(_include(item, f"{place}[{i}]") for i, item in enumerate(data))
+
+
+def _include(data: Any, place: str) -> Include:
+    if isinstance(data, str):
+        return Include(data, None, None, place)
+    if not isinstance(data, dict) or not isinstance(data.get("relation"), str):
+        raise FilterInvalid(place, "names no relation")
+    scope = data.get("scope")
+    if scope is None:
+        return Include(data["relation"], None, None, place)
+    if not isinstance(scope, dict):
+        raise FilterInvalid(f"{place}.scope", "is not an object")
+    if scope.get("include"):
+        raise FilterInvalid(f"{place}.scope.include", "includes within includes are not offered yet")
+    where = _where(scope.get("where"), f"{place}.scope.where")
+    return Include(data["relation"], where, _limit(scope.get("limit"), f"{place}.scope.limit"), place)
+
+
+def _order(data: Any) -> tuple[tuple[str, bool], ...]:
+    if data is None:
+        return ()
+    items = [data] if isinstance(data, str) else data
+    if not isinstance(items, list) or len(items) > 8:
+        raise FilterInvalid("filter.order", "is no text or list of at most 8 texts")
+    found = []
+    for item in items:
+        words = item.split() if isinstance(item, str) else []
+        if not 1 <= len(words) <= 2 or (len(words) == 2 and words[1].upper() not in ("ASC", "DESC")):
+            raise FilterInvalid("filter.order", "has the form 'field', 'field ASC' or 'field DESC'")
+        found.append((words[0], len(words) == 2 and words[1].upper() == "DESC"))
+    return tuple(found)
+
+
+def _limit(value: Any, place: str) -> int | None:
+    """0 asks for everything, which is our largest page."""
+    number = _number(value, place)
+    return min(number, MAX_LIMIT) if number else None
+
+
+def _number(value: Any, place: str) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value.isdecimal() and len(value) < 12:
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
+        raise FilterInvalid(place, "is no whole number from 0 up")
+    return int(value)
+
+
+def _fields(data: Any) -> frozenset[str] | None:
+    if data is None:
+        return None
+    if isinstance(data, dict):
+        data = [name for name, wanted in data.items() if wanted is True]
+    if not isinstance(data, list) or not all(isinstance(name, str) for name in data) or len(data) > 100:
+        raise FilterInvalid("filter.fields", "is no list of names")
+    return frozenset(data)

@@ -1,0 +1,160 @@
+"""The sessions table: plans as they were stored, and how far each session has come."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, cast
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from beamhub_catalogue.models import SessionRow
+from beamhub_catalogue.views import SessionView
+from beamhub_core.errors import BeamhubError
+from beamhub_core.session import (
+    LIVE_STATES,
+    SessionPlan,
+    SessionRecord,
+    SessionState,
+    SessionUpdate,
+    StoredSession,
+)
+
+FINAL_STATES: tuple[SessionState, ...] = ("ended", "failed")
+MAX_ENDED_SHOWN = 20
+_NEXT: dict[SessionState, tuple[SessionState, ...]] = {
+    # `unknown` is a session that nobody can see just now: it may turn out to run.
+    "planned": ("starting", "running", "unknown", "stopping", "ended", "failed"),
+    "starting": ("running", "unknown", "stopping", "ended", "failed"),
+    "running": ("unknown", "stopping", "ended", "failed"),
+    "unknown": ("running", "stopping", "ended", "failed"),
+    "stopping": ("ended", "failed"),
+    "ended": (),
+    "failed": (),
+}
+
+
+class PlanConflict(BeamhubError):
+    """Another plan is stored under this id."""
+
+    def __init__(self, plan_id: str) -> None:
+        super().__init__(plan_id)
+        self.plan_id = plan_id
+
+    def __str__(self) -> str:
+        return f"Another plan is stored under the id {self.plan_id}. A plan is never changed; make a new one."
+
+
+def store_plan(session: Session, plan: SessionPlan, plan_hash: str, now: datetime) -> Literal["new", "same"]:
+    """Keep a plan before anything is made from it; keeping the same plan twice is keeping it once.
+
+    Raises
+    ------
+    PlanConflict
+        If another plan has this id.
+    """
+    row = session.get(SessionRow, plan.id)
+    if row is not None:
+        if row.plan_hash != plan_hash:
+            raise PlanConflict(plan.id)
+        return "same"
+    session.add(
+        SessionRow(
+            plan_id=plan.id,
+            plan_hash=plan_hash,
+            plan=plan.model_dump(mode="json"),
+            account=plan.account,
+            server_name=plan.server_name,
+            state="planned",
+            created_at=now,
+            last_seen=now,
+        )
+    )
+    return "new"
+
+
+def update_session(row: SessionRow, update: SessionUpdate, now: datetime) -> bool:
+    """Advance the mutable side; a state that would go back, and anything after the end, changes nothing.
+
+    Returns whether the state changed. The end forgets the token's digest: the token opens nothing more.
+    """
+    before = cast(SessionState, row.state)
+    if before in FINAL_STATES:
+        return False
+    row.last_seen = now
+    for name in ("token_digest", "backend_id", "url", "reason"):
+        value = getattr(update, name)
+        if value is not None:
+            setattr(row, name, value)
+    if update.state is None or update.state == before or update.state not in _NEXT[before]:
+        return False
+    row.state = update.state
+    if update.state in FINAL_STATES:
+        row.token_digest = None
+    return True
+
+
+def stored_session(row: SessionRow) -> StoredSession:
+    """A row as the word that travels."""
+    record = SessionRecord(
+        plan_id=row.plan_id,
+        plan_hash=row.plan_hash,
+        account=row.account,
+        server_name=row.server_name,
+        state=cast(SessionState, row.state),
+        token_digest=row.token_digest,
+        backend_id=row.backend_id,
+        url=row.url,
+        reason=row.reason,
+        created_at=row.created_at,
+        last_seen=row.last_seen,
+    )
+    return StoredSession(plan=SessionPlan.model_validate(row.plan), record=record)
+
+
+def live_sessions(session: Session) -> list[SessionRow]:
+    """Every session that has not ended or failed, oldest first."""
+    query = select(SessionRow).where(SessionRow.state.in_(LIVE_STATES))
+    return list(session.scalars(query.order_by(SessionRow.created_at, SessionRow.plan_id)))
+
+
+def session_of_token(session: Session, token_digest: str) -> SessionRow | None:
+    """The live session whose server holds the token with this digest."""
+    query = select(SessionRow).where(
+        SessionRow.token_digest == token_digest, SessionRow.state.in_(LIVE_STATES)
+    )
+    rows = session.scalars(query.limit(2)).all()
+    return rows[0] if len(rows) == 1 else None
+
+
+def sessions_of(session: Session, account: str) -> tuple[SessionView, ...]:
+    """An account's sessions: live ones first, then the latest that ended; each newest first."""
+    mine = select(SessionRow).where(SessionRow.account == account)
+    newest = SessionRow.created_at.desc()
+    live = session.scalars(mine.where(SessionRow.state.in_(LIVE_STATES)).order_by(newest)).all()
+    ended = session.scalars(
+        mine.where(SessionRow.state.in_(FINAL_STATES)).order_by(newest).limit(MAX_ENDED_SHOWN)
+    ).all()
+    return tuple(_view(row) for row in (*live, *ended))
+
+
+def _view(row: SessionRow) -> SessionView:
+    plan = SessionPlan.model_validate(row.plan)
+    return SessionView(
+        plan_id=row.plan_id,
+        server_name=row.server_name,
+        state=cast(SessionState, row.state),
+        live=row.state in LIVE_STATES,
+        place=plan.place.name,
+        backend=plan.place.backend,
+        profile=plan.profile,
+        environment=plan.environment,
+        template=plan.template.name if plan.template else None,
+        url=row.url,
+        reason=row.reason,
+        created_at=row.created_at,
+        expires_at=plan.expires_at,
+        last_seen=row.last_seen,
+        datasets=plan.datasets,
+        because=plan.explain.because,
+    )
