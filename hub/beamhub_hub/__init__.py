@@ -1,1 +1,1 @@
-"""hub"""
+"""Hub: login, the wiring of JupyterHub, and the pages around them."""

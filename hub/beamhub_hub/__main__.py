@@ -1,0 +1,31 @@
+"""`python -m beamhub_hub --config facility.yaml`: run the hub until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from beamhub_core.config import read_config
+from beamhub_core.errors import BeamhubError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check the configuration, then become the hub; further arguments go to JupyterHub."""
+    parser = argparse.ArgumentParser(prog="python -m beamhub_hub")
+    parser.add_argument("--config", type=Path, required=True, help="the facility's configuration")
+    arguments, rest = parser.parse_known_args(argv)
+    # Imported after the arguments are known to be right: JupyterHub takes a second to import.
+    from beamhub_hub.app import BeamhubHub
+
+    try:
+        BeamhubHub.prepare(read_config(arguments.config), arguments.config)
+    except BeamhubError as error:
+        sys.stderr.write(f"beamhub hub: {error}\n")
+        return error.exit_code
+    BeamhubHub.launch_instance(rest)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""JupyterHub with our wiring, and with the refresher beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from jupyterhub.app import JupyterHub
+from traitlets.config import Config
+from traitlets.config.loader import PyFileConfigLoader
+
+from beamhub_core.config import FacilityConfig
+from beamhub_hub.refresher import Refresher
+from beamhub_hub.wiring import configure
+
+EXTRA_FOLDER = "jupyterhub_config.d"
+
+
+class BeamhubHub(JupyterHub):  # type: ignore[misc]  # JupyterHub is untyped
+    """One hub of one facility; `prepare` comes before `launch_instance`."""
+
+    name = "jupyterhub"
+    wired: Config
+    facility: FacilityConfig
+    _refresher: asyncio.Task[None] | None = None
+
+    @classmethod
+    def prepare(cls, facility: FacilityConfig, config_file: Path) -> None:
+        """Compute the settings while an error can still be one clear line."""
+        cls.facility = facility
+        wired = Config()
+        configure(wired, facility)
+        for path in extra_config_files(config_file):
+            wired.merge(PyFileConfigLoader(path.name, path=str(path.parent)).load_config())
+        cls.wired = wired
+
+    def load_config_file(self, filename: str, path: Any = None) -> None:
+        """Take the prepared settings; a `jupyterhub_config.py` lying around is nobody's word here."""
+        settings = Config()
+        settings.merge(self.wired)
+        settings.merge(self.cli_config)
+        self.update_config(settings)
+
+    async def start(self) -> None:
+        """Start the hub, then the refresher."""
+        await super().start()
+        refresher = Refresher(self, interval_s=self.facility.login.refresh_s)
+        # The hub cancels every task of its loop when it ends.
+        self._refresher = asyncio.create_task(refresher.run(), name="beamhub-refresher")
+
+
+def extra_config_files(config_file: Path) -> list[Path]:
+    """The facility's own `jupyterhub_config.d/*.py` beside `facility.yaml`, loaded last, in name order."""
+    folder = config_file.resolve().parent / EXTRA_FOLDER
+    return sorted(folder.glob("*.py")) if folder.is_dir() else []

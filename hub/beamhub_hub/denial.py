@@ -1,0 +1,89 @@
+"""Why a login ends without a login: typed, with a reference, and never with a token in it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Literal
+
+from beamhub_core.errors import BeamhubError
+
+DenialCode = Literal[
+    "attempt_missing",  # no login was started in this browser, or it took too long
+    "provider_refused",  # the provider sent an error instead of a code
+    "response_issuer",  # RFC 9207: the answer is another provider's
+    "code_missing",
+    "code_refused",
+    "token_response",
+    "token_too_large",
+    "token_malformed",
+    "token_algorithm",
+    "token_header",
+    "token_key",
+    "token_signature",
+    "token_issuer",
+    "token_audience",
+    "token_expired",
+    "token_not_yet_valid",
+    "token_times",
+    "token_nonce",
+    "token_subject",
+    "token_hash",
+    "userinfo_refused",
+    "userinfo_malformed",
+    "userinfo_subject",
+    "claim_missing",
+    "claim_type",
+    "subject_blocked",
+    "not_allowed",
+]
+
+
+class LoginDenied(BeamhubError):
+    """The provider's answer does not show who this is; `detail` holds no value of the answer."""
+
+    exit_code = 4
+
+    def __init__(self, code: DenialCode, detail: str = "") -> None:
+        super().__init__(code, detail)
+        self.code, self.detail = code, detail
+        self.reference = secrets.token_hex(4)
+
+    def __str__(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"The login was denied: {self.code}{detail} [reference {self.reference}]"
+
+    @property
+    def advice(self) -> str:
+        """What a person may be told: never more than the kind of fault."""
+        return _ADVICE.get(self.code, _GENERAL_ADVICE)
+
+
+_GENERAL_ADVICE = (
+    "The identity provider's answer could not be trusted, so nobody was logged in. Try again; if it happens "
+    "again, tell the facility's support this reference."
+)
+_ADVICE: dict[str, str] = {
+    "attempt_missing": "This login was started in another browser, or too long ago. Start again.",
+    "provider_refused": "The identity provider did not log you in: you or the provider stopped the login.",
+    "code_refused": "The identity provider did not accept the login a second time. Start again.",
+    "claim_missing": "Your identity provider does not send something this facility requires. Ask the help "
+    "desk of your home organisation, and tell the facility's support this reference.",
+    "subject_blocked": "This account may not log in here.",
+}
+
+
+class ProviderUnavailable(BeamhubError):
+    """The identity provider does not answer, or answers with a fault of its own."""
+
+    exit_code = 6
+
+    def __init__(self, provider: str, reason: str) -> None:
+        super().__init__(provider, reason)
+        self.provider, self.reason = provider, reason
+        self.reference = secrets.token_hex(4)
+
+    def __str__(self) -> str:
+        return (
+            f"The identity provider {self.provider!r} gives no usable answer ({self.reason}) "
+            f"[reference {self.reference}]"
+        )

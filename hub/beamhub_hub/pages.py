@@ -1,0 +1,43 @@
+"""Errors that end on a page of ours, with a reference, and leave no request address in the log."""
+
+from __future__ import annotations
+
+from tornado.web import HTTPError
+
+from beamhub_hub.denial import LoginDenied, ProviderUnavailable
+
+
+class PageError(HTTPError):
+    """A status with words for people; `reference`, if any, finds the line in the log.
+
+    It carries no `log_message`: tornado would log it together with the request's address, which
+    holds the authorization code.
+    """
+
+    def __init__(self, status: int, title: str, advice: str, reference: str = "") -> None:
+        super().__init__(status, reason=None)
+        self.title, self.reference = title, reference
+        self.jupyterhub_message = advice
+
+
+def denied_page(denied: LoginDenied) -> PageError:
+    """The page of a login that proved nothing."""
+    return PageError(403, "You are not logged in", denied.advice, denied.reference)
+
+
+def provider_down_page(title: str, error: ProviderUnavailable) -> PageError:
+    """The page of a provider that does not answer."""
+    advice = (
+        f"{title} does not answer, so nobody can log in now. What runs keeps running. "
+        "Try again in a few minutes."
+    )
+    return PageError(503, "The identity provider is not available", advice, error.reference)
+
+
+def web_down_page(reference: str) -> PageError:
+    """The page of a login whose rights nobody could note down."""
+    advice = (
+        "Your identity was confirmed, but the service that knows your rights does not answer, so you were "
+        "not logged in. What runs keeps running. Try again in a few minutes."
+    )
+    return PageError(503, "The catalogue is not available", advice, reference)

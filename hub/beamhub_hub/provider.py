@@ -1,0 +1,263 @@
+"""One OpenID provider as the hub talks to it: bounded in time and size, never following a redirect."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import httpx
+
+from beamhub_core.clock import Clock, utc_now
+from beamhub_core.config.login import ProviderConfig
+from beamhub_hub.denial import LoginDenied, ProviderUnavailable
+from beamhub_hub.id_token import (
+    MAX_TOKEN_BYTES,
+    Expected,
+    check_access_token_hash,
+    check_claims,
+    choose_key,
+    read_header,
+    read_verified,
+)
+from beamhub_hub.provider_metadata import ProviderMetadata, SigningKey, parse_keys, parse_metadata
+
+MAX_ANSWER_BYTES = 512 * 1024
+METADATA_AGE_S = 600.0
+KEYS_REFETCH_S = 30.0
+"""An unknown key id causes one look at the key set per this time: forged ids cannot make us flood it."""
+_TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A token endpoint's answer. Its text form shows no token."""
+
+    access_token: str
+    id_token: str | None
+    refresh_token: str | None
+
+    def __repr__(self) -> str:
+        return "Tokens(...)"
+
+
+class OpenIdProvider:
+    """The provider of one `ProviderConfig`. Belongs to one event loop; not thread-safe."""
+
+    def __init__(
+        self, config: ProviderConfig, *, leeway_s: float, clock: Clock = utc_now, secret: str | None = None
+    ) -> None:
+        self.config, self._leeway_s, self._clock = config, leeway_s, clock
+        self._secret = secret if secret is not None else config.client_secret_file.read_text().strip()
+        self._http = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False)
+        self._metadata: tuple[float, ProviderMetadata] | None = None
+        self._keys: tuple[float, tuple[SigningKey, ...]] | None = None
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._http.aclose()
+
+    async def metadata(self) -> ProviderMetadata:
+        """The discovery document, at most METADATA_AGE_S old.
+
+        Raises
+        ------
+        ProviderUnavailable
+            If there is no usable one.
+        """
+        if self._metadata is None or time.monotonic() - self._metadata[0] > METADATA_AGE_S:
+            url = self.config.issuer.rstrip("/") + "/.well-known/openid-configuration"
+            status, document = await self._json("GET", url)
+            if status != 200:
+                raise ProviderUnavailable(self.config.name, f"discovery document: HTTP {status}")
+            self._metadata = (time.monotonic(), parse_metadata(document, self.config))
+        return self._metadata[1]
+
+    async def authorization_url(
+        self, *, redirect_uri: str, state: str, nonce: str, code_challenge: str
+    ) -> str:
+        """Where the browser goes to log in. Source: RFC 6749, 4.1.1; RFC 7636 (S256)."""
+        endpoint = (await self.metadata()).authorization_endpoint
+        query = urlencode(
+            {
+                "response_type": "code",
+                "client_id": self.config.client_id,
+                "redirect_uri": redirect_uri,
+                "scope": " ".join(self.config.scopes),
+                "state": state,
+                "nonce": nonce,
+                "code_challenge": code_challenge,
+                "code_challenge_method": "S256",
+            }
+        )
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{query}"
+
+    async def end_session_url(self, *, id_token: str | None, return_to: str) -> str | None:
+        """Where the browser goes to log out, if the provider offers it.
+
+        Source: OpenID Connect RP-Initiated Logout 1.0.
+        """
+        endpoint = (await self.metadata()).end_session_endpoint
+        if endpoint is None:
+            return None
+        query = {"client_id": self.config.client_id, "post_logout_redirect_uri": return_to}
+        if id_token:
+            query["id_token_hint"] = id_token
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
+
+    async def exchange_code(self, *, code: str, redirect_uri: str, code_verifier: str) -> Tokens:
+        """The tokens for an authorization code.
+
+        Raises
+        ------
+        LoginDenied
+            If the provider does not accept the code or answers without an ID token.
+        ProviderUnavailable
+            If it does not answer, or with a fault of its own.
+        """
+        tokens = await self._tokens(
+            {
+                "grant_type": "authorization_code",
+                "code": code,
+                "redirect_uri": redirect_uri,
+                "code_verifier": code_verifier,
+            }
+        )
+        if tokens.id_token is None:
+            raise LoginDenied("token_response", "no ID token")
+        return tokens
+
+    async def refresh(self, refresh_token: str) -> Tokens:
+        """New tokens for a refresh token; the scope is named, as EGI Check-in documents it to be required."""
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        tokens = await self._tokens({**form, "scope": " ".join(self.config.scopes)})
+        kept = tokens.refresh_token or refresh_token
+        return Tokens(tokens.access_token, tokens.id_token, kept)
+
+    async def userinfo(self, access_token: str) -> dict[str, object]:
+        """What the provider says of the token's subject.
+
+        Raises
+        ------
+        LoginDenied
+            If the provider does not accept the token, or answers with something else than claims.
+        ProviderUnavailable
+            If it does not answer, or with a fault of its own.
+        """
+        url = (await self.metadata()).userinfo_endpoint
+        status, document = await self._json("GET", url, headers={"Authorization": f"Bearer {access_token}"})
+        if status != 200:
+            raise LoginDenied("userinfo_refused", f"HTTP {status}")
+        if not isinstance(document, dict):
+            raise LoginDenied("userinfo_malformed")
+        return document
+
+    async def verified_claims(self, tokens: Tokens, *, nonce: str | None) -> dict[str, object]:
+        """The claims of the answer's ID token, once every rule holds.
+
+        Raises
+        ------
+        LoginDenied
+            With the code of the rule that does not.
+        ProviderUnavailable
+            If the provider's keys cannot be had.
+        """
+        token = tokens.id_token or ""
+        header = read_header(token, self.config.algorithms)
+        key = choose_key(header, await self.keys())
+        if key is None:
+            key = choose_key(header, await self.keys(refetch=True))
+        if key is None:
+            raise LoginDenied("token_key")
+        claims = read_verified(token, header, key)
+        check_claims(
+            claims,
+            Expected(
+                issuer=self.config.issuer,
+                client_id=self.config.client_id,
+                nonce=nonce,
+                now=self._clock(),
+                leeway_s=self._leeway_s,
+            ),
+        )
+        check_access_token_hash(claims, header, tokens.access_token)
+        return claims
+
+    async def keys(self, *, refetch: bool = False) -> tuple[SigningKey, ...]:
+        """The provider's signing keys; `refetch` looks again, but once per KEYS_REFETCH_S at most."""
+        age = time.monotonic() - self._keys[0] if self._keys else float("inf")
+        if self._keys is None or age > METADATA_AGE_S or (refetch and age > KEYS_REFETCH_S):
+            status, document = await self._json("GET", (await self.metadata()).jwks_uri)
+            if status != 200:
+                raise ProviderUnavailable(self.config.name, f"signing keys: HTTP {status}")
+            self._keys = (time.monotonic(), parse_keys(document))
+        return self._keys[1]
+
+    async def _tokens(self, form: Mapping[str, str]) -> Tokens:
+        metadata = await self.metadata()
+        headers, fields = {}, dict(form)
+        if metadata.uses_basic_auth:
+            # Both halves are form-encoded before they are joined: RFC 6749, 2.3.1.
+            user, password = quote(self.config.client_id, safe=""), quote(self._secret, safe="")
+            headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        else:
+            fields |= {"client_id": self.config.client_id, "client_secret": self._secret}
+        status, document = await self._json("POST", metadata.token_endpoint, headers=headers, form=fields)
+        if status != 200:
+            raise LoginDenied("code_refused", f"HTTP {status}")
+        return _tokens_of(document)
+
+    async def _json(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> tuple[int, Any]:
+        """Status and JSON body (None for an error's body) of one request.
+
+        Raises
+        ------
+        ProviderUnavailable
+            On no answer, a redirect, a server error, an answer that is too large or no JSON.
+        """
+        try:
+            async with self._http.stream(
+                method, url, headers={"Accept": "application/json", **(headers or {})}, data=form
+            ) as response:
+                if response.status_code >= 500 or response.is_redirect:
+                    raise ProviderUnavailable(self.config.name, f"HTTP {response.status_code}")
+                body = bytearray()
+                async for part in response.aiter_bytes():
+                    body += part
+                    if len(body) > MAX_ANSWER_BYTES:
+                        raise ProviderUnavailable(self.config.name, "answer too large")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ProviderUnavailable(self.config.name, type(error).__name__) from None
+        if response.status_code != 200:
+            return response.status_code, None
+        try:
+            return 200, json.loads(bytes(body))
+        except (ValueError, RecursionError):
+            raise ProviderUnavailable(self.config.name, "answer is no JSON") from None
+
+
+def _tokens_of(document: object) -> Tokens:
+    if not isinstance(document, dict):
+        raise LoginDenied("token_response")
+    access, kind = document.get("access_token"), document.get("token_type")
+    id_token, refresh = document.get("id_token"), document.get("refresh_token")
+    if not isinstance(access, str) or not access.isascii() or not access.isprintable():
+        raise LoginDenied("token_response", "no access token")
+    if not isinstance(kind, str) or kind.lower() != "bearer":
+        raise LoginDenied("token_response", "token type")
+    if not isinstance(id_token, str | None) or not isinstance(refresh, str | None):
+        raise LoginDenied("token_response")
+    if max(len(access), len(id_token or ""), len(refresh or "")) > MAX_TOKEN_BYTES:
+        raise LoginDenied("token_too_large")
+    return Tokens(access_token=access, id_token=id_token, refresh_token=refresh)

@@ -1,0 +1,167 @@
+"""The only code that sets JupyterHub's traitlets: from `FacilityConfig` to `c`."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+from urllib.parse import urlsplit
+
+from beamhub_core.config import FacilityConfig
+from beamhub_core.identity import FacilityRole
+from beamhub_hub.authenticator import BeamhubAuthenticator, group_of
+from beamhub_hub.secret_files import read_keys, read_secret
+from beamhub_hub.static_files import STATIC_PATH, TEMPLATES_FOLDER
+from beamhub_spawners.platform import Platform, clock_of
+from beamhub_spawners.web_client import WebClient
+from beamhub_spawners.wiring_hook import configure_spawner
+
+WEB = "web"
+WEB_PREFIX = f"/services/{WEB}"
+ACCESS_WEB = f"access:services!service={WEB}"
+PORTAL_SCOPES = (ACCESS_WEB, "read:users!user", "servers!user", "access:servers!user")
+"""What the portal may do with a person's own token: see, start, stop and open that person's servers."""
+ROLE_SCOPES: dict[FacilityRole, str] = {
+    "admin": "admin-ui list:users read:users read:groups read:hub read:metrics "
+    "read:servers start:servers delete:servers",
+    "support": "list:users read:users:name read:users:activity read:servers",
+}
+"""The hub's rights of facility roles; the other roles' rights are web's matter. Nobody may open another
+person's server or make accounts."""
+DAY_S = 24 * 3600
+MAX_KNOWN_SERVERS = 1000
+
+
+def configure(c: Any, config: FacilityConfig) -> None:
+    """Set every trait that the platform needs.
+
+    Parameters
+    ----------
+    c:
+        A traitlets `Config`, changed in place.
+    config:
+        The facility's configuration.
+
+    Raises
+    ------
+    ConfigInvalid
+        If a secret is missing or unusable: without it nothing starts.
+    """
+    web = WebClient(config.web.internal_url, read_secret(config.hub.web_client_token_file))
+    platform = Platform(config=config, clock=clock_of(config), web=web)
+    configure_spawner(c, config, lambda: platform.web)
+    _configure_hub(c, config)
+    _configure_network(c, config)
+    _configure_login(c, config, platform)
+    _configure_rights(c, config)
+    _configure_pages(c, config)
+    _configure_servers(c, config)
+
+
+def public_path(config: FacilityConfig) -> str:
+    """The path of the platform below its host, with a slash at both ends."""
+    return urlsplit(config.hub.public_url).path.rstrip("/") + "/"
+
+
+def portal_url(config: FacilityConfig) -> str:
+    """The portal's path as browsers see it."""
+    return public_path(config).rstrip("/") + config.web.base_path + "/"
+
+
+def _configure_hub(c: Any, config: FacilityConfig) -> None:
+    hub = config.hub
+    c.JupyterHub.db_url = hub.database_url
+    c.JupyterHub.cookie_secret = read_keys(hub.cookie_secret_file)[0]
+    c.CryptKeeper.keys = read_keys(hub.crypt_key_file)
+    c.JupyterHub.cookie_max_age_days = 1
+    c.JupyterHub.oauth_token_expires_in = DAY_S
+    c.JupyterHub.token_expires_in_max_seconds = 30 * DAY_S
+    c.JupyterHub.oauth_require_pkce = True
+    # A hub that comes back finds its servers and routes as they are.
+    c.JupyterHub.cleanup_servers = False
+    c.JupyterHub.cleanup_proxy = False
+
+
+def _configure_network(c: Any, config: FacilityConfig) -> None:
+    hub = config.hub
+    public = hub.public_url.rstrip("/") + "/"
+    c.JupyterHub.bind_url = public
+    c.JupyterHub.public_url = public
+    c.JupyterHub.hub_bind_url = f"http://{hub.listen_host}:{hub.listen_port}"
+    c.JupyterHub.default_url = portal_url(config)
+    # The proxy is a process of its own: a hub that restarts must not cut every websocket.
+    c.ConfigurableHTTPProxy.should_start = False
+    c.ConfigurableHTTPProxy.api_url = hub.proxy.api_url
+    c.ConfigurableHTTPProxy.auth_token = read_secret(hub.proxy.token_file)
+
+
+def _configure_login(c: Any, config: FacilityConfig, platform: Platform) -> None:
+    c.JupyterHub.authenticator_class = BeamhubAuthenticator
+    # A function, because traitlets copies a value deeply, and a web client has no copy.
+    c.BeamhubAuthenticator.platform = lambda: platform
+    c.BeamhubAuthenticator.login_service = config.login.providers[0].title
+    c.BeamhubAuthenticator.oauth_callback_url = config.hub.public_url.rstrip("/") + "/hub/oauth_callback"
+    c.BeamhubAuthenticator.enable_auth_state = True
+    c.BeamhubAuthenticator.manage_groups = True
+    c.BeamhubAuthenticator.refresh_pre_spawn = True
+    # 0 would switch off the refresh before a start, too.
+    c.BeamhubAuthenticator.auth_refresh_age = max(1, int(config.login.refresh_s))
+
+
+def _configure_rights(c: Any, config: FacilityConfig) -> None:
+    web_service = {
+        "name": WEB,
+        "api_token": read_secret(config.web.hub_service_token_file),
+        "oauth_redirect_uri": f"{config.hub.public_url.rstrip('/')}{config.web.base_path}/oauth_callback",
+        "oauth_no_confirm": True,
+        "oauth_client_allowed_scopes": list(PORTAL_SCOPES),
+        "display": False,
+    }
+    if config.web.base_path == WEB_PREFIX:  # else a facility routes its portal itself
+        web_service["url"] = f"http://{config.web.listen_host}:{config.web.listen_port}"
+    c.JupyterHub.services = [web_service]
+    # A server's token is cut to its owner's rights, so the owner needs what the session shall have.
+    c.JupyterHub.extra_user_scopes = {ACCESS_WEB}
+    c.JupyterHub.load_roles = [
+        {"name": "server", "scopes": ["users:activity!user", "access:servers!server", ACCESS_WEB]},
+        {
+            "name": "beamhub-web",
+            "scopes": ["read:users:name", "read:users:activity", "read:servers", "delete:servers"],
+            "services": [WEB],
+        },
+        *(_facility_role(role, scopes) for role, scopes in ROLE_SCOPES.items()),
+    ]
+
+
+def _facility_role(role: FacilityRole, scopes: str) -> dict[str, Any]:
+    return {"name": group_of(role), "scopes": scopes.split(), "groups": [group_of(role)]}
+
+
+def _configure_pages(c: Any, config: FacilityConfig) -> None:
+    c.JupyterHub.template_paths = [str(TEMPLATES_FOLDER)]
+    c.JupyterHub.template_vars = {
+        "facility_name": config.name,
+        "portal_url": portal_url(config),
+        "beamhub_static": f"{public_path(config)}hub{STATIC_PATH}",
+        "for_one_person": any(place.backend == "local" for place in config.sessions.places),
+        "logo_url": portal_url(config),
+    }
+
+
+def _configure_servers(c: Any, config: FacilityConfig) -> None:
+    c.JupyterHub.allow_named_servers = True
+    c.JupyterHub.named_server_limit_per_user = functools.partial(
+        known_server_limit, n_active=config.sessions.max_servers_per_person
+    )
+    c.JupyterHub.redirect_to_server = False
+
+
+def known_server_limit(handler: Any, *, n_active: int) -> int:
+    """How many named servers the asking account may have on record.
+
+    The hub counts stopped ones, too; they do not use up what may run, only the record's own bound.
+    """
+    user = handler.current_user
+    if user is None or not hasattr(user, "all_spawners"):
+        return n_active
+    stopped = sum(1 for spawner in user.all_spawners(include_default=False) if not spawner.active)
+    return min(n_active + stopped, MAX_KNOWN_SERVERS)

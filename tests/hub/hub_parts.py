@@ -1,0 +1,373 @@
+"""A real hub process for tests, with doubles of the proxy's API and of the web service beside it.
+
+ProxyDouble keeps routes and proxies nothing; WebDouble notes principals and answers re-checks as told.
+Neither proves anything about the real ones: `test_hub_behind_proxy.py` and the journey do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import yaml
+
+from hub.hostile_provider import (  # noqa: TID251  # the folder of these tests, not the room
+    CLIENT_ID,
+    CLIENT_SECRET,
+    HostileProvider,
+    hostile_provider,
+    served,
+)
+
+NAMESPACE = "urn:geant:example.org"
+SECRETS = {
+    "provider": CLIENT_SECRET,
+    "crypt-key": "ab" * 32,
+    "hub-cookie": "cd" * 32,
+    "web-cookie": "ef" * 32,
+    "proxy": "proxy-token-of-the-test",
+    "web-service": "web-service-token-of-the-test",
+    "hub-client": "hub-client-token-of-the-test",
+}
+START_S = 60.0
+
+
+class _JsonHandler(BaseHTTPRequestHandler):
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+    def answer(self, status: int, body: Any = None) -> None:
+        """Send JSON."""
+        data = b"" if body is None else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def body(self) -> Any:
+        """The request's JSON."""
+        data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        return json.loads(data) if data else None
+
+
+@dataclass
+class ProxyDouble:
+    """The API of the proxy, without a proxy."""
+
+    routes: dict[str, Any] = field(default_factory=dict)
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """The request handler of this object."""
+        routes = self.routes
+
+        class Handler(_JsonHandler):
+            def route(self) -> str:
+                """The route of the path."""
+                return unquote(urlsplit(self.path).path).removeprefix("/api/routes") or "/"
+
+            def do_GET(self) -> None:
+                """All routes."""
+                self.answer(200, routes)
+
+            def do_POST(self) -> None:
+                """A new route."""
+                routes[self.route()] = self.body()
+                self.answer(201)
+
+            def do_DELETE(self) -> None:
+                """No such route any more."""
+                routes.pop(self.route(), None)
+                self.answer(204)
+
+        return Handler
+
+
+@dataclass
+class WebDouble:
+    """The part of web's internal API that a login and the refresher speak to."""
+
+    principals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pushes: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    rechecks: int = 0
+    is_down: bool = False
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """The request handler of this object."""
+        return type("WebHandler", (_WebHandler,), {"web": self})
+
+
+class _WebHandler(_JsonHandler):
+    web: WebDouble
+
+    def may(self) -> bool:
+        """Whether the caller is the hub and web is up."""
+        if self.web.is_down:
+            self.answer(503, {"detail": "down"})
+        elif self.headers.get("Authorization") != f"Bearer {SECRETS['hub-client']}":
+            self.answer(401, {"detail": "unknown"})
+        else:
+            return True
+        return False
+
+    def do_GET(self) -> None:
+        """No live sessions, and an answer to the hub's look at its services."""
+        self.answer(200, [])
+
+    def do_PUT(self) -> None:
+        """Note a principal, or accept a plan."""
+        body = self.body()
+        if not self.may():
+            return
+        if "/principals/" in self.path:
+            self.web.principals[body["account"]] = body
+            self.web.pushes.append(body["account"])
+        self.answer(204)
+
+    def do_DELETE(self) -> None:
+        """Forget a principal."""
+        if self.may():
+            account = self.path.rsplit("/", 1)[1]
+            self.web.principals.pop(account, None)
+            self.web.removed.append(account)
+            self.answer(204)
+
+    def do_POST(self) -> None:
+        """Re-check; rights on no datasets; what the hub says of its sessions."""
+        body = self.body()
+        if not self.may():
+            return
+        if self.path.endswith("/recheck"):
+            self.web.rechecks += 1
+            self.answer(200, self.web.verdicts)
+        elif self.path.endswith("/grants"):
+            self.answer(200, no_grants(body["account"]))
+        else:
+            self.answer(204)
+
+
+def no_grants(account: str) -> dict[str, Any]:
+    """Rights on no dataset: enough for a session with nothing but a home."""
+    return {
+        "account": account,
+        "datasets": [],
+        "grants": [],
+        "policy_version": "test",
+        "decided_at": "2026-11-21T00:00:00Z",
+    }
+
+
+@dataclass
+class RunningHub:
+    """A hub process with what stands beside it."""
+
+    folder: Path
+    port: int
+    public_url: str
+    provider: HostileProvider
+    proxy: ProxyDouble
+    web: WebDouble
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """Where the hub itself listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """Everything the hub said so far."""
+        return (self.folder / "hub.log").read_text(errors="replace")
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where everything of one test platform listens."""
+
+    issuer: str
+    hub_port: int
+    proxy_api: str
+    web: str
+    public_url: str
+
+
+def facility_fields(folder: Path, addresses: Addresses) -> dict[str, Any]:
+    """A `facility.yaml` for a hub; its folders lie below one folder."""
+
+    def secret(name: str) -> str:
+        return str(folder / "secrets" / name)
+
+    return {
+        "name": "Test facility",
+        "short_name": "test",
+        "pools": [{"name": "pool", "root": str(folder / "pool"), "target": str(folder / "pool")}],
+        "login": {
+            "providers": [
+                {
+                    "name": "hostile",
+                    "title": "Community login",
+                    "issuer": addresses.issuer,
+                    "client_id": CLIENT_ID,
+                    "client_secret_file": secret("provider"),
+                    "entitlement_namespaces": [NAMESPACE],
+                    "unsafe_allow_http": True,
+                }
+            ],
+            "role_assignments": str(folder / "roles.csv"),
+            "refresh_s": 1,
+        },
+        "hub": {
+            "public_url": addresses.public_url,
+            "listen_port": addresses.hub_port,
+            "database_url": f"sqlite:///{folder / 'hub' / 'hub.sqlite'}",
+            "state_folder": str(folder / "hub"),
+            "crypt_key_file": secret("crypt-key"),
+            "cookie_secret_file": secret("hub-cookie"),
+            "web_client_token_file": secret("hub-client"),
+            "proxy": {"api_url": addresses.proxy_api, "token_file": secret("proxy")},
+        },
+        "web": {
+            "listen_port": urlsplit(addresses.web).port,
+            "internal_url": addresses.web,
+            "hub_api_url": f"http://127.0.0.1:{addresses.hub_port}/hub/api",
+            "hub_service_token_file": secret("web-service"),
+            "cookie_secret_file": secret("web-cookie"),
+            "database_url": f"sqlite:///{folder / 'web.sqlite'}",
+            "state_folder": str(folder / "web"),
+            "clients": [{"name": "hub", "token_file": secret("hub-client"), "scopes": ["principals:write"]}],
+        },
+        "catalogue": {
+            "policy_file": str(folder / "policy.yaml"),
+            "user_offices": [
+                {
+                    "name": "office",
+                    "kind": "csv",
+                    "proposals": str(folder / "proposals.csv"),
+                    "members": str(folder / "members.csv"),
+                }
+            ],
+        },
+        "sessions": {
+            "places": [{"name": "here", "backend": "local", "pools": ["pool"]}],
+            "profiles": [{"name": "small", "title": "Small", "cpu": 1, "memory_gib": 2}],
+            "environments": [{"name": "standard", "title": "Standard", "image": "local"}],
+            "templates_folder": str(folder / "templates"),
+            "homes_folder": str(folder / "homes"),
+            "state_folder": str(folder / "sessions"),
+            "web_url": addresses.web,
+        },
+    }
+
+
+def write_facility(folder: Path, fields: dict[str, Any]) -> Path:
+    """The configuration with every file and folder that it names."""
+    for name in ("pool", "hub", "web", "sessions", "homes", "templates", "secrets"):
+        (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, value in SECRETS.items():
+        path = folder / "secrets" / name
+        path.touch(mode=0o600)
+        path.write_text(value + "\n")
+    roles = folder / "roles.csv"
+    if not roles.exists():
+        roles.write_text("issuer,subject,role\n")
+    (folder / "facility.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
+    return folder / "facility.yaml"
+
+
+def start_hub(folder: Path) -> subprocess.Popen[bytes]:
+    """The hub's process; its output goes to hub.log."""
+    with (folder / "hub.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "beamhub_hub", "--config", str(folder / "facility.yaml")],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+        )
+
+
+def await_hub(process: subprocess.Popen[bytes], url: str, folder: Path) -> None:
+    """Return once the hub answers."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/hub/health").status_code == 200:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.05)
+    raise AssertionError("the hub did not start:\n" + (folder / "hub.log").read_text()[-4000:])
+
+
+def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
+    """End a process that we started."""
+    if process.poll() is None:
+        os.kill(process.pid, number)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def running_hub(
+    folder: Path, *, change: Callable[[dict[str, Any]], None] | None = None
+) -> Iterator[RunningHub]:
+    """A hub with a hostile provider and the two doubles, reached directly."""
+    proxy, web = ProxyDouble(), WebDouble()
+    with ExitStack() as stack:
+        provider = stack.enter_context(hostile_provider())
+        proxy_port = stack.enter_context(served(proxy.handler()))
+        web_port = stack.enter_context(served(web.handler()))
+        port = free_port()
+        addresses = Addresses(
+            issuer=provider.issuer,
+            hub_port=port,
+            proxy_api=f"http://127.0.0.1:{proxy_port}",
+            web=f"http://127.0.0.1:{web_port}",
+            public_url=f"http://127.0.0.1:{port}",
+        )
+        fields = facility_fields(folder, addresses)
+        if change is not None:
+            change(fields)
+        write_facility(folder, fields)
+        process = start_hub(folder)
+        stack.callback(stop, process)
+        await_hub(process, addresses.public_url, folder)
+        yield RunningHub(folder, port, addresses.public_url, provider, proxy, web, process)
+
+
+def log_in(hub: RunningHub, client: httpx.Client, next_url: str = "/hub/home") -> httpx.Response:
+    """Walk from the hub's login page to where the login ends; the client must follow redirects."""
+    return client.get(f"{hub.public_url}/hub/oauth_login", params={"next": next_url})
+
+
+def browser() -> httpx.Client:
+    """A browser: cookies and redirects."""
+    return httpx.Client(follow_redirects=True, timeout=30, headers={"Sec-Fetch-Mode": "navigate"})
+
+
+def login_cookies(client: httpx.Client) -> set[str]:
+    """The names of cookies that make somebody logged in."""
+    return {cookie.name for cookie in client.cookies.jar} & {"jupyterhub-hub-login", "jupyterhub-session-id"}

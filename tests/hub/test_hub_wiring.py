@@ -1,0 +1,155 @@
+"""From facility.yaml to JupyterHub's settings; without its secrets nothing starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from traitlets.config import Config
+
+from beamhub_core.config import FacilityConfig, read_config
+from beamhub_core.errors import ConfigInvalid
+from beamhub_hub.app import extra_config_files
+from beamhub_hub.wiring import ROLE_SCOPES, configure, portal_url
+from hub.hub_parts import Addresses, facility_fields, write_facility  # noqa: TID251  # the tests' folder
+
+ADDRESSES = Addresses(
+    issuer="http://127.0.0.1:9",
+    hub_port=8081,
+    proxy_api="http://127.0.0.1:8001",
+    web="http://127.0.0.1:8082",
+    public_url="https://analysis.example.org",
+)
+
+
+@pytest.fixture
+def facility(tmp_path: Path) -> Callable[..., FacilityConfig]:
+    """A function that makes a configuration."""
+
+    def make(change: Callable[[dict[str, Any]], None] | None = None) -> FacilityConfig:
+        fields = facility_fields(tmp_path, ADDRESSES)
+        if change is not None:
+            change(fields)
+        return read_config(write_facility(tmp_path, fields))
+
+    return make
+
+
+def wired(config: FacilityConfig) -> Any:
+    """The settings of a configuration."""
+    c: Any = Config()
+    configure(c, config)
+    return c
+
+
+def test_the_hub_never_ends_its_proxy_or_its_sessions(facility: Callable[..., FacilityConfig]) -> None:
+    c = wired(facility())
+    assert c.ConfigurableHTTPProxy.should_start is False
+    assert c.JupyterHub.cleanup_servers is False
+    assert c.JupyterHub.cleanup_proxy is False
+    assert c.Spawner.consecutive_failure_limit == 0
+    assert c.JupyterHub.init_spawners_timeout == 1
+
+
+def test_front_page_callback_and_portal_follow_the_public_url(
+    facility: Callable[..., FacilityConfig],
+) -> None:
+    def below_a_path(fields: dict[str, Any]) -> None:
+        fields["hub"]["public_url"] = "https://analysis.example.org/beam/"
+
+    config = facility(below_a_path)
+    c = wired(config)
+    assert portal_url(config) == "/beam/services/web/"
+    assert c.JupyterHub.default_url == "/beam/services/web/"
+    assert c.JupyterHub.bind_url == "https://analysis.example.org/beam/"
+    assert c.BeamhubAuthenticator.oauth_callback_url == "https://analysis.example.org/beam/hub/oauth_callback"
+    (service,) = c.JupyterHub.services
+    assert service["oauth_redirect_uri"] == "https://analysis.example.org/beam/services/web/oauth_callback"
+
+
+def test_no_role_may_make_accounts_or_open_other_peoples_servers(
+    facility: Callable[..., FacilityConfig],
+) -> None:
+    c = wired(facility())
+    granted = {scope for role in c.JupyterHub.load_roles for scope in role["scopes"]}
+    assert not granted & {
+        "admin:users",
+        "admin:auth_state",
+        "access:servers",
+        "users",
+        "tokens",
+        "admin:groups",
+    }
+    assert "access:servers" not in " ".join(ROLE_SCOPES.values())
+
+
+def test_a_session_may_reach_web_because_its_owner_may(facility: Callable[..., FacilityConfig]) -> None:
+    c = wired(facility())
+    (server,) = (role for role in c.JupyterHub.load_roles if role["name"] == "server")
+    assert "access:services!service=web" in server["scopes"]
+    assert "access:services!service=web" in c.JupyterHub.extra_user_scopes
+
+
+SECRETS = ("crypt-key", "hub-cookie", "proxy", "web-service", "hub-client")
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("content", [None, "", "\n", "schlüssel"])
+def test_a_missing_or_unusable_secret_stops_the_start(
+    facility: Callable[..., FacilityConfig], tmp_path: Path, name: str, content: str | None
+) -> None:
+    config = facility()
+    path = tmp_path / "secrets" / name
+    path.unlink() if content is None else path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigInvalid) as caught:
+        wired(config)
+    assert caught.value.source == str(path)
+
+
+@pytest.mark.parametrize("name", ["crypt-key", "hub-cookie"])
+def test_a_key_of_the_wrong_form_is_refused_and_not_shown(
+    facility: Callable[..., FacilityConfig], tmp_path: Path, name: str
+) -> None:
+    config = facility()
+    (tmp_path / "secrets" / name).write_text("correct horse battery staple")
+    with pytest.raises(ConfigInvalid, match="64 hexadecimal digits") as caught:
+        wired(config)
+    assert "battery" not in str(caught.value)
+
+
+def test_several_keys_rotate_the_newest_encrypts(
+    facility: Callable[..., FacilityConfig], tmp_path: Path
+) -> None:
+    config = facility()
+    (tmp_path / "secrets" / "crypt-key").write_text("11" * 32 + "\n" + "22" * 32 + "\n")
+    assert wired(config).CryptKeeper["keys"] == [b"\x11" * 32, b"\x22" * 32]
+
+
+def test_the_facilitys_own_files_come_last_in_name_order(tmp_path: Path) -> None:
+    folder = tmp_path / "jupyterhub_config.d"
+    folder.mkdir()
+    for name in ("20-b.py", "10-a.py", "notes.txt"):
+        (folder / name).write_text("")
+    found = extra_config_files(tmp_path / "facility.yaml")
+    assert [path.name for path in found] == ["10-a.py", "20-b.py"]
+
+
+def test_a_start_without_its_crypt_key_is_one_clear_line(
+    facility: Callable[..., FacilityConfig], tmp_path: Path
+) -> None:
+    facility()
+    (tmp_path / "secrets" / "crypt-key").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "beamhub_hub", "--config", str(tmp_path / "facility.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 7
+    assert "Traceback" not in done.stderr
+    assert "crypt-key" in done.stderr
