@@ -1,0 +1,311 @@
+"""Everything one session is, computed from rights, wish, configuration and place. Pure.
+
+Nothing here reads a file, a clock or a network: what a plan depends on arrives as an argument, so the
+same arguments give the same plan, byte for byte, and a plan can be recomputed to check it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+
+from beamhub_core.config import FacilityConfig
+from beamhub_core.config.storage import EnvironmentConfig, PlaceConfig, ProfileConfig, TemplateConfig
+from beamhub_core.identity import Principal
+from beamhub_core.rights import DatasetRef, GrantAnswer
+from beamhub_core.session import (
+    ClusterLimits,
+    ExplainRecord,
+    Limits,
+    Mount,
+    Place,
+    PlannedDataset,
+    PlannedTemplate,
+    SessionPlan,
+    SessionRequest,
+)
+from beamhub_spawners.mounts import MAX_MOUNTS, MountChoice, choose_mounts
+from beamhub_spawners.refusal import refuse
+
+N_UNMAPPED_UIDS = 1_000_000
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_MAX_THREADS",
+    "NUMBA_NUM_THREADS",
+    "BLOSC_NTHREADS",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """What makes one start different from the next one of the same wish.
+
+    Parameters
+    ----------
+    plan_id:
+        32 hexadecimal digits, never used before.
+    now:
+        The instant of the start, aware.
+    server_name:
+        Name of the person's server, empty for the default one.
+    template_digests:
+        SHA-256 of each template's notebook file, by the template's name; absent where the file is.
+    """
+
+    plan_id: str
+    now: datetime
+    server_name: str
+    template_digests: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What of the configuration a request picked."""
+
+    profile: ProfileConfig
+    environment: EnvironmentConfig
+
+
+def choose_profile(request: SessionRequest, config: FacilityConfig, *, roles: tuple[str, ...]) -> Choice:
+    """The profile and environment that a request names, or the first ones open to the person.
+
+    Raises
+    ------
+    Refused
+        Code `profile_not_allowed` for a profile of other roles, `bad_request` for an unknown name.
+    """
+    sessions = config.sessions
+    open_profiles = [
+        profile for profile in sessions.profiles if {"everyone", *roles}.intersection(profile.roles)
+    ]
+    profile = next(iter(open_profiles), None)
+    if request.profile is not None:
+        if request.profile not in {profile.name for profile in sessions.profiles}:
+            raise refuse("bad_request", request.profile, f"No profile is called {request.profile!r}.")
+        profile = next((one for one in open_profiles if one.name == request.profile), None)
+    if profile is None:
+        names = ", ".join(profile.name for profile in open_profiles) or "none (ask your local contact)"
+        asked = request.profile or "any profile"
+        raise refuse("profile_not_allowed", asked, f"{asked} is not open to you. You can start: {names}.")
+    environments = {environment.name: environment for environment in sessions.environments}
+    environment = environments.get(request.environment or sessions.environments[0].name)
+    if environment is None:
+        raise refuse(
+            "bad_request",
+            request.environment or "",
+            f"No environment is called {request.environment!r}. There are: {', '.join(environments)}.",
+        )
+    return Choice(profile, environment)
+
+
+def session_plan(
+    answer: GrantAnswer,
+    request: SessionRequest,
+    config: FacilityConfig,
+    principal: Principal,
+    placed: tuple[Place, ExplainRecord],
+    occasion: Occasion,
+) -> SessionPlan:
+    """The plan of one session.
+
+    Mounts are the granted folders of the asked datasets at the pools' targets, the processed folders
+    that may be written, and the person's home; see `choose_mounts`. The session ends with its
+    profile's lifetime or with the first right that it needs, whichever comes first.
+
+    Raises
+    ------
+    Refused
+        If a dataset's own folder is not granted (its metadata may be readable all the same), if the
+        answer is for another account, a name is unknown or not open to the person, or more than
+        64 folders would have to be mounted.
+    """
+    if answer.account != principal.account:
+        raise refuse("bad_request", "rights", "The rights that came back are another account's.")
+    chosen = choose_profile(request, config, roles=principal.roles)
+    place, explain = placed
+    pools = {pool.name: pool for pool in config.pools}
+    data = choose_mounts(answer, pools, at=occasion.now)
+    datasets = tuple(sorted(answer.datasets, key=lambda dataset: dataset.pid))
+    _check_granted(answer, data)
+    mounts = (*data.mounts, _home(principal.account, place, config))
+    if len(mounts) > MAX_MOUNTS:
+        raise refuse(
+            "bad_request",
+            f"{len(answer.datasets)} datasets",
+            f"They need {len(mounts)} folders, more than {MAX_MOUNTS}; open fewer at once.",
+        )
+    uid, gid, gids = _identity(principal, place, config)
+    profile = chosen.profile
+    return SessionPlan(
+        id=occasion.plan_id,
+        account=principal.account,
+        server_name=occasion.server_name,
+        display_name=principal.display_name,
+        principal_label=f"{principal.display_name} ({principal.subject} at {principal.issuer})",
+        place=place,
+        environment=chosen.environment.name,
+        image=_image(chosen.environment, place, config),
+        profile=profile.name,
+        mounts=mounts,
+        datasets=tuple(_planned(dataset, data, config) for dataset in datasets),
+        ungranted_links=data.ungranted,
+        template=_template(request, datasets, config, occasion),
+        uid=uid,
+        gid=gid,
+        gids=gids,
+        limits=Limits(cpu=profile.cpu, memory_gib=profile.memory_gib),
+        cluster_limits=_cluster_limits(profile),
+        environment_variables=_environment_variables(profile, config),
+        created_at=occasion.now,
+        expires_at=_expiry(profile, data, occasion.now),
+        policy_version=answer.policy_version,
+        explain=explain,
+    )
+
+
+def bytes_per_pool(answer: GrantAnswer) -> dict[str, int]:
+    """Bytes of the answered datasets on each pool; pools of linked or writable folders count 0 more."""
+    total: dict[str, int] = {}
+    for dataset in answer.datasets:
+        total[dataset.folder.pool] = total.get(dataset.folder.pool, 0) + dataset.size_bytes
+    for grant in answer.grants:
+        total.setdefault(grant.folder.pool, 0)
+    return total
+
+
+def unmapped_uid(account: str, first: int) -> int:
+    """The numeric identity of an account that the facility gave none: one of a million, by hash.
+
+    Two accounts can meet in one number; only their own homes are mounted for either, so the number
+    alone opens nothing.
+    """
+    return first + int.from_bytes(hashlib.sha256(account.encode()).digest()[:8], "big") % N_UNMAPPED_UIDS
+
+
+def _check_granted(answer: GrantAnswer, data: MountChoice) -> None:
+    outside = {(folder.pool, folder.path) for folder in data.ungranted}
+    for dataset in answer.datasets:
+        if (dataset.folder.pool, dataset.folder.path) in outside:
+            raise refuse("not_a_member", dataset.pid, f"The files of {dataset.pid} are not open to you.")
+
+
+def _home(account: str, place: Place, config: FacilityConfig) -> Mount:
+    source = config.sessions.homes_folder / account
+    target = str(source) if place.backend == "local" else f"/home/{account}"
+    return Mount(pool="home", path=account, source=str(source), target=target, mode="rw", purpose="home")
+
+
+def _image(environment: EnvironmentConfig, place: Place, config: FacilityConfig) -> str:
+    configured = _place_config(place, config)
+    if configured.docker is not None and configured.docker.image is not None:
+        return configured.docker.image
+    return "local" if place.backend == "local" else environment.image
+
+
+def _place_config(place: Place, config: FacilityConfig) -> PlaceConfig:
+    for configured in config.sessions.places:
+        if configured.name == place.name:
+            return configured
+    raise refuse("no_place", place.name, f"The place {place.name!r} is not configured any more.")
+
+
+def _planned(dataset: DatasetRef, data: MountChoice, config: FacilityConfig) -> PlannedDataset:
+    target = next(pool.target for pool in config.pools if pool.name == dataset.folder.pool)
+    outside = {(folder.pool, folder.path) for folder in data.ungranted}
+    ungranted = [
+        f"{folder.pool}:{folder.path} (not granted)"
+        for folder in dataset.link_closure
+        if (folder.pool, folder.path) in outside
+    ]
+    return PlannedDataset(
+        pid=dataset.pid,
+        title=dataset.title,
+        proposal=dataset.proposal,
+        technique=dataset.technique,
+        instrument=dataset.instrument,
+        file=str(PurePosixPath(target) / dataset.file),
+        missing=(*dataset.missing_links, *ungranted),
+    )
+
+
+def _template(
+    request: SessionRequest, datasets: tuple[DatasetRef, ...], config: FacilityConfig, occasion: Occasion
+) -> PlannedTemplate | None:
+    template = _chosen_template(request, datasets, config)
+    if template is None:
+        return None
+    digest = occasion.template_digests.get(template.name)
+    if digest is None:
+        raise refuse("unavailable", template.name, f"The file of template {template.name!r} cannot be read.")
+    first = next((one for one in datasets if one.technique == template.technique), next(iter(datasets), None))
+    parameters: dict[str, str | int | float | bool] = {"dataset": first.pid} if first else {}
+    return PlannedTemplate(name=template.name, digest=digest, file=template.file, parameters=parameters)
+
+
+def _chosen_template(
+    request: SessionRequest, datasets: tuple[DatasetRef, ...], config: FacilityConfig
+) -> TemplateConfig | None:
+    templates = config.sessions.templates
+    if request.template is None:
+        techniques = [dataset.technique for dataset in datasets]
+        fitting = (
+            template for technique in techniques for template in templates if template.technique == technique
+        )
+        return next(fitting, None)
+    for template in templates:
+        if template.name == request.template:
+            return template
+    names = ", ".join(template.name for template in templates) or "none"
+    raise refuse(
+        "bad_request", request.template, f"No template is called {request.template!r}. There are: {names}."
+    )
+
+
+def _identity(
+    principal: Principal, place: Place, config: FacilityConfig
+) -> tuple[int | None, int | None, tuple[int, ...]]:
+    """Numeric identity of the session; local ones run as the hub's own user."""
+    if place.backend == "local":
+        return None, None, ()
+    if principal.uid is not None and principal.gid is not None:
+        return principal.uid, principal.gid, principal.gids
+    uid = unmapped_uid(principal.account, config.sessions.unmapped_uid_first)
+    return uid, uid, ()
+
+
+def _cluster_limits(profile: ProfileConfig) -> ClusterLimits:
+    return ClusterLimits(
+        max_workers=profile.workers,
+        threads_per_worker=max(1, int(profile.cpu) // max(1, profile.workers)),
+        memory_gib=profile.memory_gib,
+    )
+
+
+def _environment_variables(profile: ProfileConfig, config: FacilityConfig) -> dict[str, str]:
+    """What every process of the session sees; the backend adds where its files lie."""
+    threads = str(max(1, int(profile.cpu)))
+    return {
+        "BEAMHUB_WEB_URL": config.sessions.web_url,
+        "CPU_LIMIT": f"{profile.cpu:g}",
+        "MEM_LIMIT": str(int(profile.memory_gib * 2**30)),
+        **dict.fromkeys(THREAD_VARIABLES, threads),
+    }
+
+
+def _expiry(profile: ProfileConfig, data: MountChoice, now: datetime) -> datetime:
+    ends = [grant.until for grant in data.used if grant.until is not None]
+    return min([now + timedelta(hours=profile.lifetime_h), *ends])
+
+
+def proposals_in(mounts: tuple[Mount, ...]) -> dict[str, str]:
+    """The writable processed folder of each proposal, as the session sees it."""
+    return {
+        mount.proposal: mount.target
+        for mount in mounts
+        if mount.purpose == "processed" and mount.mode == "rw" and mount.proposal is not None
+    }

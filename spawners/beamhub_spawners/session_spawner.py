@@ -1,0 +1,391 @@
+"""What every spawner does alike: rights, placement, plan, then the backend, then the truth to web.
+
+A backend adds five methods (`launch`, `is_running`, `find_url`, `exit_reason`, `end`), all of which find
+their process, container or pod by labels or files of their own, never by what the hub remembers: a hub
+that was killed inside `start` remembers nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from itertools import count
+from typing import Any, ClassVar
+
+import httpx
+from jupyterhub.spawner import SpawnException
+from pydantic import ValidationError
+from sqlalchemy import inspect
+from tornado.web import HTTPError
+from traitlets import HasTraits, default
+
+from beamhub_core.errors import Unavailable
+from beamhub_core.identity import Principal
+from beamhub_core.rights import Refused
+from beamhub_core.session import SessionPlan, SessionRequest, SessionState, SessionUpdate, StoredSession
+from beamhub_spawners.inventory import read_places, read_template_digests
+from beamhub_spawners.placement import Wanted, choose
+from beamhub_spawners.plan import Occasion, bytes_per_pool, choose_profile, session_plan
+from beamhub_spawners.platform import Platform
+from beamhub_spawners.refusal import StartFailed, refuse
+from beamhub_spawners.session_environment import token_digest
+from beamhub_spawners.session_options import OptionsRefused, read_form, read_options
+from beamhub_spawners.start_progress import StartProgress
+
+PROBE_INTERVAL_S = 0.05
+PROBE_TIMEOUT_S = 2.0
+PROBES_PER_LOOK = 4
+POLL_TIMEOUT_S = 10.0
+RESTORE_HTTP_TIMEOUT_S = 300
+
+STATUS_OF = {
+    "not_found": 404,
+    "no_place": 503,
+    "full": 503,
+    "unavailable": 503,
+    "bad_request": 400,
+}
+
+
+def apply_user_options(spawner: Any, user_options: Any) -> None:
+    """Check the shape of a server's options; a refused set does not stay for the next start.
+
+    Does no I/O: the hub turns every error here but an HTTPError into "Invalid user options", which
+    would blame the person for a web service that is down.
+    """
+    try:
+        spawner.request = read_options(user_options)
+    except OptionsRefused as refused:
+        spawner.forget_options()
+        raise HTTPError(400, "%s", str(refused), reason="Invalid session options") from None
+
+
+class PlanSpawnerMixin(HasTraits):
+    """A spawner whose servers are made from session plans; mix in before a Spawner class."""
+
+    platform: ClassVar[Platform]
+    request: SessionRequest | None = None
+    principal: Principal | None = None
+    plan: SessionPlan | None = None
+    phases: StartProgress
+
+    # What JupyterHub's Spawner brings; untyped there.
+    user: Any
+    name: str
+    server: Any
+    log: Any
+    api_token: str
+    orm_spawner: Any
+    user_options: Any
+    http_timeout: int
+
+    # -- what a backend adds -------------------------------------------------------------------
+
+    async def launch(self, plan: SessionPlan) -> None:
+        """Make the process, container or pod of a plan; raises `StartFailed` or `Refused`."""
+        raise NotImplementedError
+
+    async def is_running(self) -> bool | None:
+        """Whether this server's backend object runs; None when nobody can tell now."""
+        raise NotImplementedError
+
+    async def find_url(self) -> str | None:
+        """Where the running server listens, `http://host:port`; None when it is not known."""
+        raise NotImplementedError
+
+    async def find_plan_id(self) -> str | None:
+        """The plan that the backend object of this server was made from; None without one."""
+        raise NotImplementedError
+
+    async def backend_id(self) -> str | None:
+        """The backend object's own name, for people and the sweeper."""
+        raise NotImplementedError
+
+    async def exit_reason(self) -> str:
+        """Why the server that was launched last ended, in plain words, without paths or tokens."""
+        raise NotImplementedError
+
+    async def end(self, *, now: bool) -> None:
+        """End this server's backend object, whatever plan it was made from; no error if there is none."""
+        raise NotImplementedError
+
+    # -- traits ----------------------------------------------------------------------------------
+
+    @default("apply_user_options")
+    def _default_apply_user_options(self) -> Callable[[Any, Any], None]:
+        return apply_user_options
+
+    @default("options_from_form")
+    def _default_options_from_form(self) -> Callable[[dict[str, list[str]]], dict[str, Any]]:
+        return read_form
+
+    # -- before the start -----------------------------------------------------------------------------
+
+    def forget_options(self) -> None:
+        """Drop the options that the hub stored before anybody looked at them."""
+        self.user_options = {}
+        if self.orm_spawner is not None:
+            self.orm_spawner.user_options = {}
+            session = inspect(self.orm_spawner).session
+            if session is not None:
+                session.commit()
+
+    def __init__(self, *args: Any, **traits: Any) -> None:
+        super().__init__(*args, **traits)
+        self.phases = StartProgress()
+
+    async def run_auth_state_hook(self, auth_state: dict[str, Any] | None) -> None:
+        """Take the Principal from the account's auth state, then run a facility's own hook."""
+        self.principal = principal_in(auth_state)
+        await super().run_auth_state_hook(auth_state)  # type: ignore[misc]  # the Spawner behind the mixin
+
+    # -- start -----------------------------------------------------------------------------------------
+
+    async def start(self) -> str:
+        """Start the server and return its URL once it answers HTTP.
+
+        Raises
+        ------
+        SpawnException
+            For a refusal or an unreachable web service: not a fault, never counted as one.
+        StartFailed
+            When the backend failed.
+        """
+        if self.phases.is_done:  # whoever watches already waits for these
+            self.phases = StartProgress()
+        try:
+            return await self._start_session()
+        except Refused as refused:
+            refusal = refused.refusal
+            self.log.warning(
+                "session refused: %s",
+                refusal.code,
+                extra={"reference": refusal.reference, "account": self.user.name},
+            )
+            raise await self._spawn_exception(str(refused), refusal.code) from refused
+        except Unavailable as unavailable:
+            raise await self._spawn_exception(str(unavailable), "unavailable") from unavailable
+        except StartFailed as failed:
+            await self._fail(failed.reason)
+            raise
+        finally:
+            self.phases.end()
+
+    async def _spawn_exception(self, message: str, reason: str) -> Exception:
+        await self._fail(message)
+        status = STATUS_OF.get(reason, 403)
+        exception: Exception = SpawnException(message, reason=reason, status_code=status)
+        return exception
+
+    async def _start_session(self) -> str:
+        web, config = self.platform.web, self.platform.config
+        self.plan = None
+        await self.end_previous()
+        plan = await self._planned()
+        self.phases.say(35, f"Placed on {plan.place.name}: {plan.explain.because}")
+        await web.store_plan(plan)
+        self.plan = plan
+        await web.update_session(plan.id, SessionUpdate(state="starting"))
+        self.phases.say(45, "Making the session's folders and starting its server")
+        await self.launch(plan)
+        self.phases.say(65, "The server is booting")
+        url = await self._await_http(config.sessions.start_timeout_s)
+        await web.update_session(
+            plan.id,
+            SessionUpdate(
+                state="running",
+                token_digest=token_digest(self.api_token),
+                backend_id=await self.backend_id(),
+                url=url,
+            ),
+        )
+        self.phases.say(95, "The server answers")
+        self.log.info(
+            "session started", extra={"plan_id": plan.id, "place": plan.place.name, "profile": plan.profile}
+        )
+        return url
+
+    async def _planned(self) -> SessionPlan:
+        web, config, clock = self.platform.web, self.platform.config, self.platform.clock
+        principal = self._checked_principal()
+        request = self.request if self.request is not None else read_options(self.user_options)
+        self.phases.say(5, f"Asking for your rights on {_counted(len(request.datasets), 'dataset')}")
+        chosen = choose_profile(request, config, roles=principal.roles)
+        answer, live = await asyncio.gather(
+            web.grants(principal.account, request.datasets), web.live_sessions()
+        )
+        live = tuple(one for one in live if not self._is_mine(one))
+        _check_quota(live, principal.account, config.sessions.max_servers_per_person)
+        self.phases.say(20, "Choosing a place beside the data")
+        wanted = Wanted(
+            bytes_per_pool(answer), chosen.environment.image, key=f"{principal.account}/{self.name}"
+        )
+        placed = choose(wanted, await read_places(config, live))
+        occasion = Occasion(secrets.token_hex(16), clock(), self.name, read_template_digests(config))
+        return session_plan(answer, request, config, principal, placed, occasion)
+
+    def _checked_principal(self) -> Principal:
+        principal = self.principal
+        if principal is None or principal.account != self.user.name:
+            raise refuse(
+                "not_a_member",
+                "login",
+                "Your identity is not known any more. Log out and in again, then start the session.",
+            )
+        return principal
+
+    def _is_mine(self, stored: StoredSession) -> bool:
+        return (stored.plan.account, stored.plan.server_name) == (self.user.name, self.name)
+
+    async def end_previous(self) -> None:
+        """End what an earlier start of this server left behind, so that no two run under one name."""
+        plan_id = await self.find_plan_id()
+        if plan_id is None:
+            return
+        if await self.is_running() is not False:
+            self.log.warning("ending a forgotten server of the same name", extra={"plan_id": plan_id})
+        await self.end(now=True)
+        await self._tell(plan_id, "ended", "replaced by a new start")
+
+    async def _await_http(self, timeout_s: float) -> str:
+        """The server's URL, as soon as it answers; raises `StartFailed` when it ends first."""
+        server = f"Server {self.name or 'default'}"
+        prefix = self.server.base_url if self.server is not None else "/"
+        try:
+            async with asyncio.timeout(timeout_s), httpx.AsyncClient(timeout=PROBE_TIMEOUT_S) as client:
+                url = None
+                for i_probe in count():
+                    url = url or await self.find_url()
+                    if url is not None and await _answers(client, f"{url}{prefix}api"):
+                        return url
+                    # Asking the backend costs more than a refused connection.
+                    if i_probe % PROBES_PER_LOOK == 0 and await self.is_running() is False:
+                        raise StartFailed(server, await self.exit_reason())
+                    await asyncio.sleep(PROBE_INTERVAL_S)
+        except TimeoutError:
+            raise StartFailed(server, f"it did not answer within {timeout_s:g} s") from None
+        raise AssertionError("count() does not end")
+
+    async def _fail(self, reason: str) -> None:
+        if self.plan is None:
+            return
+        await self._quietly_end(now=True)
+        await self._tell(self.plan.id, "failed", reason)
+
+    # -- while it runs ------------------------------------------------------------------------------
+
+    async def poll(self) -> int | None:
+        """None while the server runs or nobody can tell, 0 once it is known to be gone. Never raises."""
+        try:
+            running = await asyncio.wait_for(self.is_running(), POLL_TIMEOUT_S)
+        except Exception:
+            # The outermost layer: an error here would make the hub forget a server that may run.
+            self.log.exception("the state of server %r is not known now", self.name)
+            return None
+        return 0 if running is False else None
+
+    async def get_url(self) -> str:
+        """The server's URL from the backend, else what the hub remembers. Never raises for a backend."""
+        try:
+            found = await asyncio.wait_for(self.find_url(), POLL_TIMEOUT_S)
+        except Exception:
+            # At restart the hub ends itself when this raises.
+            self.log.exception("the address of server %r is not known now", self.name)
+            found = None
+        if found is None:
+            return str(self.server.url)
+        return found + str(self.server.base_url)
+
+    def get_state(self) -> dict[str, Any]:
+        """What the hub stores; only a hint, since a killed hub never stored it."""
+        state: dict[str, Any] = super().get_state()  # type: ignore[misc]
+        if self.plan is not None:
+            state["plan_id"] = self.plan.id
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore after a restart of the hub: a slow server gets minutes, not 30 s, to answer."""
+        super().load_state(state)  # type: ignore[misc]
+        self.http_timeout = max(self.http_timeout, RESTORE_HTTP_TIMEOUT_S)
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    async def stop(self, now: bool = False) -> None:
+        """End the server: asked first, killed when it does not listen. Never raises for a backend.
+
+        With an unreachable backend the row says `stopping` and the sweeper finishes: if this raised, the
+        hub would forget the server.
+        """
+        plan_id = await self._known_plan_id()
+        if plan_id is not None:
+            await self._tell(plan_id, "stopping", None)
+        await self._quietly_end(now=now)
+        if plan_id is not None and await self.poll() is not None:
+            await self._tell(plan_id, "ended", "stopped")
+
+    async def run_post_stop_hook(self) -> None:
+        """Close the plan also when the server ended by itself, then run a facility's own hook."""
+        plan_id = await self._known_plan_id()
+        if plan_id is not None and await self.poll() is not None:
+            await self._tell(plan_id, "ended", None)
+        result = super().run_post_stop_hook()  # type: ignore[misc]
+        if asyncio.iscoroutine(result) or isinstance(result, asyncio.Future):
+            await result
+
+    async def _known_plan_id(self) -> str | None:
+        if self.plan is not None:
+            return self.plan.id
+        try:
+            return await asyncio.wait_for(self.find_plan_id(), POLL_TIMEOUT_S)
+        except Exception:
+            self.log.exception("the plan of server %r is not known now", self.name)
+            return None
+
+    async def _quietly_end(self, *, now: bool) -> None:
+        try:
+            await self.end(now=now)
+        except Exception:
+            self.log.exception("the server %r could not be ended; the sweeper will", self.name)
+
+    async def _tell(self, plan_id: str, state: SessionState, reason: str | None) -> None:
+        """Tell web a state; without web the sweeper tells it later."""
+        try:
+            await self.platform.web.update_session(plan_id, SessionUpdate(state=state, reason=reason))
+        except (Unavailable, Refused) as error:
+            self.log.warning("web was not told that session %s is %s: %s", plan_id, state, error)
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """The phases of the start in plain words, each as it begins."""
+        async for phase in self.phases.events():
+            yield phase
+
+
+def principal_in(auth_state: dict[str, Any] | None) -> Principal | None:
+    """The Principal that the hub's authenticator left under `principal`; None when there is none."""
+    try:
+        return Principal.model_validate((auth_state or {})["principal"])
+    except (KeyError, TypeError, ValidationError):
+        return None
+
+
+async def _answers(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        response = await client.get(url)
+    except httpx.HTTPError:
+        return False
+    return response.status_code < 500
+
+
+def _check_quota(live: tuple[StoredSession, ...], account: str, limit: int) -> None:
+    mine = [one for one in live if one.plan.account == account]
+    if len(mine) >= limit:
+        raise refuse(
+            "full",
+            f"{len(mine)} sessions",
+            f"You have {len(mine)} sessions, the most allowed. Stop one first.",
+        )
+
+
+def _counted(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"

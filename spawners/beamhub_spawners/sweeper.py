@@ -1,0 +1,168 @@
+"""Make the sessions table and what really runs agree, once a minute.
+
+Three faults leave them apart: a hub killed inside a start or a stop, a process that died unseen, and a web
+service that was away when it should have been told. Each pass repairs what it can see; what it cannot see
+(a silent host) it leaves alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from beamhub_core.config import FacilityConfig
+from beamhub_core.errors import Unavailable
+from beamhub_core.rights import Refused
+from beamhub_core.session import LIVE_STATES, SessionUpdate, StoredSession
+from beamhub_spawners.platform import clock_of
+from beamhub_spawners.web_client import WebClient
+
+log = logging.getLogger(__name__)
+
+# A start may take this long from its row to its process, and from its process to its row's next state.
+SETTLE = timedelta(seconds=90)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A process or container of a session, as its backend shows it.
+
+    `age_s` is by the machine's own clock: the platform's may be shifted.
+    """
+
+    plan_id: str
+    backend_id: str
+    is_running: bool
+    age_s: float
+    url: str | None = None
+    token_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What all backends show; incomplete while one does not answer."""
+
+    found: tuple[Found, ...]
+    is_complete: bool
+
+
+class BackendView(Protocol):
+    """What a backend lets the sweeper see and end."""
+
+    async def look(self) -> Inventory:
+        """Everything of this facility that exists now."""
+        ...
+
+    async def end(self, found: Found) -> None:
+        """End one, and remove its files."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one pass does: plan ids of rows without a process, and processes by what becomes of them."""
+
+    lost: tuple[str, ...]
+    adopted: tuple[Found, ...]
+    orphans: tuple[Found, ...]
+    expired: tuple[Found, ...]
+
+
+def decide(live: Sequence[StoredSession], inventory: Inventory, *, now: datetime) -> Decision:
+    """Compare the live rows with what exists. Pure.
+
+    Parameters
+    ----------
+    live:
+        Rows that are neither ended nor failed. Read *before* the inventory, so that what started in
+        between has a process and no row here: such a young one is left alone.
+    inventory:
+        What exists. While incomplete, no row counts as lost.
+    """
+    rows = {stored.plan.id: stored for stored in live}
+    running = {found.plan_id: found for found in inventory.found if found.is_running}
+    lost = [
+        plan_id
+        for plan_id, stored in rows.items()
+        if inventory.is_complete and plan_id not in running and now - stored.plan.created_at > SETTLE
+    ]
+    adopted = [
+        found
+        for plan_id, found in running.items()
+        if plan_id in rows
+        and rows[plan_id].record.state in ("planned", "starting", "unknown")
+        and now - rows[plan_id].plan.created_at > SETTLE
+        and found.token_digest is not None
+    ]
+    orphans = [
+        found
+        for found in inventory.found
+        if found.plan_id not in rows and found.age_s > SETTLE.total_seconds()
+    ]
+    expired = [
+        found for plan_id, found in running.items() if plan_id in rows and rows[plan_id].plan.expires_at < now
+    ]
+    return Decision(tuple(lost), tuple(adopted), tuple(orphans), tuple(expired))
+
+
+async def sweep_once(config: FacilityConfig, web_client: WebClient) -> Decision:
+    """One pass: close rows without a process, adopt processes whose start was cut off, end orphans.
+
+    An orphan is ended only when web has its row and the row says ended or failed. One that web does not
+    know is spared and logged: a plan is stored before anything is made from it, so it is web that lost
+    something, and a fault of web must not end a notebook. A session past its plan's end is only reported,
+    in `expired`: the hub stops it, as its own server.
+
+    Raises
+    ------
+    Unavailable
+        If web does not answer; then nothing is ended, because every process would look like an orphan.
+    """
+    view = _view(config)
+    live = await web_client.live_sessions()
+    inventory = await view.look()
+    decision = decide(live, inventory, now=clock_of(config)())
+    for plan_id in decision.lost:
+        await _tell(web_client, plan_id, SessionUpdate(state="ended", reason="its process is gone"))
+    for found in decision.adopted:
+        update = SessionUpdate(
+            state="running", token_digest=found.token_digest, backend_id=found.backend_id, url=found.url
+        )
+        await _tell(web_client, found.plan_id, update)
+    for found in decision.orphans:
+        await _end_orphan(web_client, view, found)
+    return decision
+
+
+async def _end_orphan(web_client: WebClient, view: BackendView, found: Found) -> None:
+    facts = {"plan_id": found.plan_id, "backend_id": found.backend_id}
+    try:
+        stored = await web_client.session(found.plan_id)
+        if stored.record.state in LIVE_STATES:
+            return  # it came to life since the rows were read
+        log.warning("ending a session whose row is closed", extra=facts)
+        await view.end(found)
+    except Refused:
+        log.warning("a session runs that web does not know; it is left alone", extra=facts)
+    except (Unavailable, OSError) as error:
+        log.warning("an orphan could not be ended; the next pass tries again: %s", error, extra=facts)
+
+
+async def _tell(web_client: WebClient, plan_id: str, update: SessionUpdate) -> None:
+    try:
+        await web_client.update_session(plan_id, update)
+    except (Unavailable, Refused) as error:
+        log.warning("web was not told of session %s: %s", plan_id, error)
+
+
+def _view(config: FacilityConfig) -> BackendView:
+    if config.sessions.places[0].backend == "local":
+        from beamhub_spawners.local_view import LocalView
+
+        return LocalView(config)
+    from beamhub_spawners.docker_view import DockerView  # needs the docker packages
+
+    return DockerView(config)
