@@ -1,0 +1,81 @@
+"""How far the start of one server has come, in three kinds of answer: yes, no, cannot tell."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from beamhub_catalogue.views import SessionView
+from beamhub_core.errors import Unavailable
+from beamhub_portal.guards import new_reference
+from beamhub_portal.hub_client import Progress, read_failure
+from beamhub_portal.portal import Portal
+from beamhub_portal.visitor import Visitor
+
+log = logging.getLogger(__name__)
+
+LaunchWord = Literal["starting", "ready", "stopping", "failed", "stopped", "unknown"]
+FRESH = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What the launch page shows."""
+
+    state: LaunchWord
+    percent: int = 0
+    messages: tuple[str, ...] = ()
+    reason: str | None = None
+    reference: str | None = None
+    target: str | None = None
+    """Where to go when the server is ready."""
+
+    @property
+    def final(self) -> bool:
+        """Nothing more will happen by itself."""
+        return self.state in ("ready", "failed", "stopped")
+
+
+def read_launch(portal: Portal, visitor: Visitor, name: str) -> Launch:
+    """The state of a server's start now; `unknown` when the hub does not say."""
+    try:
+        server = portal.hub.server(visitor.token, visitor.account, name)
+        if server is not None and server.ready:
+            return Launch("ready", 100, target=portal.pages.addresses.notebook(visitor.account, name))
+        if server is not None and server.pending == "stop":
+            return Launch("stopping")
+        progress = portal.hub.progress(visitor.token, visitor.account, name) if server is not None else None
+    except Unavailable:
+        return Launch("unknown", reason="The hub gives no answer now. What runs keeps running.")
+    if progress is not None and progress.failed is not None:
+        return _failed(progress, _latest(portal, visitor, name), visitor)
+    if server is not None and server.pending is not None:
+        return Launch("starting", progress.percent if progress else 0, progress.messages if progress else ())
+    latest = _latest(portal, visitor, name)
+    if latest is not None and latest.state == "failed":
+        return _failed(Progress(100, (), ""), latest, visitor)
+    return Launch("stopped")
+
+
+def _latest(portal: Portal, visitor: Visitor, name: str) -> SessionView | None:
+    recent = portal.wall_clock() - FRESH
+    rows = (one for one in portal.service.sessions_of(visitor.account) if one.server_name == name)
+    fresh = [one for one in rows if one.created_at > recent]
+    return max(fresh, key=lambda one: one.created_at, default=None)
+
+
+def _failed(progress: Progress, latest: SessionView | None, visitor: Visitor) -> Launch:
+    """Only words that our own processes chose for people are repeated; any other text goes to the log."""
+    signed = read_failure(progress.failed or "")
+    if signed is not None:
+        return Launch("failed", 100, progress.messages, signed.reason, signed.reference)
+    reference = new_reference()
+    log.warning(
+        "start failed [reference %s]",
+        reference,
+        extra={"account": visitor.account, "hub_message": (progress.failed or "")[:300]},
+    )
+    reason = latest.reason if latest is not None and latest.state == "failed" else None
+    return Launch("failed", 100, progress.messages, reason, reference)

@@ -1,0 +1,173 @@
+"""*Open in notebook*: the form that a link fills in, and the one click that starts a server."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import get_args
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import ValidationError
+
+from beamhub_catalogue.views import DatasetView
+from beamhub_core.identity import Principal
+from beamhub_core.rights import Refusal, RefusalCode, Refused
+from beamhub_core.session import SessionRequest, server_name_for
+from beamhub_portal.guards import new_reference
+from beamhub_portal.hub_client import HubRefused
+from beamhub_portal.portal import Portal, SentForm, refuse
+from beamhub_portal.template_choice import fitting_templates, open_profiles
+from beamhub_portal.visitor import Visitor
+
+log = logging.getLogger(__name__)
+
+MAX_DISPLAY_NAME = 100
+CHOICES = ("template", "profile", "environment")
+
+
+def open_router(portal: Portal) -> APIRouter:
+    """`open`: GET shows the form and starts nothing, POST starts."""
+    router = APIRouter()
+
+    @router.get("/open")
+    def open_form(request: Request) -> Response:
+        visitor = portal.require_visitor(request)
+        principal = known_principal(visitor)
+        wish = read_wish(
+            tuple(request.query_params.getlist("pid")),
+            {name: request.query_params.get(name) for name in CHOICES},
+        )
+        datasets = readable_datasets(portal, principal, wish.datasets)
+        techniques = {dataset.technique for dataset in datasets}
+        fitting = {one.name for term in techniques for one in fitting_templates(portal.config, term)}
+        templates = sorted(portal.config.sessions.templates, key=lambda one: one.name not in fitting)
+        profiles = open_profiles(portal.config, principal)
+        name = server_name_for(wish.datasets)
+        return portal.pages.answer(
+            request,
+            "open.html",
+            visitor,
+            wish=wish,
+            datasets=datasets,
+            templates=templates,
+            fitting=fitting,
+            chosen_template=wish.template or next((one.name for one in templates if one.name in fitting), ""),
+            profiles=profiles,
+            chosen_profile=wish.profile or (profiles[0].name if profiles else ""),
+            environments=portal.config.sessions.environments,
+            chosen_environment=wish.environment or portal.config.sessions.environments[0].name,
+            running=any(
+                one.live and one.server_name == name for one in portal.service.sessions_of(visitor.account)
+            ),
+        )
+
+    @router.post("/open")
+    def start(request: Request, form: SentForm) -> Response:
+        visitor = portal.require_form(request, form)
+        principal = known_principal(visitor)
+        wish = read_wish(form.many("pid"), {name: form.one(name) for name in CHOICES})
+        check_choices(portal, principal, wish)
+        datasets = readable_datasets(portal, principal, wish.datasets)
+        name = server_name_for(wish.datasets)
+        title = datasets[0].title + (f" and {len(datasets) - 1} more" if len(datasets) > 1 else "")
+        try:
+            portal.hub.start(visitor.token, visitor.account, name, wish, title[:MAX_DISPLAY_NAME])
+        except HubRefused as refused:
+            raise _explained(portal, visitor, name, refused) from None
+        return RedirectResponse(portal.pages.addresses.page("sessions", name, "launch"), status_code=303)
+
+    return router
+
+
+def known_principal(visitor: Visitor) -> Principal:
+    """The person's identity; raises `Refused` when the hub never told it or ended it."""
+    if visitor.principal is None:
+        raise refuse("unavailable", "Your identity is not known here any more. Log out and in again.")
+    return visitor.principal
+
+
+def read_wish(pids: tuple[str, ...], choices: Mapping[str, str | None]) -> SessionRequest:
+    """The request in a link or form; raises `Refused` with `bad_request` for what are no names."""
+    if not pids:
+        raise refuse("bad_request", "No dataset is named. Search for one and open it from its page.")
+    try:
+        return SessionRequest(
+            datasets=tuple(dict.fromkeys(pids)), **{name: value or None for name, value in choices.items()}
+        )
+    except ValidationError:
+        raise refuse(
+            "bad_request",
+            "The link does not name datasets, a template and a profile. Check how it was copied.",
+        ) from None
+
+
+def check_choices(portal: Portal, principal: Principal, wish: SessionRequest) -> None:
+    """Raise `Refused` for a template, environment or profile that is not offered to this person."""
+    sessions = portal.config.sessions
+    if wish.template is not None and wish.template not in {one.name for one in sessions.templates}:
+        raise refuse("bad_request", "The template is not known here. Choose one from the list.")
+    if wish.environment is not None and wish.environment not in {one.name for one in sessions.environments}:
+        raise refuse("bad_request", "The environment is not known here. Choose one from the list.")
+    if wish.profile is not None:
+        profiles = open_profiles(portal.config, principal)
+        if wish.profile not in {one.name for one in profiles}:
+            offered = ", ".join(one.title for one in profiles) or "none; ask your local contact"
+            raise refuse("profile_not_allowed", f"You can start: {offered}.")
+
+
+def readable_datasets(portal: Portal, principal: Principal, pids: tuple[str, ...]) -> tuple[DatasetView, ...]:
+    """The datasets, all of which the person may open now; raises `Refused` for the first that is not."""
+    views = []
+    for pid in pids:
+        view = portal.service.dataset_page(principal, pid)
+        if isinstance(view, Refusal):
+            raise Refused(view)
+        if not view.may_read:
+            raise Refused(_closed(view))
+        views.append(view)
+    return tuple(views)
+
+
+def _closed(view: DatasetView) -> Refusal:
+    codes: dict[str, RefusalCode] = {
+        "embargoed": "embargoed",
+        "running": "embargoed",
+        "withdrawn": "withdrawn",
+        "open": "assurance_too_low",
+    }
+    reference = new_reference()
+    code = codes[view.embargo.state]
+    log.info("open refused [reference %s]", reference, extra={"pid": view.pid, "code": code})
+    return Refusal(
+        code=code,
+        subject=view.title[:300],
+        reason=(view.refusal or "You may not open this dataset.")[:500],
+        until=view.embargo.opens_at if code == "embargoed" else None,
+        reference=reference,
+    )
+
+
+def _explained(portal: Portal, visitor: Visitor, name: str, refused: HubRefused) -> Refused:
+    """The hub's refusal as a page; words only where one of our own processes spoke them."""
+    code: RefusalCode = next((one for one in get_args(RefusalCode) if one == refused.code), "unavailable")
+    reference = refused.reference or new_reference()
+    reason = refused.reason
+    if not reason and refused.status == 429:
+        code, reason = "full", "Many people start servers at this moment. Try again in a minute."
+    if not reason:
+        reason = next(
+            (
+                one.reason
+                for one in portal.service.sessions_of(visitor.account)
+                if one.server_name == name and one.state == "failed" and one.reason
+            ),
+            "The server could not be started. Your data is safe; try again, and if it repeats, tell your "
+            "facility the reference below.",
+        )
+    log.warning(
+        "start refused by the hub [reference %s]",
+        reference,
+        extra={"status": refused.status, "server": name, "account": visitor.account},
+    )
+    return Refused(Refusal(code=code, subject="", reason=reason[:500], reference=reference[:40]))

@@ -1,0 +1,155 @@
+"""My sessions: what runs, how it starts, and how it is stopped."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+
+from beamhub_catalogue.views import SessionView
+from beamhub_core.errors import Unavailable
+from beamhub_portal.hub_client import HubRefused, HubServer
+from beamhub_portal.launch import read_launch
+from beamhub_portal.portal import LoginNeeded, Portal, SentForm, refuse
+from beamhub_portal.visitor import Visitor
+
+log = logging.getLogger(__name__)
+
+ServerName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$")]
+CardState = Literal["running", "starting", "stopping", "unknown"]
+MAX_ENDED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One server on the page; `view` is None for one that no session plan is known of."""
+
+    name: str
+    display_name: str
+    state: CardState
+    view: SessionView | None
+    open_address: str | None
+
+
+def session_router(portal: Portal) -> APIRouter:
+    """`sessions` and what lies below it."""
+    router = APIRouter()
+    page = portal.pages.addresses.page
+
+    @router.get("/sessions")
+    def sessions(request: Request) -> Response:
+        visitor = portal.require_visitor(request)
+        user = portal.hub.user(visitor.token)
+        if user is None:
+            raise LoginNeeded
+        views = portal.service.sessions_of(visitor.account)
+        cards = _cards(portal, visitor, views, user.servers)
+        names = {card.name for card in cards}
+        ended: dict[str, SessionView] = {}
+        for view in views:
+            if not view.live and view.server_name not in names:
+                ended.setdefault(view.server_name, view)
+        return portal.pages.answer(
+            request,
+            "sessions.html",
+            visitor,
+            cards=cards,
+            ended=tuple(ended.values())[:MAX_ENDED],
+            stopped=request.query_params.get("done") == "stop",
+        )
+
+    @router.get("/sessions/{name}/launch")
+    def launch(request: Request, name: ServerName) -> Response:
+        visitor = portal.require_visitor(request)
+        titles = next(
+            (
+                tuple(dataset.title for dataset in view.datasets)
+                for view in portal.service.sessions_of(visitor.account)
+                if view.server_name == name
+            ),
+            (),
+        )
+        return portal.pages.answer(
+            request,
+            "launch.html",
+            visitor,
+            name=name,
+            titles=titles,
+            launch=read_launch(portal, visitor, name),
+        )
+
+    @router.get("/sessions/{name}/launch/status")
+    def status(request: Request, name: ServerName) -> Response:
+        try:
+            visitor = portal.require_visitor(request)
+            now = read_launch(portal, visitor, name)
+        except LoginNeeded:
+            return JSONResponse({"state": "login"}, status_code=401)
+        except (Unavailable, HubRefused):
+            return JSONResponse({"state": "unknown"}, status_code=503)
+        return JSONResponse(
+            {
+                "state": now.state,
+                "percent": now.percent,
+                "messages": list(now.messages),
+                "url": now.target,
+            }
+        )
+
+    @router.post("/sessions/{name}/stop")
+    def stop(request: Request, name: ServerName, form: SentForm) -> Response:
+        visitor = portal.require_form(request, form)
+        try:
+            portal.hub.stop(visitor.token, visitor.account, name)
+        except HubRefused as refused:
+            log.warning("stop refused by the hub", extra={"status": refused.status, "server": name})
+            raise refuse(
+                "unavailable", "The server could not be stopped now. Look at its state and try again."
+            ) from None
+        return RedirectResponse(page("sessions") + "?done=stop", status_code=303)
+
+    return router
+
+
+def _cards(
+    portal: Portal, visitor: Visitor, views: tuple[SessionView, ...], servers: dict[str, HubServer]
+) -> tuple[Card, ...]:
+    """A card for each server that runs or may run: the sessions table joined with what the hub says."""
+    live: dict[str, SessionView] = {}
+    for view in views:
+        if view.live:
+            live.setdefault(view.server_name, view)
+    active = {name for name, server in servers.items() if server.ready or server.pending}
+    cards = []
+    for name in [*live, *sorted(active - live.keys())]:
+        state = _state(servers.get(name))
+        found = live.get(name)
+        opens = state == "running" and name != ""
+        cards.append(
+            Card(
+                name=name,
+                display_name=_display_name(servers.get(name), name),
+                state=state,
+                view=found,
+                open_address=portal.pages.addresses.notebook(visitor.account, name) if opens else None,
+            )
+        )
+    return tuple(cards)
+
+
+def _display_name(server: HubServer | None, name: str) -> str:
+    return (server.display_name if server is not None else None) or name or "default server"
+
+
+def _state(server: HubServer | None) -> CardState:
+    """What the hub says; where it and the sessions table disagree, nobody knows."""
+    if server is None:
+        return "unknown"
+    if server.pending == "spawn":
+        return "starting"
+    if server.pending == "stop":
+        return "stopping"
+    return "running" if server.ready else "unknown"
