@@ -56,3 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -211,7 +211,7 @@ def build_config(layout: DemoLayout, ports: Ports, templates: Path) -> dict[str,
                 {
                     "name": "demo",
                     "token_file": str(layout.secret("demo-client-token")),
-                    "scopes": ["harvest:write", "plans:read"],
+                    "scopes": ["harvest:write", "grants:read", "plans:read"],
                 },
             ],
             "unsafe_clock_offset_file": str(layout.clock_offset),
@@ -274,7 +274,8 @@ def _generate_facility(layout: DemoLayout, seed: int) -> None:
     if layout.truth_file.exists():
         return
     command = [sys.executable, "-m", "beamhub_reduction.synthetic", "facility", str(layout.facility)]
-    done = subprocess.run([*command, "--seed", str(seed), "--truth", str(layout.truth_file)], check=False)
+    command += ["--seed", str(seed), "--truth", str(layout.truth_file)]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # progress is on standard error
     if done.returncode != 0:
         layout.truth_file.unlink(missing_ok=True)
         raise GeneratorFailed(done.returncode)

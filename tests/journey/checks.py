@@ -1,0 +1,235 @@
+"""What must hold beside the nine stops: refusals, confinement, the hub's death, the embargo's end."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from journey import trespass
+from journey.experiment import Experiment
+from journey.kernel import open_channel
+from journey.person import Page, Person
+from journey.platform import Platform, is_alive, kill
+from journey.stops import PORTAL, Journey, Session, expect, run_cells, save_outputs
+
+UNKNOWN_PID = "demo:MA-0000:never_0001"
+HUB_BACK_S = 60.0
+
+
+def pids_of(platform: Platform, proposal: str) -> list[str]:
+    """The pids of a proposal's datasets, from the planted truth."""
+    planted = json.loads(platform.root.joinpath("truth.json").read_text())
+    return [
+        f"demo:{t['proposal']}:{t['stem']}"
+        for t in planted
+        if t["proposal"] == proposal and not t.get("problem")
+    ]
+
+
+def _comparable(page: Page, pid: str) -> str:
+    """A page without what may differ: its reference, the pid in its address, one-time tokens, times."""
+    text = page.html.replace(pid, "PID").replace(pid.replace(":", "%3A"), "PID")
+    text = re.sub(r'(name="(?:xsrf|_xsrf|csrf)[^"]*"\s+value=")[^"]*', r"\1", text)
+    text = re.sub(r"reference[^<]*<[^>]*>[^<]*<", "reference", text, flags=re.IGNORECASE)
+    return re.sub(r"\b(?:[0-9a-f]{6,}|\d\d:\d\d(?::\d\d)?)\b", "#", text)
+
+
+def check_outsider(journey: Journey, outsider: Person) -> list[dict[str, Any]]:
+    """What an outsider is told, page by page and by API."""
+    platform = journey.platform
+    public, team = pids_of(platform, "MA-6202")[0], pids_of(platform, "TO-7303")[0]
+    outsider.log_in(PORTAL)
+    refusals = []
+    page = outsider.visit(f"{PORTAL}datasets/{public}")
+    ends = re.search(r"20\d\d-\d\d-\d\d", page.text[page.text.lower().find("embargo") :])
+    expect(page.status == 200 and ends, f"the embargo's end is not named: {page.text[:600]}")
+    expect(".h5" not in page.text, "file names of an embargoed dataset are shown")
+    refusals.append(
+        {
+            "who": outsider.subject,
+            "pid": public,
+            "status": 200,
+            "says": "embargo",
+            "until": ends and ends.group(),
+        }
+    )
+    hidden, unknown = (
+        outsider.visit(f"{PORTAL}datasets/{team}"),
+        outsider.visit(f"{PORTAL}datasets/{UNKNOWN_PID}"),
+    )
+    expect(
+        hidden.status == unknown.status == 404, f"{hidden.status} and {unknown.status} instead of 404 twice"
+    )
+    expect(
+        _comparable(hidden, team) == _comparable(unknown, UNKNOWN_PID),
+        "a hidden page differs from an unknown one",
+    )
+    refusals.append({"who": outsider.subject, "pid": team, "status": 404, "same_as_unknown": True})
+    for what in ("api", "open"):
+        answers = []
+        for pid in (team, UNKNOWN_PID):
+            path = f"{PORTAL}api/Datasets/{pid}" if what == "api" else f"{PORTAL}open?pid={pid}"
+            answer = outsider.http.get(f"{platform.url}{path}")
+            answers.append(
+                (answer.status_code, _comparable(Page(path, answer.status_code, answer.text), pid))
+            )
+        expect(answers[0] == answers[1], f"{what}: a hidden pid differs from an unknown one: {answers}")
+        expect(answers[0][0] == 404, f"{what}: {answers[0][0]} instead of 404")
+        refusals.append(
+            {
+                "who": outsider.subject,
+                "by": what,
+                "pid": team,
+                "status": answers[0][0],
+                "same_as_unknown": True,
+            }
+        )
+    count = outsider.http.get(f"{platform.url}{PORTAL}api/Datasets/count").json()["count"]
+    listed = outsider.http.get(
+        f"{platform.url}{PORTAL}api/Datasets", params={"filter": '{"limit": 1000}'}
+    ).json()
+    expect(count == len(listed), f"the count ({count}) is not what is listed ({len(listed)})")
+    expect(team not in {item["pid"] for item in listed}, "an embargoed dataset of class team is listed")
+    refusals.append({"who": outsider.subject, "by": "count", "count": count, "listed": len(listed)})
+    refusals.append(_check_start_refused(journey, outsider, public))
+    return refusals
+
+
+def _check_start_refused(journey: Journey, outsider: Person, pid: str) -> dict[str, Any]:
+    """Somebody who forges the form gets a page that names the embargo, and no session."""
+    page = outsider.visit(f"{PORTAL}open?pid={pid}")
+    if any("open" in form.action for form in page.forms):
+        page = outsider.submit(page.form("open"))
+        deadline = time.monotonic() + 20
+        while "status" not in page.url and page.status == 200 and time.monotonic() < deadline:
+            answer = outsider.http.get(page.url.split("?")[0].rstrip("/") + "/status")
+            if answer.status_code != 200 or answer.json()["state"] in ("failed", "stopped"):
+                break
+            expect(answer.json()["state"] != "ready", "an outsider's session started")
+            time.sleep(0.25)
+    live = [s for s in journey.live_sessions() if pid in json.dumps(s["plan"]["datasets"])]
+    expect(not live, f"a session exists for a refused dataset: {live}")
+    return {"who": outsider.subject, "by": "start", "pid": pid, "status": page.status, "sessions": 0}
+
+
+def check_confinement(
+    journey: Journey, session: Session, experiment: Experiment, hub_pid: int
+) -> dict[str, Any]:
+    """What the notebook tried to do to raw data, and to what is not its own."""
+    platform = journey.platform
+    master = Path(session.stored["plan"]["datasets"][0]["file"])
+    before = master.read_bytes()
+    foreign = next(platform.root.joinpath("facility", "hall-a", "MA-6202").rglob("*.h5"))
+    code = trespass.attempts(
+        raw=master,
+        foreign=foreign,
+        secret=platform.root / "secrets" / "hub-crypt-key",
+        database=platform.root / "hub" / "hub.sqlite",
+        hub_pid=hub_pid,
+    )
+    with open_channel(session.person, session.server_url, session.kernel_id, seconds=20) as channel:
+        outcomes = trespass.read_outcomes(channel.run(code).text)
+    expect(outcomes.pop("read_granted")["works"], "the granted dataset cannot be read any more")
+    unharmed = master.exists() and master.read_bytes() == before
+    expect(
+        unharmed or not outcomes["write_raw"]["enforced"], "raw data changed although the write was refused"
+    )
+    return {**outcomes, "raw_unchanged": {"enforced": unharmed, "error": None}}
+
+
+def check_hub_death(journey: Journey, session: Session, hub_pid: int) -> dict[str, Any]:
+    """SIGKILL the hub: the kernel keeps its variable, a running cell runs to its end."""
+    mark = f"mark-{time.time_ns()}"
+    with open_channel(session.person, session.server_url, session.kernel_id, seconds=20) as channel:
+        channel.run(f"survivor = {mark!r}")
+        cell = channel.send(
+            "import time\nfor i in range(16):\n    print('line', i, flush=True); time.sleep(0.5)"
+        )
+        started = time.monotonic()
+        kill(hub_pid)
+        while is_alive(hub_pid):
+            time.sleep(0.02)
+        output = channel.collect(cell, seconds=40)
+    lines = re.findall(r"line (\d+)", output.text)
+    expect(lines == [str(i) for i in range(16)], f"the running cell lost output: {lines}")
+    back_s = _wait_for_hub(journey.platform) - started
+    with open_channel(session.person, session.server_url, session.kernel_id, seconds=HUB_BACK_S) as channel:
+        read_back = channel.run("print(survivor)").text.strip()
+    expect(read_back == mark, f"the kernel lost its variable: {read_back!r} instead of {mark!r}")
+    page = session.person.visit(f"{PORTAL}sessions")
+    expect(
+        session.server_url.rstrip("/").rsplit("/", 1)[1] in page.html,
+        "the session is not listed after the hub's return",
+    )
+    return {
+        "variable_kept": True,
+        "cell_lines": len(lines),
+        "hub_back_seconds": round(back_s, 2),
+        "same_server": True,
+    }
+
+
+def _wait_for_hub(platform: Platform) -> float:
+    deadline = time.monotonic() + HUB_BACK_S
+    while True:
+        try:
+            if httpx.get(f"{platform.hub_url}/hub/health", timeout=2).status_code == 200:
+                return time.monotonic()
+        except httpx.HTTPError:
+            pass
+        expect(time.monotonic() < deadline, f"the hub did not come back in {HUB_BACK_S:.0f} s")
+        time.sleep(0.1)
+
+
+def check_second_technique(journey: Journey, person: Person) -> dict[str, Any]:
+    """A colleague, known by entitlement only, reduces time-of-flight data in the other hall."""
+    started = time.monotonic()
+    person.log_in(PORTAL)
+    pid = pids_of(journey.platform, "TO-7303")[0]
+    silent = Journey(journey.platform, lambda _: None)
+    session = silent.open_notebook(person, person.visit(f"{PORTAL}datasets/{pid}"), pid)
+    with silent.start_kernel(session) as channel:
+        facts = run_cells(channel, silent.cells(session))
+        save_outputs(session, facts["outputs"])
+        path = channel.run("import json; print(json.dumps(str(product.path)))").json()
+        counts = channel.run(
+            "import json, h5py\nwith h5py.File(product.path, locking=False) as f: "
+            "print(json.dumps(int(f['entry/process/statistics/counts_total'][()])))"
+        ).json()
+    planted = json.loads((journey.platform.root / "truth.json").read_text())
+    truth = next(t for t in planted if pid.endswith(t["stem"]))
+    expect(counts == truth["counts_total"], f"{counts} events instead of {truth['counts_total']}")
+    place = session.stored["plan"]["explain"]["chosen"]
+    expect(place == "hall-b", f"the session ran in {place}, not beside its data")
+    return {"pid": pid, "place": place, "product": path, "events": counts, "figures": facts["figures"],
+            "seconds": round(time.monotonic() - started, 2), "session": session}  # fmt: skip
+
+
+def stop_session(person: Person, session: Session) -> None:
+    """Press *Stop* on the page of one's sessions, and see the process end."""
+    page = person.visit(f"{PORTAL}sessions")
+    name = session.server_url.rstrip("/").rsplit("/", 1)[1]
+    stopped = person.submit(
+        next(form for form in page.forms if name in form.action and "stop" in form.action)
+    )
+    expect(stopped.status == 200, f"stopping answered {stopped.status}: {stopped.text[:300]}")
+
+
+def check_embargo_end(journey: Journey, outsider: Person) -> dict[str, Any]:
+    """Four years later the outsider's same links open."""
+    platform = journey.platform
+    platform.root.joinpath("clock-offset").write_text(str(4 * 366 * 86400))
+    opened = {}
+    for proposal in ("MA-6202", "TO-7303"):
+        pid = pids_of(platform, proposal)[0]
+        page = outsider.visit(f"{PORTAL}datasets/{pid}")
+        expect(page.status == 200, f"{pid} answers {page.status} after its embargo")
+        page.link("open in notebook")
+        expect(".h5" in page.text or ".nxs" in page.text, "the files are not shown after the embargo")
+        opened[proposal] = page.status
+    return {"who": outsider.subject, "after": "embargo", "opened": opened}
