@@ -91,7 +91,10 @@ class ErrorPages:
             return JSONResponse({"detail": str(error)}, status_code=503)
         reference = new_reference()
         log.warning("no answer [reference %s]: %s", reference, error)
-        return self._portal.pages.answer(request, "unavailable.html", None, status=503, reference=reference)
+        again = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return self._portal.pages.answer(
+            request, "unavailable.html", None, status=503, reference=reference, again=again
+        )
 
     def _invalid(self, request: Request, error: Exception) -> Response:
         if not self._is_page(request):

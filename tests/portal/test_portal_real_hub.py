@@ -50,7 +50,8 @@ class SocketSpawner(Spawner):
     _listening = None
     async def start(self):
         if self.user_options.get("template") == "other":
-            raise SpawnException("Both places are full. [full, reference ab12cd34]", reason="full", status_code=503)
+            full = "Both places are full. [full, reference ab12cd34]"
+            raise SpawnException(full, reason="full", status_code=503)
         async def answer(reader, writer):
             await reader.readuntil(b"\\r\\n\\r\\n")
             writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")

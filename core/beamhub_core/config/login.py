@@ -21,12 +21,16 @@ _NAMESPACE = re.compile(r"urn:[A-Za-z0-9][A-Za-z0-9-]{0,31}(:[A-Za-z0-9._~@/-]+)
 class ProviderConfig(Section):
     """One OpenID provider; endpoints always come from its discovery document."""
 
-    name: SectionName
+    name: SectionName = Field(description="Name of the provider in logs and records.")
     title: str = Field(max_length=200, description="What people call it, on the login page.")
     issuer: HttpUrl = Field(max_length=512, description="Issuer identifier, as the provider writes it.")
-    client_id: str = Field(min_length=1, max_length=512)
+    client_id: str = Field(
+        min_length=1, max_length=512, description="The platform's client id at the provider."
+    )
     client_secret_file: SecretFile
-    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    scopes: tuple[str, ...] = Field(
+        default=("openid", "profile", "email"), description="Scopes that the login asks for."
+    )
     algorithms: tuple[SigningAlgorithm, ...] = Field(
         default=("RS256", "ES256"), min_length=1, description="Accepted ID-token algorithms."
     )

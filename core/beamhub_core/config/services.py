@@ -12,7 +12,7 @@ from beamhub_core.config.section import AbsolutePath, HttpUrl, SecretFile, Secti
 class ProxyConfig(Section):
     """The proxy in front of everything."""
 
-    api_url: HttpUrl
+    api_url: HttpUrl = Field(description="The proxy's API as the hub reaches it.")
     token_file: SecretFile
 
 
@@ -20,10 +20,10 @@ class HubConfig(Section):
     """The hub process."""
 
     public_url: HttpUrl = Field(description="Where browsers reach the platform.")
-    listen_host: str = "127.0.0.1"
-    listen_port: int = Field(default=8081, gt=0, lt=65536)
-    database_url: str
-    state_folder: AbsolutePath
+    listen_host: str = Field(default="127.0.0.1", description="Address on which the hub listens.")
+    listen_port: int = Field(default=8081, gt=0, lt=65536, description="Port on which the hub listens.")
+    database_url: str = Field(description="The hub's own database, an SQLAlchemy URL.")
+    state_folder: AbsolutePath = Field(description="Other run-time files of the hub.")
     crypt_key_file: SecretFile
     cookie_secret_file: SecretFile
     web_client_token_file: SecretFile = Field(description="Token with which the hub calls web.")
@@ -33,7 +33,7 @@ class HubConfig(Section):
 class WebClientConfig(Section):
     """A process that may call web's internal API."""
 
-    name: SectionName
+    name: SectionName = Field(description="Name of the caller, for the log.")
     token_file: SecretFile
     scopes: tuple[
         Literal[
@@ -46,26 +46,28 @@ class WebClientConfig(Section):
             "harvest:write",
         ],
         ...,
-    ]
+    ] = Field(description="What the caller may ask for; see docs/reference/internal-api.md.")
 
 
 class WebConfig(Section):
     """The web service: portal, search API, internal API."""
 
-    listen_host: str = "127.0.0.1"
-    listen_port: int = Field(default=8082, gt=0, lt=65536)
+    listen_host: str = Field(default="127.0.0.1", description="Address on which the web service listens.")
+    listen_port: int = Field(
+        default=8082, gt=0, lt=65536, description="Port on which the web service listens."
+    )
     internal_url: HttpUrl = Field(description="Where the hub and sessions reach web.")
     base_path: str = Field(
         default="/services/web",
         pattern=r"^(/[a-z0-9-]+)*$",
         description="Path of the portal below the public URL.",
     )
-    hub_api_url: HttpUrl
+    hub_api_url: HttpUrl = Field(description="The hub's API as the web service reaches it.")
     hub_service_token_file: SecretFile = Field(
         description="The portal's own token at the hub, its OAuth client secret."
     )
     cookie_secret_file: SecretFile
-    database_url: str
+    database_url: str = Field(description="The web service's own database, an SQLAlchemy URL.")
     state_folder: AbsolutePath = Field(description="Previews and other files of web.")
     clients: tuple[WebClientConfig, ...] = Field(min_length=1)
     unsafe_clock_offset_file: AbsolutePath | None = Field(

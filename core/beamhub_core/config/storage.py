@@ -12,7 +12,7 @@ from beamhub_core.config.section import AbsolutePath, HttpUrl, Section, SectionN
 class PoolConfig(Section):
     """A file system that places mount."""
 
-    name: SectionName
+    name: SectionName = Field(description="Name of the pool, used everywhere else in this file.")
     root: AbsolutePath = Field(description="Where this host sees the pool (for harvest and local sessions).")
     target: AbsolutePath = Field(
         description="The facility's own path, where sessions see it. Local places need target = root."
@@ -43,22 +43,26 @@ class DockerPlaceConfig(Section):
 class PlaceConfig(Section):
     """Somewhere a session can run."""
 
-    name: SectionName
-    backend: Literal["local", "docker", "kubernetes"]
+    name: SectionName = Field(description="Name of the place.")
+    backend: Literal["local", "docker", "kubernetes"] = Field(
+        description="What runs sessions there; all places of one hub have the same."
+    )
     pools: tuple[SectionName, ...] = Field(min_length=1, description="Storage pools this place mounts.")
     capacity: int = Field(default=8, gt=0, description="Sessions at once.")
-    gpus: int = Field(default=0, ge=0)
+    gpus: int = Field(default=0, ge=0, description="Graphics processors that the place offers.")
     link_costs: dict[SectionName, float] = Field(
         default={}, description="Cost per byte of pools reached over the network."
     )
-    docker: DockerPlaceConfig | None = None
+    docker: DockerPlaceConfig | None = Field(
+        default=None, description="How to reach the Docker host; for docker places, and only for them."
+    )
 
 
 class ProfileConfig(Section):
     """A size of server that people may choose."""
 
-    name: SectionName
-    title: str
+    name: SectionName = Field(description="Name of the profile, in links and plans.")
+    title: str = Field(description="What people choose by.")
     cpu: float = Field(gt=0, description="Processor cores of one server.")
     memory_gib: float = Field(gt=0, description="Memory limit of one server, GiB.")
     lifetime_h: float = Field(default=12.0, gt=0, description="Hours until the session ends by itself.")
@@ -71,16 +75,16 @@ class ProfileConfig(Section):
 class EnvironmentConfig(Section):
     """An allowed software environment."""
 
-    name: SectionName
-    title: str
+    name: SectionName = Field(description="Name of the environment, in links and plans.")
+    title: str = Field(description="What people choose by.")
     image: str = Field(description="Image by digest, or 'local' for the platform's own Python.")
 
 
 class TemplateConfig(Section):
     """A notebook template."""
 
-    name: SectionName
-    title: str
+    name: SectionName = Field(description="Name of the template, in links and plans.")
+    title: str = Field(description="What people choose by.")
     technique: str = Field(description="PaNET term it fits.")
     file: str = Field(description="File below `templates_folder`.")
 
@@ -92,7 +96,7 @@ class SessionsConfig(Section):
     profiles: tuple[ProfileConfig, ...] = Field(min_length=1)
     environments: tuple[EnvironmentConfig, ...] = Field(min_length=1)
     templates: tuple[TemplateConfig, ...] = ()
-    templates_folder: AbsolutePath
+    templates_folder: AbsolutePath = Field(description="Folder of the notebook templates.")
     homes_folder: AbsolutePath = Field(description="Folder of the accounts' homes on the places' machines.")
     state_folder: AbsolutePath = Field(
         description="Run-time files of sessions: pid files, session files, logs."
@@ -107,5 +111,9 @@ class SessionsConfig(Section):
         le=2_000_000_000,
         description="First of the million numeric identities of accounts that have none of their own.",
     )
-    start_timeout_s: float = Field(default=120.0, gt=0)
-    max_servers_per_person: int = Field(default=4, ge=1)
+    start_timeout_s: float = Field(
+        default=120.0, gt=0, description="Seconds within which a started server must answer."
+    )
+    max_servers_per_person: int = Field(
+        default=4, ge=1, description="Sessions that one person may have at once."
+    )
