@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hub.hub_parts import RunningHub, running_hub  # noqa: TID251  # the folder of these tests, not the room
+from hub.hub_parts import RunningHub, running_hub  # the folder of these tests, not the room
 
 
 @pytest.fixture(scope="module")

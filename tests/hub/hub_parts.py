@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import yaml
 
-from hub.hostile_provider import (  # noqa: TID251  # the folder of these tests, not the room
+from hub.hostile_provider import (  # the folder of these tests, not the room
     CLIENT_ID,
     CLIENT_SECRET,
     HostileProvider,

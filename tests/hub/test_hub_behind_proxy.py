@@ -20,8 +20,8 @@ import pytest
 from beamhub_core.demo.people import CLIENT_ID, NAMESPACE, PEOPLE
 from beamhub_core.identity import account_name
 from beamhub_hub.demo_provider import demo_accounts
-from hub.hostile_provider import served  # noqa: TID251  # the folder of these tests, not the room
-from hub.hub_parts import (  # noqa: TID251
+from hub.hostile_provider import served  # the folder of these tests, not the room
+from hub.hub_parts import (
     SECRETS,
     Addresses,
     WebDouble,

@@ -15,7 +15,7 @@ from beamhub_core.config import FacilityConfig, read_config
 from beamhub_core.errors import ConfigInvalid
 from beamhub_hub.app import extra_config_files
 from beamhub_hub.wiring import ROLE_SCOPES, configure, portal_url
-from hub.hub_parts import Addresses, facility_fields, write_facility  # noqa: TID251  # the tests' folder
+from hub.hub_parts import Addresses, facility_fields, write_facility  # the tests' folder
 
 ADDRESSES = Addresses(
     issuer="http://127.0.0.1:9",

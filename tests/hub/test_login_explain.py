@@ -13,7 +13,7 @@ from beamhub_core.errors import BeamhubError
 from beamhub_core.identity import account_name
 from beamhub_hub import command
 from beamhub_hub.denial import LoginDenied
-from hub.hub_parts import NAMESPACE, Addresses, facility_fields, write_facility  # noqa: TID251  # tests' folder
+from hub.hub_parts import NAMESPACE, Addresses, facility_fields, write_facility  # tests' folder
 
 ISSUER = "http://127.0.0.1:9"
 

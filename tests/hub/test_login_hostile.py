@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hub.hostile_provider import (  # noqa: TID251  # the folder of these tests, not the room
+from hub.hostile_provider import (  # the folder of these tests, not the room
     HostileProvider,
     Script,
     hand_made,
@@ -18,7 +18,7 @@ from hub.hostile_provider import (  # noqa: TID251  # the folder of these tests,
     public_pem,
     rsa_key,
 )
-from hub.hub_parts import RunningHub, browser, log_in, login_cookies  # noqa: TID251
+from hub.hub_parts import RunningHub, browser, log_in, login_cookies
 
 pytestmark = pytest.mark.hub
 
@@ -222,7 +222,7 @@ def test_an_unknown_key_id_asks_for_the_keys_once_and_not_in_a_flood(hub: Runnin
 
 
 def test_an_unparsable_key_beside_a_good_one_spoils_nothing(tmp_path: Any) -> None:
-    from hub.hub_parts import running_hub  # noqa: TID251
+    from hub.hub_parts import running_hub
 
     with running_hub(tmp_path) as fresh, browser() as client:
         fresh.provider.script.extra_keys = [{"kty": "RSA", "kid": "bad", "n": "!"}, {"kty": "?"}]
@@ -232,7 +232,7 @@ def test_an_unparsable_key_beside_a_good_one_spoils_nothing(tmp_path: Any) -> No
 
 
 def test_a_provider_that_is_down_is_a_page_before_any_redirect(tmp_path: Any) -> None:
-    from hub.hub_parts import running_hub  # noqa: TID251
+    from hub.hub_parts import running_hub
 
     with running_hub(tmp_path) as fresh, browser() as client:
         for change in (
@@ -251,7 +251,7 @@ def test_a_provider_that_is_down_is_a_page_before_any_redirect(tmp_path: Any) ->
 
 
 def test_a_provider_that_announces_its_issuer_must_name_it(tmp_path: Any) -> None:
-    from hub.hub_parts import running_hub  # noqa: TID251
+    from hub.hub_parts import running_hub
 
     with running_hub(tmp_path) as fresh, browser() as client:
         fresh.provider.script.discovery["authorization_response_iss_parameter_supported"] = True

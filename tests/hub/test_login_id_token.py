@@ -25,7 +25,7 @@ from beamhub_hub.id_token import (
     read_verified,
 )
 from beamhub_hub.provider_metadata import parse_keys, parse_metadata
-from hub.hostile_provider import b64, hand_made, public_pem, rsa_key  # noqa: TID251  # the tests' folder
+from hub.hostile_provider import b64, hand_made, public_pem, rsa_key  # the tests' folder
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 T = int(NOW.timestamp())

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from beamhub_core.identity import account_name
-from hub.hub_parts import (  # noqa: TID251  # the folder of these tests, not the room
+from hub.hub_parts import (  # the folder of these tests, not the room
     NAMESPACE,
     RunningHub,
     browser,
