@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from portal.portal_parts import Browser, House, running_house  # noqa: TID251  # the tests' folder, not the room
+from portal.portal_parts import Browser, House, running_house  # the tests' folder, not the room
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from beamhub_core.identity import Entitlement, Principal, account_name
 from beamhub_core.techniques import POWDER_DIFFRACTION
 from beamhub_portal import build_app
 from beamhub_reduction.synthetic.powder import PowderOptions, write_powder_scan
-from portal.hub_double import HubDouble, RunningHub  # noqa: TID251  # the folder of these tests, not the room
+from portal.hub_double import HubDouble, RunningHub  # the folder of these tests, not the room
 
 ISSUER = "https://provider.example/oidc"
 NAMESPACE = "urn:geant:provider.example"

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, sync_playwright
 
-from portal.hub_double import Server  # noqa: TID251  # the folder of these tests, not the room
-from portal.portal_parts import BASE, EMBARGOED, Browser, House, person  # noqa: TID251
+from portal.hub_double import Server  # the folder of these tests, not the room
+from portal.portal_parts import BASE, EMBARGOED, Browser, House, person
 
 pytestmark = pytest.mark.browser
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from sqlalchemy import create_engine, text
 
-from portal.hub_double import ACCESS  # noqa: TID251  # the folder of these tests, not the room
-from portal.portal_parts import (  # noqa: TID251
+from portal.hub_double import ACCESS  # the folder of these tests, not the room
+from portal.portal_parts import (
     BASE,
     EMBARGOED,
     Browser,

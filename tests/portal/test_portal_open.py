@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from beamhub_core.session import server_name_for
-from portal.hub_double import Server  # noqa: TID251  # the folder of these tests, not the room
-from portal.portal_parts import (  # noqa: TID251
+from portal.hub_double import Server  # the folder of these tests, not the room
+from portal.portal_parts import (
     BASE,
     EMBARGOED,
     OPEN,

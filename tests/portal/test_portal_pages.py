@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from beamhub_catalogue.views import DatasetView
-from portal.portal_parts import (  # noqa: TID251  # the folder of these tests, not the room
+from portal.portal_parts import (  # the folder of these tests, not the room
     BASE,
     EMBARGOED,
     EVIL_TITLE,

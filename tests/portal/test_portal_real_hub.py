@@ -18,7 +18,7 @@ import pytest
 from beamhub_catalogue.service import CatalogueService
 from beamhub_core.session import server_name_for
 from beamhub_portal import build_app
-from portal.portal_parts import (  # noqa: TID251  # the folder of these tests, not the room
+from portal.portal_parts import (  # the folder of these tests, not the room
     BASE,
     EMBARGOED,
     Clock,

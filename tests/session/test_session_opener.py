@@ -23,7 +23,7 @@ from beamhub_session.errors import (
 from beamhub_session.opener import OpenNotebook, contents_path, ensure_notebook, notebook_stem
 
 if TYPE_CHECKING:
-    from session.conftest import Stage  # noqa: TID251  # the tests' folder, not the room
+    from session.conftest import Stage  # the tests' folder, not the room
 
 PID = "demo:MA-5101:CeO2_0001"
 NAME = "powder-diffraction-MA-5101-CeO2_0001.ipynb"

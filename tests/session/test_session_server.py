@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
-    from session.conftest import Stage  # noqa: TID251  # the tests' folder, not the room
+    from session.conftest import Stage  # the tests' folder, not the room
 
 TOKEN = "token-of-the-test"
 NAME = "powder-diffraction-MA-5101-CeO2_0001.ipynb"

@@ -100,20 +100,27 @@ def reduce_azimuthal(
         counts_total=part.sums.counts_total,
     )
     chosen = {
-        "bins": parameters.bins,
-        "unit": parameters.unit,
+        **_chosen(parameters, stack, geometry),
         "normalised_to": monitor.name if monitor else None,
         "monitor_reference": reference,
+        "decoded_by": sorted({_way(s.index) for unit in units for s in unit.segments}),
+    }
+    warnings = (*(str(error) for error in stack.missing), *part.tally.problems)
+    return Reduced(azimuthal_curve(matrix, sums=part.sums), statistics, execution, chosen, warnings)
+
+
+def _chosen(parameters: AzimuthalParameters, stack: FrameStack, geometry: Geometry) -> dict[str, Any]:
+    """The parameters as they stand in the product."""
+    return {
+        "bins": parameters.bins,
+        "unit": parameters.unit,
         "mask": "file" if parameters.mask is None else "file and caller",
         "missing": parameters.missing,
         "corrupt": parameters.corrupt,
         "entry": stack.entry,
         "detector": stack.detector,
         "geometry": {name: getattr(geometry, name) for name in Geometry.__slots__},
-        "decoded_by": sorted({_way(s.index) for unit in units for s in unit.segments}),
     }
-    warnings = (*(str(error) for error in stack.missing), *part.tally.problems)
-    return Reduced(azimuthal_curve(matrix, sums=part.sums), statistics, execution, chosen, warnings)
 
 
 def _way(index: Any) -> str:

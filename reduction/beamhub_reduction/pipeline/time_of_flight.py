@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from beamhub_reduction.pipeline.progress import ProgressCallback
 from beamhub_reduction.pipeline.statistics import Statistics
 from beamhub_reduction.pipeline.units import EventUnit, plan_event_units
 from beamhub_reduction.pipeline.work import (
+    EventPart,
     EventTask,
     Policy,
     find_d_range,
@@ -23,6 +25,7 @@ from beamhub_reduction.pipeline.work import (
     merge_range,
     reduce_events,
 )
+from beamhub_reduction.steps.frames import FloatArray
 from beamhub_reduction.steps.time_of_flight import PixelTable, bin_edges, build_pixel_table, histogram_curve
 
 PC_PER_UC = 1e6
@@ -87,8 +90,31 @@ def reduce_time_of_flight(
     )
     charge_pc = run.proton_charge_pC if parameters.normalise else None
     charge_uc = charge_pc / PC_PER_UC if charge_pc and charge_pc > 0 else None
+    chosen = _chosen(run, parameters, edges, charge_uc)
+    curve = histogram_curve(edges, counts=part.histogram.counts, charge=charge_uc or 1.0)
+    execution = earlier + execution if earlier else execution
+    return Reduced(curve, _statistics(run, part), execution, chosen, part.problems)
+
+
+def _chosen(
+    run: EventRun, parameters: TimeOfFlightParameters, edges: FloatArray, charge_uc: float | None
+) -> dict[str, Any]:
+    """The parameters as they stand in the product."""
+    return {
+        "bins": parameters.bins,
+        "d_range_angstrom": [float(edges[0]), float(edges[-1])],
+        "normalised_to": "proton charge" if charge_uc else None,
+        "proton_charge_uC": charge_uc,
+        "corrupt": parameters.corrupt,
+        "entry": run.entry,
+        "banks": [bank.name for bank in run.banks],
+        "primary_flight_path_m": run.primary_flight_path_m,
+    }
+
+
+def _statistics(run: EventRun, part: EventPart) -> Statistics:
     n_pulses, n_empty = count_pulses(run.banks)
-    statistics = Statistics(
+    return Statistics(
         n_pixels_masked=sum(int(np.count_nonzero(bank.masked)) for bank in run.banks),
         counts_total=part.histogram.n_used,
         n_pulses=n_pulses,
@@ -99,18 +125,6 @@ def reduce_time_of_flight(
         n_events_outside=part.histogram.n_outside,
         n_events_corrupt=part.n_corrupt,
     )
-    chosen = {
-        "bins": parameters.bins,
-        "d_range_angstrom": [float(edges[0]), float(edges[-1])],
-        "normalised_to": "proton charge" if charge_uc else None,
-        "proton_charge_uC": charge_uc,
-        "corrupt": parameters.corrupt,
-        "entry": run.entry,
-        "banks": [bank.name for bank in run.banks],
-        "primary_flight_path_m": run.primary_flight_path_m,
-    }
-    curve = histogram_curve(edges, counts=part.histogram.counts, charge=charge_uc or 1.0)
-    return Reduced(curve, statistics, earlier + execution if earlier else execution, chosen, part.problems)
 
 
 def _plan(run: EventRun) -> tuple[EventUnit, ...]:
