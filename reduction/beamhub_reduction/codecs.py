@@ -117,7 +117,7 @@ def _decode_with_dectris(
     stored: bytes, spans: Spans, block_bytes: int, rest: int, item_bytes: int, n_bytes: int
 ) -> bytes:
     # Optional dependency: the imagecodecs rung gives the same numbers without it.
-    from dectris.compression import decompress  # type: ignore[import-untyped]  # ships no types
+    from dectris.compression import decompress
 
     try:
         decoded: bytes = decompress(stored, "bslz4", elem_size=item_bytes)

@@ -1,7 +1,6 @@
 """The one reader of NeXus and HDF5 files: headers, frames, events, previews. Light: numpy and h5py only."""
 
 from beamhub_reduction.nexus.closure import MissingLink
-from beamhub_reduction.nexus.confined import open_header_confined, preview_image_confined
 from beamhub_reduction.nexus.errors import (
     EventsInvalid,
     FileDamaged,
@@ -62,9 +61,7 @@ __all__ = [
     "UnsupportedLayout",
     "count_pulses",
     "open_header",
-    "open_header_confined",
     "preview_image",
-    "preview_image_confined",
     "read_event_run",
     "read_frame_stack",
     "read_geometry",

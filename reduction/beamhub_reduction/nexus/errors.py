@@ -188,7 +188,7 @@ class GeometryMissing(NexusError):
     def __str__(self) -> str:
         return (
             f"{self.path}:{self.node} does not give {', '.join(self.fields)}. "
-            "Pass the geometry yourself (geometry=... or --poni FILE)."
+            "Pass the geometry yourself: geometry=..., a pyFAI geometry."
         )
 
 

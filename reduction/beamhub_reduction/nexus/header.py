@@ -72,7 +72,8 @@ class Header:
 def open_header(path: str | os.PathLike[str], allowed_roots: Roots = None) -> Header:
     """The header of a NeXus or HDF5 file that, with its links, lies in the allowed roots (None: anywhere).
 
-    For files that nobody vouches for, use `confined.open_header_confined`.
+    HDF5 can be made to loop or to crash by a few wrong bytes (tried: the heap of an attribute): a service
+    calls this in a child process with limits.
 
     Raises
     ------
