@@ -17,7 +17,9 @@ class Product(Word):
     `inputs` are what it was derived from, `who` its agent, `plan_id` the activity.
     """
 
-    pid: str = Field(description="'<facility>:<proposal>:product-<first 20 hex digits of sha256>' once harvested.")
+    pid: str = Field(
+        description="'<facility>:<proposal>:product-<first 20 hex digits of sha256>' once harvested."
+    )
     title: str
     proposal: str
     technique: str

@@ -12,9 +12,14 @@ import sys
 
 # What every server is configured with; images/base/jupyter_server_config.json holds the same. Language
 # servers and the bridge for classic-notebook extensions are loaded by default and not needed: off by
-# configuration they save 0.3 s of a start. Nobody installs Lab extensions into a read-only environment.
+# configuration they save 0.3 s of a start. Nobody installs Lab extensions into a read-only environment, and a
+# session asks nobody outside the facility for news or newer versions.
 SETTINGS: dict[str, dict[str, object]] = {
-    "LabApp": {"extension_manager": "readonly"},
+    "LabApp": {
+        "check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+        "extension_manager": "readonly",
+        "news_url": None,
+    },
     "ServerApp": {
         "jpserver_extensions": {"beamhub_session": True, "jupyter_lsp": False, "notebook_shim": False}
     },

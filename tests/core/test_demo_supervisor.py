@@ -181,3 +181,16 @@ def test_the_demo_configuration_is_valid_and_offers_two_places(tmp_path: Path) -
     config = read_config(layout.config_file)
     assert [place.pools for place in config.sessions.places] == [("hall-a",), ("hall-b",)]
     assert config.login.providers[0].unsafe_allow_http
+
+
+def test_people_keep_their_proposals_when_the_demo_moves_to_other_ports(tmp_path: Path) -> None:
+    layout = DemoLayout(tmp_path)
+    layout.truth_file.write_text("[]")  # the facility's files are not what this is about
+    prepare(layout, Ports(8000), templates=tmp_path)
+    members = (layout.user_office / "members.csv").read_text()
+    prepare(layout, Ports(9100), templates=tmp_path)
+    moved = (layout.user_office / "members.csv").read_text()
+    assert moved == members.replace(":8003,", ":9103,")
+    assert (
+        ":8003" not in (layout.root / "accounts.json").read_text() + (layout.root / "roles.csv").read_text()
+    )

@@ -34,7 +34,7 @@ def walk(root: Path, screenshots: Path | None) -> dict[str, Any]:
         session = journey.walk(ines, experiment)
         expect([stop["name"] for stop in journey.stops] == list(STOPS), "not every stop was made")
         say("outsider, confinement, second technique, death of the hub, end of the embargo ...")
-        refusals = checks.check_outsider(journey, oscar)
+        refusals = checks.check_outsider(journey, oscar) + checks.check_forged_options(journey, oscar)
         hub_pid = platform.pids["hub"]
         enforced = checks.check_confinement(journey, session, experiment, hub_pid)
         second = checks.check_second_technique(journey, colin)

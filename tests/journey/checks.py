@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,36 @@ def check_outsider(journey: Journey, outsider: Person) -> list[dict[str, Any]]:
     return refusals
 
 
+FORGED: tuple[tuple[str, Any, int], ...] = (
+    ("an image", {"datasets": [], "image": "evil:latest"}, 400),
+    ("a mount", {"mounts": [{"source": "/", "target": "/host", "mode": "rw"}]}, 400),
+    ("a numeric identity", {"uid": 0}, 400),
+    ("a path", {"datasets": ["../../etc/passwd"]}, 404),
+    ("an absolute path", {"datasets": ["/etc"]}, 404),
+    ("a foreign pid", {"datasets": ["demo:TO-7303:TOFD_41001"]}, 404),
+    ("a profile with dots", {"datasets": [], "profile": "../root"}, 400),
+    ("a wrong type", {"datasets": "all"}, 400),
+    ("1 MB", {"datasets": ["y" * 1_000_000]}, 400),
+)
+
+
+def check_forged_options(journey: Journey, outsider: Person) -> list[dict[str, Any]]:
+    """Options that no form sends, straight to the hub's API: each refused, nothing started."""
+    home = outsider.visit("/hub/home")
+    account = re.search(r"u-[a-z2-7]{26}", home.html)
+    expect(account, "the hub's page does not name the account")
+    refusals = []
+    for i_try, (what, options, status) in enumerate(FORGED):
+        url = f"{journey.platform.url}/hub/api/users/{account and account.group()}/servers/forged-{i_try}"
+        answer = outsider.call("POST", url, {"user_options": options})
+        expect(answer.status_code == status, f"{what}: {answer.status_code} {answer.text[:300]}")
+        expect("Traceback" not in answer.text, f"{what}: a traceback in the answer")
+        refusals.append({"who": outsider.subject, "by": "api", "forged": what, "status": status})
+    live = [s["plan"]["server_name"] for s in journey.live_sessions() if "forged" in s["plan"]["server_name"]]
+    expect(not live, f"forged options started {live}")
+    return refusals
+
+
 def _check_start_refused(journey: Journey, outsider: Person, pid: str) -> dict[str, Any]:
     """Somebody who forges the form gets a page that names the embargo, and no session."""
     page = outsider.visit(f"{PORTAL}open?pid={pid}")
@@ -145,7 +176,10 @@ def check_confinement(
 def check_hub_death(journey: Journey, session: Session, hub_pid: int) -> dict[str, Any]:
     """SIGKILL the hub: the kernel keeps its variable, a running cell runs to its end."""
     mark = f"mark-{time.time_ns()}"
-    with open_channel(session.person, session.server_url, session.kernel_id, seconds=20) as channel:
+    with (
+        ThreadPoolExecutor(1) as beside,
+        open_channel(session.person, session.server_url, session.kernel_id, seconds=20) as channel,
+    ):
         channel.run(f"survivor = {mark!r}")
         cell = channel.send(
             "import time\nfor i in range(16):\n    print('line', i, flush=True); time.sleep(0.5)"
@@ -154,10 +188,11 @@ def check_hub_death(journey: Journey, session: Session, hub_pid: int) -> dict[st
         kill(hub_pid)
         while is_alive(hub_pid):
             time.sleep(0.02)
+        hub_is_back = beside.submit(_wait_for_hub, journey.platform)
         output = channel.collect(cell, seconds=40)
+        back_s = hub_is_back.result() - started
     lines = re.findall(r"line (\d+)", output.text)
     expect(lines == [str(i) for i in range(16)], f"the running cell lost output: {lines}")
-    back_s = _wait_for_hub(journey.platform) - started
     with open_channel(session.person, session.server_url, session.kernel_id, seconds=HUB_BACK_S) as channel:
         read_back = channel.run("print(survivor)").text.strip()
     expect(read_back == mark, f"the kernel lost its variable: {read_back!r} instead of {mark!r}")

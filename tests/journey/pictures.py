@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def _scroll_to_the_plot(page: Any) -> None:
     """Lab draws only the cells that are in view: turn the wheel until the pattern's figure is."""
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.mouse.move(700, 450)
-    heading = page.locator(".jp-RenderedMarkdown h2", has_text="Reduce")
+    heading = page.locator(".jp-RenderedMarkdown h2", has_text=re.compile("^Reduce"))
     for _ in range(60):
         if heading.count() and heading.first.is_visible():
             box = heading.first.bounding_box()

@@ -79,12 +79,37 @@ def prepare(layout: DemoLayout, ports: Ports, *, templates: Path, seed: int = 20
     except OSError as error:
         raise FolderUnusable(layout.root, error.strerror or type(error).__name__) from error
     _write_secrets(layout)
+    _follow_address(layout, ports)
     _write_user_office(layout, f"http://127.0.0.1:{ports.provider}", utc_now())
     _write_once(layout.root / "policy.yaml", yaml.safe_dump(POLICY, sort_keys=False))
     layout.config_file.write_text(yaml.safe_dump(build_config(layout, ports, templates), sort_keys=False))
     layout.port_file.write_text(f"{ports.first}\n")
     _generate_facility(layout, seed)
     return read_config(layout.config_file)
+
+
+def _follow_address(layout: DemoLayout, ports: Ports) -> None:
+    """Give the people of an earlier start their rows back when the demo moves to other ports.
+
+    The issuer holds the provider's port, and an account is an issuer and a subject: on other ports people
+    have new accounts, with new homes, but the same proposals and roles.
+    """
+    try:
+        former = Ports(int(layout.port_file.read_text()))
+    except (OSError, ValueError):
+        return
+    if former == ports:
+        return
+    old, new = (f"http://127.0.0.1:{each.provider}" for each in (former, ports))
+    for path in (
+        layout.user_office / "members.csv",
+        layout.root / "roles.csv",
+        layout.root / "accounts.json",
+    ):
+        if path.exists():
+            part = path.with_suffix(".part")
+            part.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+            part.replace(path)
 
 
 def _write_once(path: Path, text: str) -> None:
