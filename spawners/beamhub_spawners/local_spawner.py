@@ -42,7 +42,7 @@ from beamhub_spawners.process_file import (
 from beamhub_spawners.processes import family_of, signal_process
 from beamhub_spawners.refusal import StartFailed
 from beamhub_spawners.session_environment import session_environment, token_digest
-from beamhub_spawners.session_server import SETTINGS, view_arguments
+from beamhub_spawners.session_server import LAB_SETTINGS, LAB_SETTINGS_FILE, SETTINGS, view_arguments
 from beamhub_spawners.session_spawner import PlanSpawnerMixin
 from beamhub_spawners.session_view import NOTEBOOKS, session_info, view_links, write_view
 
@@ -238,6 +238,9 @@ def make_session_folder(store: SessionStore, plan: SessionPlan) -> SessionFolder
     write_private(session.session_file, info.model_dump_json())
     write_view(session.view, view_links(info))
     write_private(session.config / "jupyter_server_config.json", json.dumps(SETTINGS))
+    lab_settings = session.config / LAB_SETTINGS_FILE
+    lab_settings.parent.mkdir(mode=FOLDER_MODE)
+    write_private(lab_settings, json.dumps(LAB_SETTINGS))
     return session
 
 

@@ -24,6 +24,11 @@ SETTINGS: dict[str, dict[str, object]] = {
         "jpserver_extensions": {"beamhub_session": True, "jupyter_lsp": False, "notebook_shim": False}
     },
 }
+# Lab asks each newcomer whether to fetch news, whatever `news_url` says; this answers for all.
+LAB_SETTINGS: dict[str, dict[str, object]] = {
+    "@jupyterlab/apputils-extension:notification": {"checkForUpdates": False, "fetchNews": "false"}
+}
+LAB_SETTINGS_FILE = "labconfig/default_setting_overrides.json"
 SLOW_AND_OPTIONAL = ("rfc3987_syntax",)
 
 

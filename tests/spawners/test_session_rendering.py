@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ from beamhub_spawners.container_start import prepare
 from beamhub_spawners.docker_render import ENFORCED, LABEL, container_fields
 from beamhub_spawners.local_spawner import LocalSessionSpawner
 from beamhub_spawners.session_environment import OF_THE_HUB, session_environment, token_digest
-from beamhub_spawners.session_server import SETTINGS
+from beamhub_spawners.session_server import LAB_SETTINGS, LAB_SETTINGS_FILE, SETTINGS
 from beamhub_spawners.session_spawner import apply_user_options, principal_in
 from beamhub_spawners.session_view import session_info, view_links, write_view
 from beamhub_spawners.wiring_hook import configure_spawner
@@ -157,6 +157,8 @@ def test_a_container_carries_its_plan_and_no_token_in_labels() -> None:
 
 def test_the_image_configures_servers_as_the_local_spawner_does() -> None:
     assert json.loads((IMAGES / "base" / "jupyter_server_config.json").read_text()) == SETTINGS
+    lab_settings = IMAGES / "base" / PurePosixPath(LAB_SETTINGS_FILE).name
+    assert json.loads(lab_settings.read_text()) == LAB_SETTINGS
 
 
 def locked() -> Iterator[str]:
