@@ -1,56 +1,15 @@
-"""The verbs of the catalogue: `beamhub catalogue`, `beamhub dataset` and `beamhub policy`."""
+"""The words of `beamhub catalogue`, `beamhub dataset` and `beamhub policy`.
+
+Every `beamhub --help` imports this module, so it loads no library: `beamhub_catalogue.verbs` does the work.
+"""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from beamhub_catalogue.people import find_principal
-from beamhub_catalogue.service import CatalogueService
-from beamhub_catalogue.views import SearchFilters
-from beamhub_core.clock import Clock
-from beamhub_core.config import read_config
-from beamhub_core.errors import BeamhubError
-from beamhub_core.identity import Principal, account_name
-from beamhub_core.policy import Decision
-from beamhub_core.policy_file import read_policy
-from beamhub_core.rights import Refusal, Refused
-
-
-class UnknownPerson(BeamhubError):
-    """The catalogue has no person of this name."""
-
-    exit_code = 3
-
-    def __init__(self, subject: str) -> None:
-        super().__init__(subject)
-        self.subject = subject
-
-    def __str__(self) -> str:
-        return (
-            f"Nobody called {self.subject!r} has logged in through a configured provider. "
-            "Name the subject as the provider does, or leave --as away for an anonymous reader."
-        )
-
-
-class BadTime(BeamhubError):
-    """A time on the command line is none."""
-
-    exit_code = 2
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return (
-            f"{self.text!r} is no time with a zone, e.g. 2026-03-31T12:00:00+02:00 or 2026-03-31T10:00:00Z."
-        )
+_VERBS = "beamhub_catalogue.verbs"
 
 
 def add(subparsers: Any) -> None:
@@ -68,7 +27,7 @@ def _add_catalogue(subparsers: Any) -> None:
     _common(harvest)
     harvest.add_argument("--pool", help="only this pool")
     harvest.add_argument("--path", help="only this folder or file of the pool, relative to it")
-    harvest.set_defaults(run=run_harvest)
+    harvest.set_defaults(run=f"{_VERBS}:run_harvest")
 
 
 def _add_dataset(subparsers: Any) -> None:
@@ -80,12 +39,12 @@ def _add_dataset(subparsers: Any) -> None:
     _reader(listing)
     listing.add_argument("text", nargs="*", help="words that all have to occur")
     listing.add_argument("--page", type=int, default=1)
-    listing.set_defaults(run=run_list)
+    listing.set_defaults(run=f"{_VERBS}:run_list")
     getting = verbs.add_parser("get", help="one dataset as a reader sees it")
     _common(getting)
     _reader(getting)
     getting.add_argument("pid")
-    getting.set_defaults(run=run_get)
+    getting.set_defaults(run=f"{_VERBS}:run_get")
 
 
 def _add_policy(subparsers: Any) -> None:
@@ -95,7 +54,7 @@ def _add_policy(subparsers: Any) -> None:
     check = verbs.add_parser("check", help="whether a policy file is valid; all problems at once")
     check.add_argument("file", type=Path)
     check.add_argument("--json", action="store_true")
-    check.set_defaults(run=run_check)
+    check.set_defaults(run=f"{_VERBS}:run_check")
     explain = verbs.add_parser("explain", help="what a person may do with a dataset, and why")
     _common(explain)
     explain.add_argument("pid")
@@ -103,7 +62,7 @@ def _add_policy(subparsers: Any) -> None:
         "--as", dest="reader", nargs=2, metavar=("ISSUER", "SUBJECT"), help="default: anonymous"
     )
     explain.add_argument("--at", help="a time with its zone; default: now")
-    explain.set_defaults(run=run_explain)
+    explain.set_defaults(run=f"{_VERBS}:run_explain")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -113,148 +72,3 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def _reader(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--as", dest="reader", metavar="SUBJECT", help="default: an anonymous reader")
-
-
-def run_harvest(arguments: argparse.Namespace) -> int:
-    """Scan once, in this process."""
-    service = _service(arguments)
-    try:
-        if arguments.pool is not None and arguments.pool not in {p.name for p in service.config.pools}:
-            sys.stderr.write(f"beamhub: there is no pool {arguments.pool!r}\n")
-            return 2
-        report = service.harvester.scan(arguments.pool, arguments.path)
-    finally:
-        service.stop()
-    problems = [{"source": p.source, "file": p.file, "reason": p.reason} for p in report.problems]
-    _show(
-        arguments,
-        {"harvested": len(report.harvested), "unchanged": report.n_unchanged, "problems": problems},
-        [
-            f"{len(report.harvested)} harvested, {report.n_unchanged} unchanged, {len(problems)} problem(s)",
-            *(f"{p['file']}: {p['reason']}" for p in problems),
-        ],
-    )
-    return 0
-
-
-def run_list(arguments: argparse.Namespace) -> int:
-    """A page of datasets."""
-    service = _service(arguments)
-    try:
-        reader = _person(service, arguments.reader)
-        page = service.search(reader, " ".join(arguments.text), SearchFilters(), arguments.page)
-    finally:
-        service.stop()
-    lines = [f"{hit.pid}\t{hit.embargo.state}\t{hit.title}" for hit in page.hits]
-    _show(arguments, dataclasses.asdict(page), [*lines, f"{page.total} dataset(s)"])
-    return 0
-
-
-def run_get(arguments: argparse.Namespace) -> int:
-    """One dataset."""
-    service = _service(arguments)
-    try:
-        view = service.dataset_page(_person(service, arguments.reader), arguments.pid)
-    finally:
-        service.stop()
-    if isinstance(view, Refusal):
-        raise Refused(view)
-    facts = dataclasses.asdict(view)
-    _show(arguments, facts, [f"{name}: {value}" for name, value in facts.items()])
-    return 0
-
-
-def run_check(arguments: argparse.Namespace) -> int:
-    """Whether a policy file is valid; its problems are a ConfigInvalid."""
-    policy = read_policy(arguments.file)
-    classes = ", ".join(policy.classes)
-    facts = {"ok": True, "version": policy.version, "classes": list(policy.classes)}
-    _show(arguments, facts, [f"{arguments.file} is valid: version {policy.version}, classes {classes}"])
-    return 0
-
-
-def run_explain(arguments: argparse.Namespace) -> int:
-    """The decision on one dataset, by the code that decides; exit code 3 or 4 when the answer is no."""
-    at = _time(arguments.at)
-    service = _service(arguments, (lambda: at) if at else None)
-    try:
-        reader = _account(service, arguments.reader) if arguments.reader else None
-        with service.desk.reading(reader) as catalogue:
-            row = catalogue.row(arguments.pid)
-            decision = catalogue.judge.on_dataset(row) if row is not None else None
-            when = catalogue.now
-    finally:
-        service.stop()
-    facts = _explained(decision) | {"pid": arguments.pid, "at": when.isoformat()}
-    _show(arguments, facts, [f"{name}: {value}" for name, value in facts.items() if value is not None])
-    if decision is None:
-        return 3
-    return 0 if decision.may_read else 4
-
-
-def _explained(decision: Decision | None) -> dict[str, Any]:
-    if decision is None:
-        return {"decision": "hidden", "rule": "not_found", "until": None, "reason": "No such dataset."}
-    until = decision.until if decision.may_read else decision.opens_at
-    return {
-        "decision": "read" if decision.may_read else decision.visibility,
-        "rule": decision.because or decision.refusal,
-        "until": until.isoformat() if until else None,
-        "reason": decision.detail or decision.reason,
-        "state": decision.state,
-        "opens_at": decision.opens_at.isoformat() if decision.opens_at else None,
-        "may_write": decision.may_write,
-    }
-
-
-def _service(arguments: argparse.Namespace, clock: Clock | None = None) -> CatalogueService:
-    return CatalogueService(read_config(arguments.config), clock)
-
-
-def _person(service: CatalogueService, subject: str | None) -> Principal | None:
-    """The one known person with a subject, at any configured provider."""
-    if subject is None:
-        return None
-    issuers = [provider.issuer for provider in service.config.login.providers]
-    found = [service.principal(account_name(issuer, subject)) for issuer in issuers]
-    people = [person for person in found if person is not None]
-    if len(people) != 1:
-        raise UnknownPerson(subject)
-    return people[0]
-
-
-def _account(service: CatalogueService, reader: list[str]) -> Principal:
-    """A person by issuer and subject; one who never logged in is explained by the user office alone."""
-    issuer, subject = reader
-    account = account_name(issuer, subject)
-    with service.database.reading() as session:
-        stored = find_principal(session, account)
-    return stored or Principal(
-        issuer=issuer,
-        subject=subject,
-        account=account,
-        display_name=subject[:200],
-        checked_at=datetime.now(UTC),
-    )
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadTime(text) from None
-    if when.tzinfo is None:
-        raise BadTime(text)
-    return when
-
-
-def _show(arguments: argparse.Namespace, facts: dict[str, Any], lines: list[str]) -> None:
-    if arguments.json:
-        sys.stdout.write(json.dumps(facts, default=str) + "\n")
-    else:
-        # A title is a stranger's text: no control character of it reaches the terminal.
-        sys.stdout.writelines(
-            "".join(c if c.isprintable() or c == "\t" else "?" for c in line) + "\n" for line in lines
-        )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, and_, delete, false, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from beamhub_catalogue.desk import Desk
@@ -44,11 +44,23 @@ PID_MARK = "pid:"
 
 @dataclass(slots=True)
 class HarvestReport:
-    """What one scan did; `problems` are those of this scan, `harvested` the pids that it made or renewed."""
+    """What one scan did, and how what it looked at stands.
+
+    `harvested` are the pids that it made or renewed, `problems` what it found itself, `standing_problems` the
+    files that an earlier scan set aside and that did not change since. `n_datasets` counts the raw datasets
+    below the scanned roots.
+    """
 
     harvested: list[str] = field(default_factory=list)
     n_unchanged: int = 0
     problems: list[ProblemView] = field(default_factory=list)
+    standing_problems: list[ProblemView] = field(default_factory=list)
+    n_datasets: int = 0
+
+    @property
+    def all_problems(self) -> tuple[ProblemView, ...]:
+        """New and standing problems."""
+        return (*self.problems, *self.standing_problems)
 
 
 class Harvester:
@@ -72,11 +84,13 @@ class Harvester:
         with self._one_at_a_time():
             changed: list[FoundFile] = []
             walked: list[ProblemView] = []
-            for found in self._found(pool, path):
+            for found in self._found(self._roots(pool, path)):
                 if isinstance(found, WalkProblem):
                     walked.append(ProblemView(f"harvest:{found.pool}", found.path, found.reason))
-                elif self._is_unchanged(found):
+                elif (seen := self._unchanged(found)) is not None:
                     report.n_unchanged += 1
+                    if seen.reason is not None:
+                        report.standing_problems.append(_problem(found, seen.reason))
                 else:
                     changed.append(found)
             # Products after the data that they were made from.
@@ -86,6 +100,7 @@ class Harvester:
             if pool is None:
                 self.walk_problems, self.last_scan_at = tuple(walked[:MAX_PROBLEMS]), self._clock()
             report.problems = [*walked, *report.problems]
+            report.n_datasets = self._n_datasets(self._roots(pool, path))
         return report
 
     def stop(self) -> None:
@@ -126,23 +141,32 @@ class Harvester:
         part.replace(target)
         return True
 
-    def _found(self, pool: str | None, path: str | None) -> Iterator[FoundFile | WalkProblem]:
+    def _roots(self, pool: str | None, path: str | None) -> tuple[HarvestRoot, ...]:
+        if pool is None:
+            return self._config.catalogue.harvest_roots
+        return (HarvestRoot(pool=pool, path=path),)
+
+    def _found(self, roots: tuple[HarvestRoot, ...]) -> Iterator[FoundFile | WalkProblem]:
         pools = {p.name: p for p in self._config.pools}
-        roots = self._config.catalogue.harvest_roots
-        if pool is not None:
-            roots = (HarvestRoot(pool=pool, path=path),)
         for root in roots:
             yield from _walk_root(pools[root.pool], root.path)
 
-    def _is_unchanged(self, file: FoundFile) -> bool:
+    def _n_datasets(self, roots: tuple[HarvestRoot, ...]) -> int:
+        below = [_is_below(root) for root in roots]
+        query = select(func.count()).select_from(DatasetRow).where(DatasetRow.kind == "raw")
+        with self._database.reading() as session:
+            return session.scalar(query.where(or_(false(), *below))) or 0
+
+    def _unchanged(self, file: FoundFile) -> SeenFileRow | None:
+        """What an earlier scan made of a file; None when it has to be read, again or for the first time."""
         with self._database.reading() as session:
             row = session.get(SeenFileRow, (file.pool, file.path))
             if row is None:
-                return False
+                return None
             now = (file.size_bytes, file.modified_ns, file.inode)
             if (row.size_bytes, row.modified_ns, row.inode) != now:
-                return False
-            return not any(_has_come(session, missing) for missing in row.waits_for)
+                return None
+            return None if any(_has_come(session, missing) for missing in row.waits_for) else row
 
     def _take_all(self, files: list[FoundFile], report: HarvestReport) -> None:
         if not files:
@@ -182,7 +206,7 @@ class Harvester:
         if pid is not None:
             report.harvested.append(pid)
         if reason is not None:
-            report.problems.append(ProblemView(f"harvest:{file.pool}", file.path, reason))
+            report.problems.append(_problem(file, reason))
 
     def _store(
         self, session: Session, file: FoundFile, report: FileReport, now: datetime
@@ -238,6 +262,18 @@ def _walk_root(pool: PoolConfig, path: str | None) -> Iterator[FoundFile | WalkP
                 yield found
         return
     yield from walk_pool(pool, path)
+
+
+def _is_below(root: HarvestRoot) -> ColumnElement[bool]:
+    """Datasets whose file is a root or lies in it, compared by path components."""
+    if root.path is None:
+        return DatasetRow.pool == root.pool
+    inside = func.substr(DatasetRow.file, 1, len(root.path) + 1) == f"{root.path}/"
+    return and_(DatasetRow.pool == root.pool, or_(DatasetRow.file == root.path, inside))
+
+
+def _problem(file: FoundFile, reason: str) -> ProblemView:
+    return ProblemView(f"harvest:{file.pool}", file.path, reason)
 
 
 def _ask(reader: FileReader, file: FoundFile) -> tuple[FileAnswer, bytes | None]:

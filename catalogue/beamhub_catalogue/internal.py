@@ -238,8 +238,12 @@ class InternalApi:
         if body.pool is not None and body.pool not in {pool.name for pool in self._desk.config.pools}:
             raise HTTPException(422, f"There is no pool {body.pool[:80]!r}.")
         report = self._harvester.scan(body.pool, body.path)
-        problems = [{"file": p.file, "reason": p.reason} for p in report.problems]
-        numbers = {"harvested": len(report.harvested), "unchanged": report.n_unchanged}
+        problems = [{"file": p.file, "reason": p.reason} for p in report.all_problems]
+        numbers = {
+            "harvested": len(report.harvested),
+            "unchanged": report.n_unchanged,
+            "datasets": report.n_datasets,
+        }
         return JSONResponse(numbers | {"problems": problems})
 
     def _record_decision(self, question: GrantQuestion, decision: str) -> None:

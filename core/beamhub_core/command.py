@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from importlib.metadata import entry_points
+from pkgutil import resolve_name
 
 from beamhub_core.errors import BeamhubError
 
@@ -17,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser with the verbs of every installed room.
 
     An entry point names a function `add(subparsers)`, which adds its verb and sets
-    `run=function(arguments) -> int` as its default.
+    `run=function(arguments) -> int`, or its name as "module:function", as its default.
     """
     parser = argparse.ArgumentParser(
         prog="beamhub",
@@ -41,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = build_parser().parse_args(argv)
     try:
-        code: int = arguments.run(arguments)
+        # A verb may name its function as "module:function": --help need not load what the verb needs.
+        run = resolve_name(arguments.run) if isinstance(arguments.run, str) else arguments.run
+        code: int = run(arguments)
         sys.stdout.flush()
     except BeamhubError as error:
         if getattr(arguments, "json", False):

@@ -39,7 +39,7 @@ from beamhub_spawners.process_file import (
     read_process,
     write_private,
 )
-from beamhub_spawners.processes import family_of, signal_process
+from beamhub_spawners.processes import family_of, signal_process, started_at
 from beamhub_spawners.refusal import StartFailed
 from beamhub_spawners.session_environment import session_environment, token_digest
 from beamhub_spawners.session_server import LAB_SETTINGS, LAB_SETTINGS_FILE, SETTINGS, view_arguments
@@ -107,7 +107,8 @@ class LocalSessionSpawner(PlanSpawnerMixin, Spawner):  # type: ignore[misc]  # J
             return False
         child = self._children.get(plan_id)
         if child is not None:
-            return child.poll() is None
+            # A killed process is a zombie while its last threads end, and cannot be waited for until then.
+            return child.poll() is None and started_at(child.pid) is not None
         session = self._store.session(plan_id)
         process = read_process(session.process_file)
         if process is not None:

@@ -184,10 +184,9 @@ def _report(
         sys.stdout.flush()
         return
     problems = harvest["problems"]
-    n_datasets = harvest["harvested"] + harvest["unchanged"]
     lines = [
         "",
-        f"  Catalogue: {n_datasets} datasets, {len(problems)} file(s) set aside:",
+        f"  Catalogue: {harvest.get('datasets', 0)} datasets, {len(problems)} file(s) set aside:",
         *(f"    {item['file']}: {item['reason']}" for item in problems[:5]),
         "",
         f"  Open   {config.hub.public_url}/",
