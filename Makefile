@@ -40,7 +40,7 @@ format: $(READY) ## rewrite the code in the project's form
 	$(BIN)/ruff format .
 
 bench: $(READY) ## print every benchmark beside its peer and its limit
-	@for file in benchmarks/bench_*.py; do test -e "$$file" && $(BIN)/python "$$file" || echo "no benchmark yet"; done
+	@for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" $(ARGS) || exit 1; done
 
 reference: $(READY) ## regenerate the configuration's schema and reference page
 	$(BIN)/beamhub config write-reference

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -27,6 +27,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _PANET = re.compile(r"http://purl\.org/pan-science/PaNET/PaNET\d{5}")
 MAX_STEM = 120
 MAX_PARAMETERS = 200
+MAX_INSTRUMENT = 200
 
 
 class NotCatalogued(BeamhubError):
@@ -78,7 +79,7 @@ def store_raw(
     row.title = report.title or Path(file.path).stem
     row.technique = technique or ""
     row.technique_label = _label(technique or "", report)
-    row.instrument = report.instrument or ""
+    row.instrument = (report.instrument or "")[:MAX_INSTRUMENT]
     row.sample = report.sample
     row.start, row.end = (_instant(text, config) for text in (report.start_time, report.end_time))
     row.size_bytes = file.size_bytes + sum(size for _, size in linked)
@@ -255,7 +256,7 @@ def _instant(text: str | None, config: FacilityConfig) -> datetime | None:
     """A NeXus time; one without a zone is in the facility's. None for what is no time."""
     try:
         when = datetime.fromisoformat((text or "").strip())
-        return when if when.tzinfo else when.replace(tzinfo=ZoneInfo(config.timezone))
+        return (when if when.tzinfo else when.replace(tzinfo=ZoneInfo(config.timezone))).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 

@@ -84,8 +84,16 @@ class RuleBook:
     def _read_again(self, fingerprints: dict[str, str]) -> PolicyDocument:
         with self._database.writing() as session:
             policy = self._read_policy(session, fingerprints[POLICY_SOURCE])
-            for office in self._offices:
-                self._read_office(session, office, fingerprints[_label(office)], policy)
+            readings = [
+                (office, reading)
+                for office in self._offices
+                if (reading := _read_office(session, office, fingerprints[_label(office)])) is not None
+            ]
+            # All that is to be replaced goes first: a contradiction is one between two present states.
+            for office, _ in readings:
+                session.execute(delete(ProposalRow).where(ProposalRow.source == _label(office)))
+            for office, reading in readings:
+                self._store_reading(session, office, reading, policy)
             labels = [_label(office) for office in self._offices]
             session.execute(delete(ProposalRow).where(ProposalRow.source.not_in(labels)))
             session.execute(delete(MemberRow).where(MemberRow.source.not_in(labels)))
@@ -108,16 +116,10 @@ class RuleBook:
         row.good = policy.model_dump(mode="json")
         return policy
 
-    def _read_office(
-        self, session: Session, office: UserOffice, fingerprint: str, policy: PolicyDocument
+    def _store_reading(
+        self, session: Session, office: UserOffice, reading: SourceReading, policy: PolicyDocument
     ) -> None:
         row = _source_row(session, _label(office))
-        row.fingerprint = fingerprint
-        try:
-            reading = office.read()
-        except SourceBroken as error:
-            row.problems = [asdict(problem) for problem in error.problems]
-            return
         contradictions = _store_proposals(session, _label(office), reading)
         _store_members(session, _label(office), reading.members, policy.zone, self._clock())
         unknown = sorted({p.policy_class for p in reading.proposals if p.policy_class} - set(policy.classes))
@@ -156,9 +158,19 @@ def _source_row(session: Session, name: str) -> SourceRow:
     return row
 
 
+def _read_office(session: Session, office: UserOffice, fingerprint: str) -> SourceReading | None:
+    """What an office says now; None, with a note of the problem, where its last good state stays."""
+    row = _source_row(session, _label(office))
+    row.fingerprint = fingerprint
+    try:
+        return office.read()
+    except SourceBroken as error:
+        row.problems = [asdict(problem) for problem in error.problems]
+        return None
+
+
 def _store_proposals(session: Session, source: str, reading: SourceReading) -> list[dict[str, Any]]:
-    """Replace a source's proposals; a proposal that another source tells differently is closed."""
-    session.execute(delete(ProposalRow).where(ProposalRow.source == source))
+    """Add a source's proposals; a proposal that another source tells differently is closed."""
     others = {row.id: row for row in session.scalars(select(ProposalRow))}
     problems: list[dict[str, Any]] = []
     for entry in reading.proposals:
@@ -211,9 +223,11 @@ def _key(row: MemberRow) -> tuple[str | None, ...]:
 def _columns(entry: MemberEntry, source: str, zone: ZoneInfo) -> dict[str, Any]:
     """A row with its days as instants: from the first one's beginning to the last one's end."""
     until = entry.until + timedelta(days=1) if entry.until and entry.until < date.max else None
+    # The first and the last day that a calendar has mean no bound, and may not exist in UTC.
+    since = entry.since if entry.since and entry.since > date.min else None
     return asdict(entry) | {
         "source": source,
-        "since": datetime.combine(entry.since, time.min, tzinfo=zone) if entry.since else None,
+        "since": datetime.combine(since, time.min, tzinfo=zone) if since else None,
         "until": datetime.combine(until, time.min, tzinfo=zone) if until else None,
         "removed_at": None,
     }

@@ -36,6 +36,10 @@ MEMBER_COLUMNS = (
 )
 MAX_FILE_BYTES = 128_000_000
 MAX_FIELD_CHARS = 4_000
+# What the tables hold of a field that is shorter than the rest.
+MAX_CHARS = {"class": 80, "instrument": 200, "issuer": 512, "subject": 512, "facility_account": 64}
+# These name a person to the letter: nothing is trimmed, so that nobody becomes somebody else.
+EXACT_COLUMNS = ("issuer", "subject", "facility_account")
 MAX_PROBLEMS = 200
 
 _PROPOSAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -47,8 +51,8 @@ Row = tuple[int, dict[str, str]]
 class CsvUserOffice:
     """Proposals and members from two UTF-8 CSV files with a header row.
 
-    A file that is not whole (wrong header, a row with another number of fields, an open quote) makes the
-    whole reading fail, so that the last good state stays. A row with a wrong value is reported and gives
+    A file that is not whole (wrong header, a row with another number of fields, an open quote, a last row
+    without a line break) makes the whole reading fail, so that the last good state stays. A row with a wrong value is reported and gives
     nobody a right: a member's row is left out, a proposal's stays closed.
     """
 
@@ -87,6 +91,8 @@ def _read_rows(source: str, path: Path, columns: tuple[str, ...]) -> list[Row]:
         return SourceBroken(source, (SourceProblem(path.name, line, reason),))
 
     try:
+        if path.exists() and not path.is_file():  # to open a fifo would wait for ever
+            raise broken(None, "is not a file")
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
         text = raw.decode("utf-8-sig")
@@ -96,23 +102,45 @@ def _read_rows(source: str, path: Path, columns: tuple[str, ...]) -> list[Row]:
         raise broken(raw.count(b"\n", 0, error.start) + 1, "is not UTF-8") from error
     if len(raw) > MAX_FILE_BYTES:
         raise broken(None, f"is larger than {MAX_FILE_BYTES} bytes")
+    if text and not text.endswith(("\n", "\r")):
+        raise broken(raw.count(b"\n") + 1, "the last row has no line break: was the file cut short?")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
+    line = 1
     try:
         header = next(reader, None)
         if header is None or tuple(cell.strip() for cell in header) != columns:
             raise broken(1, f"the header must be: {','.join(columns)}")
+        next_line = reader.line_num + 1
         for cells in reader:
+            line, next_line = next_line, reader.line_num + 1  # a quoted line break makes a row of many lines
             if not cells:
                 continue
             if len(cells) != len(columns):
-                raise broken(reader.line_num, f"the row has {len(cells)} fields, not {len(columns)}")
+                raise broken(line, f"the row has {len(cells)} fields, not {len(columns)}")
             if any(len(cell) > MAX_FIELD_CHARS or "\0" in cell for cell in cells):
-                raise broken(reader.line_num, f"a field is longer than {MAX_FIELD_CHARS} or holds a zero")
-            rows.append((reader.line_num, dict(zip(columns, (cell.strip() for cell in cells), strict=True))))
+                raise broken(line, f"a field is longer than {MAX_FIELD_CHARS} or holds a zero")
+            rows.append((line, _row(columns, cells)))
+            line = next_line
     except csv.Error as error:
-        raise broken(reader.line_num, f"is not CSV: {error}") from error
+        raise broken(line, f"is not CSV: {error}") from error
     return rows
+
+
+def _row(columns: tuple[str, ...], cells: list[str]) -> dict[str, str]:
+    named = zip(columns, cells, strict=True)
+    return {name: cell if name in EXACT_COLUMNS else cell.strip() for name, cell in named}
+
+
+def _unfit(row: dict[str, str]) -> str | None:
+    """Why a field cannot be taken as it stands."""
+    for name, limit in MAX_CHARS.items():
+        if len(row.get(name, "")) > limit:
+            return f"the {name} is longer than {limit} characters"
+    for name in EXACT_COLUMNS:
+        if row.get(name, "").strip() != row.get(name, ""):
+            return f"the {name} begins or ends with a space"
+    return None
 
 
 def _proposals(rows: list[Row], file: str, problems: list[SourceProblem]) -> dict[str, ProposalEntry]:
@@ -125,12 +153,12 @@ def _proposals(rows: list[Row], file: str, problems: list[SourceProblem]) -> dic
         entry = _proposal(row)
         if isinstance(entry, str):
             problems.append(SourceProblem(file, line, f"{entry}; {proposal} stays closed"))
-            entry = ProposalEntry(proposal, row["title"], None, row["instrument"], None, None)
+            entry = ProposalEntry(proposal, row["title"], None, row["instrument"][:200], None, None)
         if found.get(proposal, entry) != entry:
             problems.append(
                 SourceProblem(file, line, f"contradicts an earlier row of {proposal}, which stays closed")
             )
-            entry = ProposalEntry(proposal, found[proposal].title, None, row["instrument"], None, None)
+            entry = ProposalEntry(proposal, found[proposal].title, None, entry.instrument, None, None)
         found[proposal] = entry
     return found
 
@@ -140,6 +168,8 @@ def _proposal(row: dict[str, str]) -> ProposalEntry | str:
         start, end = _date(row["start"]), _date(row["end"])
     except ValueError as error:
         return str(error)
+    if unfit := _unfit(row):
+        return unfit
     if not row["class"]:
         return "the class is empty"
     if start and end and end < start:
@@ -172,7 +202,9 @@ def _member(row: dict[str, str]) -> MemberEntry | str:
         since, until = _date(row["from"]), _date(row["until"])
     except ValueError as error:
         return str(error)
-    problem = None
+    problem = _unfit(row)
+    if problem is not None:
+        return problem
     if not _PROPOSAL_ID.fullmatch(row["proposal"]):
         problem = f"{row['proposal'][:80]!r} is no proposal id"
     elif role is None:
