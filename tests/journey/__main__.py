@@ -15,6 +15,7 @@ from journey import checks, pictures
 from journey.person import Person
 from journey.platform import running_platform
 from journey.stops import STOPS, Journey, expect, new_experiment
+from journey.trespass import GAP
 
 
 def say(text: str) -> None:
@@ -36,7 +37,9 @@ def walk(root: Path, screenshots: Path | None) -> dict[str, Any]:
         say("outsider, confinement, second technique, death of the hub, end of the embargo ...")
         refusals = checks.check_outsider(journey, oscar) + checks.check_forged_options(journey, oscar)
         hub_pid = platform.pids["hub"]
-        enforced = checks.check_confinement(journey, session, experiment, hub_pid)
+        outcomes = checks.check_confinement(journey, session, experiment, hub_pid)
+        enforced = {name: each for name, each in outcomes.items() if not name.startswith(GAP)}
+        known_gaps = {name: each for name, each in outcomes.items() if name.startswith(GAP)}
         second = checks.check_second_technique(journey, colin)
         checks.stop_session(colin, second.pop("session"))
         hub_death = checks.check_hub_death(journey, session, hub_pid)
@@ -53,6 +56,7 @@ def walk(root: Path, screenshots: Path | None) -> dict[str, Any]:
         "stops": journey.stops,
         "refusals": refusals,
         "enforced": enforced,
+        "known_gaps": known_gaps,
         "hub_death": hub_death,
         "second_technique": second,
         "screenshots": images,

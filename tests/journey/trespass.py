@@ -26,6 +26,8 @@ _attempts = dict(
     rename_raw=lambda: _raw.rename(_raw.with_suffix(".moved")), delete_raw=lambda: _raw.unlink(),
     read_ungranted=_read_foreign, list_ungranted=_list_foreign, read_secret=lambda: _secret.read_bytes(),
     read_hub_database=lambda: _database.read_bytes(),
+    gap_change_mode=lambda: os.chmod(_raw, _raw.stat().st_mode),
+    gap_change_time=lambda: os.utime(_raw, ns=(_raw.stat().st_atime_ns, _raw.stat().st_mtime_ns)),
     read_hub_environment=lambda: pathlib.Path("/proc/%d/environ" % _hub).read_bytes(), signal_hub=_signal_hub,
 )
 _outcomes = {{}}
@@ -46,6 +48,10 @@ def attempts(*, raw: Path, foreign: Path, secret: Path, database: Path, hub_pid:
     return ATTEMPTS.format(
         raw=str(raw), foreign=str(foreign), secret=str(secret), database=str(database), hub_pid=hub_pid
     )
+
+
+GAP = "gap_"
+"""Attempts that the security model lists as not prevented in local sessions; each leaves things as they are."""
 
 
 def read_outcomes(text: str) -> dict[str, Any]:
