@@ -126,12 +126,9 @@ def main() -> None:
 
 def report(seconds: dict[str, list[float]], arguments: argparse.Namespace) -> None:
     """Frames a second, and each as a ratio to the peer."""
-    machine = (
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    )
-    print(
-        f"azimuthal, {arguments.frames} frames of 619 x 487 uint32, bitshuffle-LZ4, {arguments.bins} bins; {machine}"
-    )
+    load = os.getloadavg()[0]
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {load:.1f}"
+    print(f"azimuthal, {arguments.frames} frames of 619 x 487 uint32, {arguments.bins} bins; {machine}")
     peer = statistics.median(seconds["peer: h5py + pyFAI loop"])
     rows = []
     for name, runs in seconds.items():
@@ -139,10 +136,8 @@ def report(seconds: dict[str, list[float]], arguments: argparse.Namespace) -> No
         row = {"name": name, "frames_per_s": arguments.frames / median, "to_peer": peer / median}
         row["slowest"], row["fastest"] = arguments.frames / max(runs), arguments.frames / min(runs)
         rows.append(row)
-        print(
-            f"  {name:<26} {row['frames_per_s']:9.0f} frames/s ({row['slowest']:.0f} to {row['fastest']:.0f}),"
-            f" {row['to_peer']:6.2f} x the peer"
-        )
+        spread = f"({row['slowest']:.0f} to {row['fastest']:.0f})"
+        print(f"  {name:<26} {row['frames_per_s']:9.0f} frames/s {spread}, {row['to_peer']:.2f} x the peer")
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
 

@@ -51,7 +51,7 @@ def attempts(*, raw: Path, foreign: Path, secret: Path, database: Path, hub_pid:
 
 
 GAP = "gap_"
-"""Attempts that the security model lists as not prevented in local sessions; each leaves things as they are."""
+"""Attempts that the security model lists as not prevented in local sessions; each changes nothing."""
 
 
 def read_outcomes(text: str) -> dict[str, Any]:
