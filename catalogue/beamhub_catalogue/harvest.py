@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from sqlalchemy import ColumnElement, and_, delete, false, func, or_, select
+from sqlalchemy.exc import DataError, DBAPIError, StatementError
 from sqlalchemy.orm import Session, aliased
 
 from beamhub_catalogue.desk import Desk
@@ -40,6 +41,7 @@ MAX_PREVIEW_BYTES = 8_000_000
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PROBLEMS = 500
 PID_MARK = "pid:"
+UNKEPT = "holds a value that the catalogue cannot keep, such as a time beyond the year 9999"
 
 
 @dataclass(slots=True)
@@ -185,28 +187,40 @@ class Harvester:
                 self._reader = None
 
     def _take(self, file: FoundFile, answer: FileAnswer, png: bytes | None, report: HarvestReport) -> None:
-        outcome, reason, pid = "damaged", answer.reason, None
         links = answer.report.missing_links if answer.report else ()
-        waits_for = [link.file for link in links if link.file and not Path(link.file).exists()]
-        now = self._clock()
-        with self._database.writing() as session:
-            try:
+        seen = SeenFileRow(outcome="damaged", reason=answer.reason, pid=None)
+        seen.waits_for = [link.file for link in links if link.file and not Path(link.file).exists()]
+        try:
+            with self._database.writing() as session:
                 if answer.report is not None:
-                    outcome, reason = "other", None
-                    row = self._store(session, file, answer.report, now)
-                    if row is not None:
-                        outcome, pid = "weak" if _is_weak(file, answer.report) else "dataset", row.pid
-                        row.has_preview = self.keep_preview(row.pid, png)
-            except NotCatalogued as refused:
-                outcome, reason = "refused", refused.reason
-                if refused.waits_for_pid is not None:
-                    waits_for.append(PID_MARK + refused.waits_for_pid)
-            seen = SeenFileRow(outcome=outcome, reason=reason, pid=pid, waits_for=waits_for)
-            _remember(session, file, seen, now)
-        if pid is not None:
-            report.harvested.append(pid)
-        if reason is not None:
-            report.problems.append(_problem(file, reason))
+                    self._catalogue(session, file, answer.report, png, seen)
+                _remember(session, file, seen, self._clock())
+        except StatementError as error:
+            if not is_about_values(error):
+                raise
+            seen = SeenFileRow(outcome="refused", reason=UNKEPT, pid=None, waits_for=[])
+            with self._database.writing() as session:
+                _remember(session, file, seen, self._clock())
+        if seen.pid is not None:
+            report.harvested.append(seen.pid)
+        if seen.reason is not None:
+            report.problems.append(_problem(file, seen.reason))
+
+    def _catalogue(
+        self, session: Session, file: FoundFile, report: FileReport, png: bytes | None, seen: SeenFileRow
+    ) -> None:
+        """Make the dataset of a file that could be read, and write on `seen` what became of it."""
+        try:
+            row = self._store(session, file, report, self._clock())
+        except NotCatalogued as refused:
+            seen.outcome, seen.reason = "refused", refused.reason
+            if refused.waits_for_pid is not None:
+                seen.waits_for = [*seen.waits_for, PID_MARK + refused.waits_for_pid]
+            return
+        seen.outcome, seen.reason = "other", None
+        if row is not None:
+            seen.outcome, seen.pid = "weak" if _is_weak(file, report) else "dataset", row.pid
+            row.has_preview = self.keep_preview(row.pid, png)
 
     def _store(
         self, session: Session, file: FoundFile, report: FileReport, now: datetime
@@ -255,13 +269,23 @@ class Harvester:
 
 def _walk_root(pool: PoolConfig, path: str | None) -> Iterator[FoundFile | WalkProblem]:
     """A folder, or the folder around a file of which only that file is taken."""
-    if path is not None and (pool.root / path).is_file():
+    try:
+        is_file = path is not None and (pool.root / path).is_file()
+    except OSError as error:  # e.g. a name that is too long for any file
+        yield WalkProblem(pool.name, path or "", f"cannot be looked at: {error.strerror}")
+        return
+    if path is not None and is_file:
         parent = PurePosixPath(path).parent
         for found in walk_pool(pool, None if str(parent) == "." else str(parent)):
             if found.path == path:
                 yield found
         return
     yield from walk_pool(pool, path)
+
+
+def is_about_values(error: StatementError) -> bool:
+    """Whether the database failed on what it was given to keep, not by itself."""
+    return isinstance(error, DataError) or not isinstance(error, DBAPIError)
 
 
 def _is_below(root: HarvestRoot) -> ColumnElement[bool]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import Field
@@ -121,8 +123,7 @@ class InternalApi:
         """Keep what the hub says of a person."""
         if principal.account != account or account_name(principal.issuer, principal.subject) != account:
             raise HTTPException(422, "The account is not that of this issuer and subject.")
-        if principal.checked_at.tzinfo is None:
-            raise HTTPException(422, "checked_at has no time zone.")
+        _check_instant("checked_at", principal.checked_at)
         with self._database.writing() as session:
             now = self._desk.clock()
             if store_principal(session, principal, self._desk.config.login, now):
@@ -158,7 +159,9 @@ class InternalApi:
         """Store a plan before anything is made from it."""
         if body.plan.id != plan_id:
             raise HTTPException(422, "The plan has another id than its address.")
-        if digest(body.plan) != body.plan_hash:
+        _check_instant("created_at", body.plan.created_at)
+        _check_instant("expires_at", body.plan.expires_at)
+        if _digest(body.plan) != body.plan_hash:
             raise HTTPException(422, "The hash is not the plan's.")
         now = self._desk.clock()
         with self._database.writing() as session:
@@ -262,6 +265,31 @@ def _refused(refused: Refused, status: int) -> JSONResponse:
     return JSONResponse({"refusal": refused.refusal.model_dump(mode="json")}, status_code=status)
 
 
+def _check_instant(name: str, when: datetime) -> None:
+    """422 for a time that the database cannot keep: one without a zone, or none in UTC."""
+    try:
+        if when.tzinfo is not None:
+            when.astimezone(UTC)
+            return
+    except OverflowError:
+        pass
+    raise HTTPException(422, f"{name} is no time with a zone between the years 1 and 9999.")
+
+
+def _digest(plan: SessionPlan) -> str:
+    try:
+        return digest(plan)
+    except ValueError:
+        raise HTTPException(422, "The plan holds a number that is none.") from None
+
+
+def _unfit(error: RequestValidationError) -> str:
+    """Which fields do not fit, without their values: those may be secret, or be no JSON to answer with."""
+    places = (".".join(str(part) for part in problem["loc"]) for problem in error.errors())
+    named = ", ".join(dict.fromkeys(places)).encode("ascii", "backslashreplace").decode()
+    return f"The request does not fit: {named[:300]}."
+
+
 class _BoundedRoute(APIRoute):
     """Refuses a large body by its headers, before it is read: FastAPI reads bodies before dependencies."""
 
@@ -275,6 +303,9 @@ class _BoundedRoute(APIRoute):
                 raise HTTPException(411, "A body has to say its length.")
             if not told.isdecimal() or int(told) > MAX_BODY_BYTES:
                 raise HTTPException(413, f"A body holds at most {MAX_BODY_BYTES} bytes.")
-            return await handle(request)
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                raise HTTPException(422, _unfit(error)) from None
 
         return handle_bounded

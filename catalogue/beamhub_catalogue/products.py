@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.audit import record
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.file_report import FileReport
 from beamhub_catalogue.grants import HOME_POOL, refusal
-from beamhub_catalogue.harvest import Harvester
+from beamhub_catalogue.harvest import UNKEPT, Harvester, is_about_values
 from beamhub_catalogue.models import DatasetRow
 from beamhub_catalogue.records import Location, NotCatalogued, find_inputs, read_product, store_product
 from beamhub_catalogue.walk import SUFFIXES, found_file
@@ -36,14 +37,18 @@ def take_product(desk: Desk, harvester: Harvester, plan: SessionPlan, path: str)
     if answer.report is None:
         raise Refused(refusal("bad_request", path, answer.reason or "The file cannot be read."))
     desk.rules.refresh()
-    with desk.database.writing() as session:
-        try:
+    try:
+        with desk.database.writing() as session:
             row = _store(session, desk, plan, where, answer.report)
-        except NotCatalogued as refused:
-            raise Refused(refusal("bad_request", path, f"The file {refused.reason}.")) from None
-        row.has_preview = harvester.keep_preview(row.pid, png) or row.has_preview
-        record(session, "product", row.pid, desk.clock(), account=plan.account, plan_id=plan.id)
-        return row.pid
+            row.has_preview = harvester.keep_preview(row.pid, png) or row.has_preview
+            record(session, "product", row.pid, desk.clock(), account=plan.account, plan_id=plan.id)
+            return row.pid
+    except NotCatalogued as refused:
+        raise Refused(refusal("bad_request", path, f"The file {refused.reason}.")) from None
+    except StatementError as error:
+        if not is_about_values(error):
+            raise
+        raise Refused(refusal("bad_request", path, f"The file {UNKEPT}.")) from None
 
 
 def locate_product(config: FacilityConfig, plan: SessionPlan, path: str) -> tuple[Location, Path]:
@@ -68,7 +73,10 @@ def locate_product(config: FacilityConfig, plan: SessionPlan, path: str) -> tupl
     else:
         pool = pools[mount.pool]
         root = pool.root.resolve() / mount.path
-    file = found_file(pool, root / named.relative_to(mount.target))
+    try:
+        file = found_file(pool, root / named.relative_to(mount.target))
+    except OSError:  # e.g. a name that is too long for any file
+        file = None
     if file is None:
         reason = "There is no such file, or a link stands in its path."
         raise Refused(refusal("bad_request", path, reason))
@@ -87,4 +95,7 @@ def _store(
     if not desk.may_read_all(session, plan.account, inputs):
         # The same words as for an unknown pid: a claim must not find out what exists.
         raise NotCatalogued(f"was made from {product.inputs[0][:120]!r}, which is not catalogued")
+    if where.private_to and product.proposal not in {row.proposal for row in inputs}:
+        # In a home no folder says whose it is, and the pid would be made of any words.
+        raise NotCatalogued(f"says that it belongs to {product.proposal[:80]!r}, but none of its inputs does")
     return store_product(session, product, where, inputs, desk.clock())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.decisions import Judge
@@ -73,7 +73,7 @@ class Catalogue:
     def row(self, pid: str) -> DatasetRow | None:
         """The dataset of a pid, None when there is none or the reader may not know of it."""
         found: DatasetRow | None = self.session.scalar(
-            self.guard.datasets(DatasetRow).where(DatasetRow.pid == pid)
+            self.guard.datasets(DatasetRow).where(equals(DatasetRow.pid, pid))
         )
         return found
 
@@ -135,7 +135,7 @@ class Catalogue:
 
     def _matching(self, text: str, filters: SearchFilters, *columns: Any) -> Select[Any]:
         query = self.guard.datasets(*columns)
-        for word in text[:MAX_TEXT].split()[:MAX_WORDS]:
+        for word in text[:MAX_TEXT].replace("\0", " ").split()[:MAX_WORDS]:
             # Only what a reader sees of every hit may be searched: else a match would tell the rest.
             fields = (
                 DatasetRow.title,
@@ -152,7 +152,7 @@ class Catalogue:
             DatasetRow.proposal: filters.proposal,
             DatasetRow.kind: filters.kind,
         }
-        wanted = [column == value for column, value in equal.items() if value]
+        wanted = [equals(column, value) for column, value in equal.items() if value]
         if filters.readable_only:
             wanted.append(self.guard.reads())
         return query.where(and_(*wanted)) if wanted else query
@@ -198,6 +198,21 @@ class Catalogue:
         people = ", ".join(authors) if authors else f"Team of proposal {row.proposal}"
         text = f"{people} ({year}). {row.title}. {self.facility}. {row.pid}"
         return Citation(authors, year, row.title, self.facility, row.pid, text)
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database can hold a text: no zero character (PostgreSQL), no half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def equals(column: Any, text: str) -> ColumnElement[bool]:
+    """Rows whose column is the text; none where no column can be it."""
+    same: ColumnElement[bool] = column == text
+    return same if is_storable(text) else false()
 
 
 def _because(decision: Decision) -> str | None:

@@ -30,6 +30,8 @@ from beamhub_core.errors import BeamhubError
 from beamhub_core.landlock import restrict
 
 MAX_PREVIEW_BYTES = 8_000_000
+MAX_NAME_BYTES = 255
+BAD_PICTURE = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, ValueError)
 SYSTEM_FOLDERS = (
     "/usr",
     "/lib",
@@ -100,7 +102,7 @@ def _read(request: FileRequest, roots: tuple[str, ...]) -> FileReport:
         ReportedLink(
             target=_short(link.target, MAX_TEXT),
             reason=_short(link.reason, MAX_TEXT),
-            file=_named_file(link.target, header.path),
+            file=_named_file(link.target, header.path, roots),
         )
         for link in header.missing_links[:MAX_MISSING]
     ]
@@ -147,18 +149,24 @@ def _render(path: str, preview: Path, roots: tuple[str, ...]) -> bool:
 
     try:
         write_preview_png(preview_image(path, roots), preview)
-    except (BeamhubError, ValueError, OSError, MemoryError) as error:
+    except (BeamhubError, *BAD_PICTURE) as error:
         sys.stderr.write(f"reader: no preview of {path}: {error}\n")
         return False
     return True
 
 
-def _named_file(target: str, master: str) -> str | None:
-    """The absolute path of the file that a broken link names ('file:/path/inside')."""
+def _named_file(target: str, master: str, roots: tuple[str, ...]) -> str | None:
+    """The absolute path of the file that a broken link names ('file:/path/inside'), if it could ever be read.
+
+    The parent looks whether it came: so it lies in a root, and is a path that a file system can have.
+    """
     name = target.partition(":/")[0]
     if not name or (name.startswith("/") and ":/" not in target):
         return None
-    return os.path.normpath(Path(master).parent / name)[:MAX_PATH]
+    path = Path(os.path.normpath(Path(master).parent / name))
+    fits = len(str(path)) <= MAX_PATH and all(len(os.fsencode(part)) <= MAX_NAME_BYTES for part in path.parts)
+    inside = any(path.is_relative_to(Path(root).resolve()) for root in roots)
+    return str(path) if fits and inside and str(path).isprintable() else None
 
 
 def _size(path: str) -> int:

@@ -125,15 +125,20 @@ def read_product(config: FacilityConfig, where: Location, report: FileReport) ->
                     "sha256": report.sha256,
                     "size_bytes": where.file.size_bytes,
                     "path": where.file.path,
-                }
+                },
+                allow_nan=False,
             )
         )
-    except (ValueError, ValidationError, RecursionError):
+        if product.made_at.tzinfo is not None:
+            product.made_at.astimezone(UTC)  # the table keeps it so; a year 1 east of Greenwich has none
+    except (ValueError, ValidationError, RecursionError, OverflowError):
         raise NotCatalogued("has a provenance that does not say what a product must say") from None
     if not where.private_to and product.proposal != where.file.proposal:
         raise NotCatalogued(
             f"says that it belongs to {product.proposal[:80]!r}, but lies in {where.file.proposal}"
         )
+    if "\\u0000" in report.provenance:
+        raise NotCatalogued("has a provenance with a zero character, which no text of a database may hold")
     if len(product.inputs) > 64 or len(product.pid) > 300:
         raise NotCatalogued("names more than 64 inputs, or a proposal with too long a name")
     return product

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Select, func, select
 
 from beamhub_catalogue.models import DatasetRow, ProposalRow
-from beamhub_catalogue.queries import Catalogue
+from beamhub_catalogue.queries import Catalogue, equals
 from beamhub_catalogue.search_filter import FilterInvalid, Group, SearchFilter
 from beamhub_catalogue.search_items import (
     DatasetItems,
@@ -44,7 +44,7 @@ class Answers:
     def dataset(self, pid: str, wanted: SearchFilter) -> Item | None:
         """One dataset, without a score; None when there is none for this reader."""
         columns = (DatasetRow, self._words.reads, self._words.is_public)
-        row = self._session_one(self._datasets(wanted, *columns).where(DatasetRow.pid == pid))
+        row = self._session_one(self._datasets(wanted, *columns).where(equals(DatasetRow.pid, pid)))
         if row is None:
             return None
         return _cut(self._items.build([(row[0], row[1], row[2])], wanted.include)[0], wanted)
@@ -56,7 +56,9 @@ class Answers:
 
     def files(self, pid: str, where: Group | None) -> list[Item] | None:
         """The files of a dataset: none while the reader may not read it; None when there is no dataset."""
-        query = self._catalogue.guard.datasets(DatasetRow, self._words.reads).where(DatasetRow.pid == pid)
+        query = self._catalogue.guard.datasets(DatasetRow, self._words.reads).where(
+            equals(DatasetRow.pid, pid)
+        )
         row = self._session_one(query)
         if row is None:
             return None
@@ -71,7 +73,7 @@ class Answers:
 
     def document(self, pid: str, wanted: SearchFilter) -> Item | None:
         """One proposal, without a score."""
-        row = self._session_one(self._documents(wanted, ProposalRow).where(ProposalRow.id == pid))
+        row = self._session_one(self._documents(wanted, ProposalRow).where(equals(ProposalRow.id, pid)))
         return None if row is None else _cut(self._document(row[0], wanted), wanted)
 
     def count_documents(self, where: Group | None) -> int:
@@ -88,7 +90,7 @@ class Answers:
 
     def instrument(self, pid: str, wanted: SearchFilter) -> Item | None:
         """One instrument, without a score."""
-        query = self._instruments(wanted, DatasetRow.instrument).where(DatasetRow.instrument == pid)
+        query = self._instruments(wanted, DatasetRow.instrument).where(equals(DatasetRow.instrument, pid))
         row = self._session_one(query.distinct())
         return None if row is None else _cut(self._instrument(row[0], wanted), wanted)
 

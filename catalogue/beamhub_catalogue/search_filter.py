@@ -8,10 +8,10 @@ field or operator, a malformed include) is an error here, with its place.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from beamhub_catalogue.queries import is_storable
 from beamhub_core.errors import BeamhubError
 
 MAX_CHARS = 16_000
@@ -22,6 +22,7 @@ MAX_TEXT = 300
 MAX_INCLUDES = 16
 MAX_LIMIT = 1_000
 MAX_SKIP = 10_000_000
+MAX_NUMBER = 1e300
 
 OPERATORS = ("eq", "neq", "gt", "gte", "lt", "lte", "between", "inq", "nin", "like", "ilike")
 
@@ -98,9 +99,10 @@ def parse_filter(text: str | None) -> SearchFilter:
     if query is not None and not isinstance(query, str):
         raise FilterInvalid("filter.query", "is no text")
     skip = data.get("skip", data.get("offset"))
+    counter = [0]  # of the whole filter: its conditions meet in one query, and SQLite nests 1000 deep
     return SearchFilter(
-        where=_where(data.get("where"), "filter.where"),
-        include=_includes(data.get("include"), "filter.include"),
+        where=_where(data.get("where"), "filter.where", counter),
+        include=_includes(data.get("include"), "filter.include", counter),
         order=_order(data.get("order")),
         limit=_limit(data.get("limit"), "filter.limit") or MAX_LIMIT,
         skip=min(_number(skip, "filter.skip") or 0, MAX_SKIP),
@@ -117,7 +119,7 @@ def parse_where(text: str | None) -> Group | None:
     FilterInvalid
         For whatever is not a where.
     """
-    return _where(_object(text, "where"), "where")
+    return _where(_object(text, "where"), "where", [0])
 
 
 def _object(text: str | None, place: str) -> dict[str, Any] | None:
@@ -127,9 +129,9 @@ def _object(text: str | None, place: str) -> dict[str, Any] | None:
         raise FilterInvalid(place, f"is longer than {MAX_CHARS} characters")
     try:
         data = json.loads(text, parse_constant=_no_constant)
-        _check_depth(data, place)
     except (ValueError, RecursionError):
         raise FilterInvalid(place, "is no JSON") from None
+    _check_depth(data, place)
     if data is None:
         return None
     if not isinstance(data, dict):
@@ -144,6 +146,8 @@ def _no_constant(name: str) -> float:
 def _check_depth(data: Any, place: str) -> None:
     level = [data]
     for _ in range(MAX_DEPTH * 2):
+        for item in level:
+            _check_letters(item, place)
         level = [
             child
             for item in level
@@ -155,21 +159,25 @@ def _check_depth(data: Any, place: str) -> None:
     raise FilterInvalid(place, f"nests deeper than {MAX_DEPTH} levels")
 
 
-def _where(data: Any, place: str) -> Group | None:
+def _check_letters(item: Any, place: str) -> None:
+    """No text holds what a database cannot store, and an answer cannot repeat."""
+    for text in item if isinstance(item, dict) else (item,):
+        if isinstance(text, str) and not is_storable(text):
+            raise FilterInvalid(place, "holds a zero character or half a character")
+
+
+def _where(data: Any, place: str, counter: list[int]) -> Group | None:
     if data is None:
         return None
-    counter = [0]
     return _group(data, place, counter)
 
 
 def _group(data: Any, place: str, counter: list[int]) -> Group:
     if not isinstance(data, dict):
         raise FilterInvalid(place, "is not an object")
+    _count(data, place, counter)
     parts: list[Condition | Group] = []
     for key, value in data.items():
-        counter[0] += 1
-        if counter[0] > MAX_CONDITIONS:
-            raise FilterInvalid(place, f"has more than {MAX_CONDITIONS} conditions")
         here = f"{place}.{key[:60]}"
         if key in ("and", "or"):
             if not isinstance(value, list):
@@ -179,6 +187,15 @@ def _group(data: Any, place: str, counter: list[int]) -> Group:
         else:
             parts.extend(_conditions(key, value, here))
     return Group("and", tuple(parts))
+
+
+def _count(data: dict[str, Any], place: str, counter: list[int]) -> None:
+    """Adds what a group makes of SQL: its comparisons, its lists of groups, itself when it is empty."""
+    counter[0] += 0 if data else 1
+    for key, value in data.items():
+        counter[0] += len(value) if isinstance(value, dict) and key not in ("and", "or") else 1
+    if counter[0] > MAX_CONDITIONS:
+        raise FilterInvalid(place, f"has more than {MAX_CONDITIONS} conditions")
 
 
 def _conditions(field: str, value: Any, place: str) -> list[Condition]:
@@ -216,23 +233,21 @@ def _scalars(values: list[Any], place: str) -> tuple[Scalar, ...]:
 
 def _scalar(value: Any, place: str) -> Scalar:
     if isinstance(value, bool | str):
-        if isinstance(value, str) and "\0" in value:
-            raise FilterInvalid(place, "holds a zero character")
         return value
-    if isinstance(value, int | float) and math.isfinite(value) and abs(value) < 1e300:
+    if isinstance(value, int | float) and abs(value) < MAX_NUMBER:  # never for NaN, exact for any integer
         return float(value)
     raise FilterInvalid(place, "is no text, number, true or false")
 
 
-def _includes(data: Any, place: str) -> tuple[Include, ...]:
+def _includes(data: Any, place: str, counter: list[int]) -> tuple[Include, ...]:
     if data is None:
         return ()
     if not isinstance(data, list) or len(data) > MAX_INCLUDES:
         raise FilterInvalid(place, f"is not a list of at most {MAX_INCLUDES} relations")
-    return tuple(_include(item, f"{place}[{i}]") for i, item in enumerate(data))
+    return tuple(_include(item, f"{place}[{i}]", counter) for i, item in enumerate(data))
 
 
-def _include(data: Any, place: str) -> Include:
+def _include(data: Any, place: str, counter: list[int]) -> Include:
     if isinstance(data, str):
         return Include(data, None, None, place)
     if not isinstance(data, dict) or not isinstance(data.get("relation"), str):
@@ -244,7 +259,7 @@ def _include(data: Any, place: str) -> Include:
         raise FilterInvalid(f"{place}.scope", "is not an object")
     if scope.get("include"):
         raise FilterInvalid(f"{place}.scope.include", "includes within includes are not offered yet")
-    where = _where(scope.get("where"), f"{place}.scope.where")
+    where = _where(scope.get("where"), f"{place}.scope.where", counter)
     return Include(data["relation"], where, _limit(scope.get("limit"), f"{place}.scope.limit"), place)
 
 
@@ -274,7 +289,8 @@ def _number(value: Any, place: str) -> int | None:
         return None
     if isinstance(value, str) and value.isdecimal() and len(value) < 12:
         return int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < MAX_NUMBER or value != int(value):
         raise FilterInvalid(place, "is no whole number from 0 up")
     return int(value)
 

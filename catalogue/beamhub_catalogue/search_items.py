@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from typing import Any
 
-from sqlalchemy import case, func, literal, or_, select
+from sqlalchemy import String, case, func, literal, or_, select
 
 from beamhub_catalogue.guards import Guard
 from beamhub_catalogue.models import DatasetRow, FileRow, MemberRow, ParameterRow, ProposalRow
@@ -18,6 +18,8 @@ from beamhub_catalogue.search_sql import Entity, Field, compile_where
 
 Item = dict[str, Any]
 MAX_CHILDREN = 5_000
+PANET = "http://purl.org/pan-science/PaNET/"
+"""What comes before the id in a term. Source: PaNET ontology, see `beamhub_core.techniques`."""
 
 
 class Vocabulary:
@@ -68,7 +70,7 @@ class Vocabulary:
             {
                 "pid": Field(DatasetRow.technique, "text"),
                 "name": Field(DatasetRow.technique_label, "text"),
-                "panetId": Field(DatasetRow.technique, "text"),
+                "panetId": Field(func.replace(DatasetRow.technique, PANET, "", type_=String()), "text"),
             },
             (DatasetRow.technique_label,),
         )
@@ -220,7 +222,7 @@ def member_items(proposal: str, catalogue: Catalogue) -> list[Item]:
 
 def _technique(row: DatasetRow) -> Item:
     return {"pid": row.technique or row.technique_label, "name": row.technique_label} | (
-        {"panetId": row.technique.rsplit("/", 1)[-1]} if row.technique else {}
+        {"panetId": row.technique.replace(PANET, "")} if row.technique else {}
     )
 
 

@@ -128,6 +128,8 @@ def _typed(field: Field, condition: Condition) -> tuple[Any, list[Any]]:
         return field.column, [_date(value, condition.place) for value in values]
     if field.kind == "day":
         return field.column, [_date(value, condition.place).date() for value in values]
+    if field.kind == "bool" and condition.operator not in ("eq", "neq", "inq", "nin"):
+        raise FilterInvalid(condition.place, "puts in order what is true or false")
     wanted = bool if field.kind == "bool" else str
     if not all(isinstance(value, wanted) for value in values):
         raise FilterInvalid(condition.place, "is true or false" if wanted is bool else "is a text")
@@ -143,9 +145,11 @@ def _number(value: Scalar, place: str) -> float:
 def _date(value: Scalar, place: str) -> datetime:
     try:
         when = datetime.fromisoformat(str(value))
-    except ValueError:
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        when.astimezone(UTC)  # as it is stored: the first and last days of the calendar may not have a UTC
+    except (ValueError, OverflowError):
         raise FilterInvalid(place, "is no date like 2026-03-31T12:00:00Z") from None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
+    return when
 
 
 def _compare(column: Any, operator: str, values: list[Any]) -> ColumnElement[bool]:

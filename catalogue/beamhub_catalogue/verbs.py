@@ -9,10 +9,10 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.people import find_principal
 from beamhub_catalogue.service import CatalogueService
 from beamhub_catalogue.views import SearchFilters
-from beamhub_core.clock import Clock
 from beamhub_core.config import read_config
 from beamhub_core.errors import BeamhubError
 from beamhub_core.identity import Principal, account_name
@@ -119,10 +119,10 @@ def run_check(arguments: argparse.Namespace) -> int:
 def run_explain(arguments: argparse.Namespace) -> int:
     """The decision on one dataset, by the code that decides; exit code 3 or 4 when the answer is no."""
     at = _time(arguments.at)
-    service = _service(arguments, (lambda: at) if at else None)
+    service = _service(arguments)
     try:
         reader = _account(service, arguments.reader) if arguments.reader else None
-        with service.desk.reading(reader) as catalogue:
+        with _desk_at(service, at).reading(reader) as catalogue:
             row = catalogue.row(arguments.pid)
             decision = catalogue.judge.on_dataset(row) if row is not None else None
             when = catalogue.now
@@ -150,8 +150,15 @@ def _explained(decision: Decision | None) -> dict[str, Any]:
     }
 
 
-def _service(arguments: argparse.Namespace, clock: Clock | None = None) -> CatalogueService:
-    return CatalogueService(read_config(arguments.config), clock)
+def _service(arguments: argparse.Namespace) -> CatalogueService:
+    return CatalogueService(read_config(arguments.config))
+
+
+def _desk_at(service: CatalogueService, at: datetime | None) -> Desk:
+    """The desk at another time. The rules keep the true clock: what they write is for all processes."""
+    if at is None:
+        return service.desk
+    return Desk(service.database, service.config, service.rules, lambda: at, service.desk.wall_clock)
 
 
 def _person(service: CatalogueService, subject: str | None) -> Principal | None:
@@ -186,10 +193,11 @@ def _time(text: str | None) -> datetime | None:
         return None
     try:
         when = datetime.fromisoformat(text)
-    except ValueError:
+        if when.tzinfo is None:
+            raise BadTime(text)
+        when.astimezone(UTC)  # the database compares in UTC
+    except (ValueError, OverflowError):
         raise BadTime(text) from None
-    if when.tzinfo is None:
-        raise BadTime(text)
     return when
 
 

@@ -104,7 +104,8 @@ def _look_at(pool: str, root: Path, entry: os.DirEntry[str]) -> FoundFile | Walk
         return None if inside else WalkProblem(pool, relative, "is a link that leads out of the pool")
     if not entry.is_file(follow_symlinks=False):
         return None
-    if not str(path).isprintable() or len(relative) > MAX_PATH:
+    # As it stands on disk: a byte that is not UTF-8 is no plain text, though `relative` can be shown.
+    if not path.relative_to(root).as_posix().isprintable() or len(relative) > MAX_PATH:
         return WalkProblem(pool, relative, "has a name that is not plain text, or is too long")
     if "/" not in relative:
         return WalkProblem(pool, relative, "lies in no proposal's folder")

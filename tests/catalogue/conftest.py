@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from beamhub_catalogue import CatalogueService
-from catalogue.catalogue_parts import Facility  # noqa: TID251  # the folder of these tests, not the room
+from catalogue.catalogue_parts import Facility
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from beamhub_catalogue import CatalogueService
 from beamhub_catalogue.people import store_principal
 from beamhub_catalogue.views import DatasetView
 from beamhub_core.identity import Principal
-from catalogue.catalogue_parts import (  # noqa: TID251  # the folder of these tests, not the room
+from catalogue.catalogue_parts import (
     COLIN,
     INES,
     OSCAR,

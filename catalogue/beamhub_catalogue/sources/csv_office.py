@@ -43,7 +43,8 @@ EXACT_COLUMNS = ("issuer", "subject", "facility_account")
 MAX_PROBLEMS = 200
 
 _PROPOSAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_ORCID = re.compile(r"\d{4}-\d{4}-\d{4}-\d{3}[\dX]")
+_ORCID = re.compile(r"\d{4}-\d{4}-\d{4}-\d{3}[\dX]", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 Row = tuple[int, dict[str, str]]
 
@@ -52,8 +53,8 @@ class CsvUserOffice:
     """Proposals and members from two UTF-8 CSV files with a header row.
 
     A file that is not whole (wrong header, a row with another number of fields, an open quote, a last row
-    without a line break) makes the whole reading fail, so that the last good state stays. A row with a wrong value is reported and gives
-    nobody a right: a member's row is left out, a proposal's stays closed.
+    without a line break) makes the whole reading fail, so that the last good state stays. A row with a
+    wrong value is reported and gives nobody a right: a member's row is left out, a proposal's stays closed.
     """
 
     def __init__(self, config: UserOfficeConfig) -> None:
@@ -86,45 +87,53 @@ def _fingerprint(path: Path) -> str:
     return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
 
 
-def _read_rows(source: str, path: Path, columns: tuple[str, ...]) -> list[Row]:
-    def broken(line: int | None, reason: str) -> SourceBroken:
-        return SourceBroken(source, (SourceProblem(path.name, line, reason),))
+def _broken(source: str, path: Path, line: int | None, reason: str) -> SourceBroken:
+    return SourceBroken(source, (SourceProblem(path.name, line, reason),))
 
+
+def _read_text(source: str, path: Path) -> str:
     try:
         if path.exists() and not path.is_file():  # to open a fifo would wait for ever
-            raise broken(None, "is not a file")
+            raise _broken(source, path, None, "is not a file")
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
+        if len(raw) > MAX_FILE_BYTES:
+            raise _broken(source, path, None, f"is larger than {MAX_FILE_BYTES} bytes")
         text = raw.decode("utf-8-sig")
     except OSError as error:
-        raise broken(None, error.strerror or "cannot be read") from error
+        raise _broken(source, path, None, error.strerror or "cannot be read") from error
     except UnicodeDecodeError as error:
-        raise broken(raw.count(b"\n", 0, error.start) + 1, "is not UTF-8") from error
-    if len(raw) > MAX_FILE_BYTES:
-        raise broken(None, f"is larger than {MAX_FILE_BYTES} bytes")
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise _broken(source, path, line, "is not UTF-8") from error
     if text and not text.endswith(("\n", "\r")):
-        raise broken(raw.count(b"\n") + 1, "the last row has no line break: was the file cut short?")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        line = text.count("\n") + 1
+        raise _broken(source, path, line, "the last row has no line break: was the file cut short?")
+    return text
+
+
+def _read_rows(source: str, path: Path, columns: tuple[str, ...]) -> list[Row]:
+    reader = csv.reader(io.StringIO(_read_text(source, path), newline=""), strict=True)
     rows: list[Row] = []
     line = 1
     try:
         header = next(reader, None)
         if header is None or tuple(cell.strip() for cell in header) != columns:
-            raise broken(1, f"the header must be: {','.join(columns)}")
-        next_line = reader.line_num + 1
-        for cells in reader:
-            line, next_line = next_line, reader.line_num + 1  # a quoted line break makes a row of many lines
+            raise _broken(source, path, 1, f"the header must be: {','.join(columns)}")
+        while True:
+            line = reader.line_num + 1  # where a row begins; a quoted line break makes it many lines long
+            cells = next(reader, None)
+            if cells is None:
+                return rows
             if not cells:
                 continue
             if len(cells) != len(columns):
-                raise broken(line, f"the row has {len(cells)} fields, not {len(columns)}")
+                raise _broken(source, path, line, f"the row has {len(cells)} fields, not {len(columns)}")
             if any(len(cell) > MAX_FIELD_CHARS or "\0" in cell for cell in cells):
-                raise broken(line, f"a field is longer than {MAX_FIELD_CHARS} or holds a zero")
+                reason = f"a field is longer than {MAX_FIELD_CHARS} or holds a zero"
+                raise _broken(source, path, line, reason)
             rows.append((line, _row(columns, cells)))
-            line = next_line
     except csv.Error as error:
-        raise broken(line, f"is not CSV: {error}") from error
-    return rows
+        raise _broken(source, path, line, f"is not CSV: {error}") from error
 
 
 def _row(columns: tuple[str, ...], cells: list[str]) -> dict[str, str]:
@@ -243,7 +252,7 @@ def _date(text: str) -> date | None:
     if not text:
         return None
     try:
-        return date.fromisoformat(text) if len(text) == 10 else _no_date(text)
+        return date.fromisoformat(text) if _DATE.fullmatch(text) else _no_date(text)
     except ValueError:
         return _no_date(text)
 
