@@ -38,7 +38,7 @@ class CatalogueConfig(Section):
         default=30.0, gt=0, description="Seconds between two looks at the harvest roots."
     )
     reader_memory_mib: int = Field(
-        default=1024, ge=128, description="Memory limit of the child that parses one file."
+        default=1024, ge=256, description="Memory limit of the child that parses one file."
     )
     reader_timeout_s: float = Field(
         default=60.0, gt=0, description="Seconds within which one file must be parsed."
