@@ -264,13 +264,14 @@ WILD_FIELDS = st.sampled_from(["__proto__", "eq", "private_to", "", "or"]) | st.
 
 
 def comparisons(kind: str) -> st.SearchStrategy[Any]:
-    """What a field of a kind may be compared with, and sometimes may not."""
+    """What a field of a kind may be compared with; what has no order has no between."""
     value = VALUES[kind]
     several = st.lists(value, max_size=3)
     sets = st.sampled_from(["inq", "nin"]).flatmap(lambda one: st.fixed_dictionaries({one: several}))
     between = st.fixed_dictionaries({"between": st.tuples(value, value)})
     single = st.dictionaries(st.sampled_from(OF_KIND[kind]), value, min_size=1, max_size=2)
-    return value | single | sets | between | several
+    unordered = value | single | sets | several
+    return unordered | between if "gt" in OF_KIND[kind] else unordered
 
 
 def wheres(entity: str) -> st.SearchStrategy[Any]:
