@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from beamhub_core.config.section import Section
+from beamhub_core.config.section import Section, TimeZoneName
 from beamhub_core.identity import FacilityRole, Principal
 from beamhub_core.rights import Membership, MetadataClass, ProposalRole, RefusalCode
 
@@ -52,17 +52,8 @@ class PolicyDocument(Section):
     """The data policy of a facility: `policy.yaml`; see `beamhub_core.policy_file.read_policy`."""
 
     version: str = Field(min_length=1, max_length=60, description="Changes with every change of the rules.")
-    timezone: str = Field(description="IANA zone in which embargo days end.")
+    timezone: TimeZoneName = Field(description="IANA zone in which embargo days end.")
     classes: dict[str, EmbargoClass] = Field(min_length=1, max_length=200)
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: a folder of the zone files
-            raise ValueError(f"{name!r} is not an IANA time zone, e.g. 'Europe/Paris'") from error
-        return name
 
     @property
     def zone(self) -> ZoneInfo:

@@ -8,7 +8,6 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from beamhub_core.config.section import AbsolutePath, HttpUrl, SecretFile, Section, SectionName
-from beamhub_core.identity import FacilityRole
 
 SigningAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -92,6 +91,3 @@ class LoginConfig(Section):
     grace_h: float = Field(
         default=12.0, ge=0, description="Hours for which an unreachable provider's last answer still counts."
     )
-
-
-RoleName = FacilityRole

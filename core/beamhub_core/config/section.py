@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -61,3 +62,15 @@ SecretFile = Annotated[
 ]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"), AfterValidator(_reachable)]
 SectionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: a folder of the zone files
+        raise ValueError(f"{name!r} is not an IANA time zone, e.g. 'Europe/Paris'") from error
+    return name
+
+
+TimeZoneName = Annotated[str, AfterValidator(_known_zone)]
+"""The IANA name of a time zone that this machine knows."""
