@@ -8,7 +8,7 @@ from typing import Literal, cast
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from beamhub_catalogue.models import SessionRow
+from beamhub_catalogue.models import SessionMountRow, SessionRow
 from beamhub_catalogue.views import SessionView
 from beamhub_core.errors import BeamhubError
 from beamhub_core.session import (
@@ -67,7 +67,13 @@ def store_plan(session: Session, plan: SessionPlan, plan_hash: str, now: datetim
             server_name=plan.server_name,
             state="planned",
             created_at=now,
+            expires_at=plan.expires_at,
             last_seen=now,
+            mounts=[
+                SessionMountRow(pool=mount.pool, path=mount.path, mode=mount.mode, pid=mount.pid)
+                for mount in plan.mounts
+                if mount.purpose in ("raw", "processed")
+            ],
         )
     )
     return "new"

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from beamhub_core.word import Word
 
-FacilityRole = Literal["admin", "instrument_scientist", "trainer", "support"]
+FacilityRole = Literal["admin", "instrument_scientist", "trainer", "support", "service", "guest"]
+"""`service` is no human being; `guest` is a person for whom no institution vouches."""
 
 
 class Entitlement(Word):

@@ -58,6 +58,16 @@ class Membership(Word):
     source: str = Field(description="Where the row comes from: 'user_office:<name>' or 'entitlement'.")
 
 
+class Assignment(Word):
+    """One row that puts an account in charge of an instrument, as its scientist, for a time."""
+
+    instrument: str
+    account: str
+    since: datetime | None = None
+    until: datetime | None = None
+    source: str = Field(description="Where the row comes from: 'user_office:<name>'.")
+
+
 class PoolPath(Word):
     """A folder or file of a storage pool."""
 

@@ -1,0 +1,83 @@
+"""Tables of what people do: sessions with their plans, shares, logbook."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from beamhub_catalogue.models.base import Base, RowId
+
+
+class SessionRow(Base):
+    """A stored plan and the mutable side of its session."""
+
+    __tablename__ = "sessions"
+
+    plan_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    plan_hash: Mapped[str] = mapped_column(String(64))
+    plan: Mapped[dict[str, Any]]
+    account: Mapped[str] = mapped_column(String(80), index=True)
+    server_name: Mapped[str] = mapped_column(String(255))
+    state: Mapped[str] = mapped_column(String(12), index=True)
+    token_digest: Mapped[str | None] = mapped_column(String(64), index=True)
+    backend_id: Mapped[str | None] = mapped_column(Text)
+    url: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    last_seen: Mapped[datetime]
+
+    mounts: Mapped[list[SessionMountRow]] = relationship(
+        cascade="all, delete-orphan", order_by="SessionMountRow.id"
+    )
+
+
+class SessionMountRow(Base):
+    """A mount of a stored plan whose right has to be looked at again while the session runs."""
+
+    __tablename__ = "session_mounts"
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    plan_id: Mapped[str] = mapped_column(ForeignKey("sessions.plan_id", ondelete="CASCADE"), index=True)
+    pool: Mapped[str] = mapped_column(String(80))
+    path: Mapped[str] = mapped_column(Text)
+    mode: Mapped[str] = mapped_column(String(2))
+    pid: Mapped[str | None] = mapped_column(String(300))
+
+
+class ShareRow(Base):
+    """A link by which one person lets others open a dataset or a template; rights stay each reader's own."""
+
+    __tablename__ = "shares"
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    key_digest: Mapped[str] = mapped_column(String(64), unique=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    account: Mapped[str] = mapped_column(String(40), index=True)
+    proposal: Mapped[str | None] = mapped_column(String(200), index=True)
+    request: Mapped[dict[str, Any]]
+    made_at: Mapped[datetime]
+    ends_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class LogbookRow(Base):
+    """A version of an entry of a proposal's logbook; a later version names the one that it replaces."""
+
+    __tablename__ = "logbook_events"
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    proposal: Mapped[str] = mapped_column(String(200))
+    pid: Mapped[str | None] = mapped_column(String(300), index=True)
+    replaces: Mapped[int | None] = mapped_column(ForeignKey("logbook_events.id"), unique=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    account: Mapped[str | None] = mapped_column(String(40), index=True)
+    at: Mapped[datetime]
+    title: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(Text)
+    tags: Mapped[list[Any]]
+
+    __table_args__ = (Index(None, "proposal", "at"),)
