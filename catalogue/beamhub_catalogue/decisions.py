@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import select
@@ -10,21 +12,60 @@ from sqlalchemy.orm import Session
 from beamhub_catalogue.models import DatasetRow, GovernorRow, ProposalRow
 from beamhub_catalogue.people import Reader
 from beamhub_catalogue.rules import proposal_facts
-from beamhub_core.policy import RAW, DatasetFacts, Decision, PolicyDocument, decide, strictest
+from beamhub_core.policy import RAW, DatasetFacts, Decision, ProposalFacts, decide, strictest
+from beamhub_core.policy_document import PolicyDocument
+
+MAX_IN_ONE_QUERY = 5_000
+
+
+class ProposalShelf:
+    """Rows of proposals that were asked for, and their facts; shared by the judges of one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._rows: dict[str, ProposalRow | None] = {}
+        self._facts: dict[str, ProposalFacts] = {}
+
+    def load(self, proposals: Iterable[str]) -> None:
+        """Fetch many proposals with few queries."""
+        wanted = [p for p in dict.fromkeys(proposals) if p not in self._rows]
+        for i in range(0, len(wanted), MAX_IN_ONE_QUERY):
+            part = wanted[i : i + MAX_IN_ONE_QUERY]
+            found = {
+                r.id: r for r in self._session.scalars(select(ProposalRow).where(ProposalRow.id.in_(part)))
+            }
+            self._rows.update({proposal: found.get(proposal) for proposal in part})
+
+    def row(self, proposal: str) -> ProposalRow | None:
+        """The user office's row of a proposal."""
+        self.load((proposal,))
+        return self._rows[proposal]
+
+    def facts(self, proposal: str) -> ProposalFacts:
+        """What policy needs to know of a proposal."""
+        if proposal not in self._facts:
+            self._facts[proposal] = proposal_facts(proposal, self.row(proposal))
+        return self._facts[proposal]
 
 
 class Judge:
-    """Decides for one reader at one instant; remembers proposals, so that a page costs few queries."""
+    """Decides for one reader at one instant; remembers what it decided, so that a page costs few queries."""
 
-    def __init__(self, session: Session, reader: Reader, policy: PolicyDocument, now: datetime) -> None:
+    def __init__(
+        self,
+        session: Session,
+        reader: Reader,
+        policy: PolicyDocument,
+        now: datetime,
+        shelf: ProposalShelf | None = None,
+    ) -> None:
         self._session, self._reader, self._policy, self._now = session, reader, policy, now
-        self._proposals: dict[str, ProposalRow | None] = {}
+        self._shelf = shelf or ProposalShelf(session)
+        self._decided: dict[tuple[str, DatasetFacts], Decision] = {}
 
     def proposal_row(self, proposal: str) -> ProposalRow | None:
         """The user office's row of a proposal."""
-        if proposal not in self._proposals:
-            self._proposals[proposal] = self._session.get(ProposalRow, proposal)
-        return self._proposals[proposal]
+        return self._shelf.row(proposal)
 
     def on_proposal(self, proposal: str) -> Decision:
         """What the reader may see and touch of a proposal's raw data as a whole."""
@@ -32,21 +73,38 @@ class Judge:
 
     def on_dataset(self, row: DatasetRow) -> Decision:
         """What the reader may see and touch of a dataset; of a product, what all its inputs allow."""
-        own = self._decide(row.proposal, DatasetFacts(row.withdrawn, row.private_to))
-        if row.kind == "raw":
-            return own
-        governors = self._session.execute(
-            select(DatasetRow.proposal, DatasetRow.withdrawn, DatasetRow.private_to)
-            .join(GovernorRow, GovernorRow.governor_id == DatasetRow.id)
-            .where(GovernorRow.product_id == row.id)
-            .distinct()
-        ).all()
-        return strictest(
-            [own, *(self._decide(g.proposal, DatasetFacts(g.withdrawn, g.private_to)) for g in governors)]
-        )
+        return self.on_datasets([row])[row.pid]
+
+    def on_datasets(self, rows: Sequence[DatasetRow]) -> dict[str, Decision]:
+        """The decisions on many datasets, by pid, with few queries."""
+        governors = self._governors([row.id for row in rows if row.kind != "raw"])
+        self._shelf.load([row.proposal for row in rows] + [p for each in governors.values() for p, _ in each])
+        found: dict[str, Decision] = {}
+        for row in rows:
+            own = self._decide(row.proposal, DatasetFacts(row.withdrawn, row.private_to))
+            above = [self._decide(proposal, facts) for proposal, facts in governors.get(row.id, ())]
+            found[row.pid] = own if row.kind == "raw" else strictest([own, *above])
+        return found
+
+    def _governors(self, products: Sequence[int]) -> Mapping[int, list[tuple[str, DatasetFacts]]]:
+        found: dict[int, list[tuple[str, DatasetFacts]]] = defaultdict(list)
+        for i in range(0, len(products), MAX_IN_ONE_QUERY):
+            rows = self._session.execute(
+                select(
+                    GovernorRow.product_id, DatasetRow.proposal, DatasetRow.withdrawn, DatasetRow.private_to
+                )
+                .join(DatasetRow, GovernorRow.governor_id == DatasetRow.id)
+                .where(GovernorRow.product_id.in_(products[i : i + MAX_IN_ONE_QUERY]))
+                .distinct()
+            )
+            for product, proposal, withdrawn, private_to in rows:
+                found[product].append((proposal, DatasetFacts(withdrawn, private_to)))
+        return found
 
     def _decide(self, proposal: str, dataset: DatasetFacts) -> Decision:
-        facts = proposal_facts(proposal, self.proposal_row(proposal))
-        return decide(
-            self._reader.principal, self._reader.memberships, facts, dataset, self._policy, self._now
-        )
+        key = (proposal, dataset)
+        if key not in self._decided:
+            facts = self._shelf.facts(proposal)
+            rows = self._reader.rows_for(proposal, facts.instrument)
+            self._decided[key] = decide(self._reader.principal, rows, facts, dataset, self._policy, self._now)
+        return self._decided[key]

@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import get_args
+from typing import TypeVar, get_args
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
-from beamhub_catalogue.models import LostEntitlementRow, MemberRow, PrincipalRow
+from beamhub_catalogue.models import LostEntitlementRow, MemberRow, PrincipalRow, StaffRow
 from beamhub_core.config.login import LoginConfig
 from beamhub_core.identity import Principal
 from beamhub_core.policy import is_active
-from beamhub_core.rights import Membership, ProposalRole
+from beamhub_core.rights import Assignment, Membership, ProposalRole
 
 MAX_ENTITLED_PROPOSALS = 5_000
+MAX_IN_ONE_QUERY = 2_000
+
+_Named = TypeVar("_Named", bound=MemberRow | StaffRow)
 
 
-@dataclass(frozen=True, slots=True)
 class Reader:
     """A person, None for an anonymous one, with the memberships that the person may use."""
 
-    principal: Principal | None
-    memberships: tuple[Membership, ...] = ()
+    def __init__(
+        self, principal: Principal | None, memberships: Iterable[Membership | Assignment] = ()
+    ) -> None:
+        self.principal = principal
+        self.memberships = tuple(memberships)
+        self._by_proposal: dict[str, list[Membership | Assignment]] = defaultdict(list)
+        self._by_instrument: dict[str, list[Membership | Assignment]] = defaultdict(list)
+        for row in self.memberships:
+            if isinstance(row, Membership):
+                self._by_proposal[row.proposal].append(row)
+            else:
+                self._by_instrument[row.instrument].append(row)
+
+    def rows_for(self, proposal: str, instrument: str) -> Sequence[Membership | Assignment]:
+        """The rows that may give a right to a proposal at an instrument."""
+        return [*self._by_proposal.get(proposal, ()), *self._by_instrument.get(instrument, ())]
 
     def proposals_at(self, now: datetime) -> list[str]:
         """The proposals that the reader belongs to at an instant."""
-        return sorted({m.proposal for m in self.memberships if is_active(m, now)})
+        return sorted(p for p, rows in self._by_proposal.items() if any(is_active(row, now) for row in rows))
+
+    def instruments_at(self, now: datetime) -> list[str]:
+        """The instruments that the reader is in charge of at an instant."""
+        return sorted(
+            i for i, rows in self._by_instrument.items() if any(is_active(row, now) for row in rows)
+        )
+
+    def roles_in(self, proposal: str, now: datetime) -> tuple[ProposalRole, ...]:
+        """The roles that the reader has in a proposal at an instant."""
+        rows = self._by_proposal.get(proposal, ())
+        return tuple(row.role for row in rows if isinstance(row, Membership) and is_active(row, now))
 
 
 ANONYMOUS = Reader(None)
@@ -123,11 +150,67 @@ def reader_of(session: Session, principal: Principal | None, login: LoginConfig,
     """A person with the memberships that all sources together leave them."""
     if principal is None:
         return ANONYMOUS
-    rows = session.scalars(select(MemberRow).where(_names(principal))).all()
-    lost = session.scalars(
-        select(LostEntitlementRow.proposal).where(LostEntitlementRow.account == principal.account)
-    ).all()
-    return Reader(principal, join_memberships(principal, rows, entitled_roles(principal, login), lost, now))
+    return readers_of(session, [principal], login, now)[principal.account]
+
+
+def readers_of(
+    session: Session, principals: Sequence[Principal], login: LoginConfig, now: datetime
+) -> dict[str, Reader]:
+    """Many people with their memberships, by account, with few queries."""
+    found: dict[str, Reader] = {}
+    for i in range(0, len(principals), MAX_IN_ONE_QUERY):
+        part = principals[i : i + MAX_IN_ONE_QUERY]
+        members, staff = _rows_naming(session, part, MemberRow), _rows_naming(session, part, StaffRow)
+        lost: dict[str, list[str]] = defaultdict(list)
+        ours = LostEntitlementRow.account.in_([p.account for p in part])
+        for row in session.scalars(select(LostEntitlementRow).where(ours)):
+            lost[row.account].append(row.proposal)
+        for person in part:
+            entitled = entitled_roles(person, login)
+            rows = members[person.account]
+            joined = join_memberships(person, rows, entitled, lost[person.account], now)
+            found[person.account] = Reader(person, [*joined, *_assignments(person, staff[person.account])])
+    return found
+
+
+def _rows_naming(
+    session: Session, people: Sequence[Principal], table: type[_Named]
+) -> dict[str, list[_Named]]:
+    """Rows that name these people by any one identity, by account, in the order of their ids."""
+    by_subject: dict[tuple[str | None, str | None], str] = {(p.issuer, p.subject): p.account for p in people}
+    by_orcid: dict[str | None, list[str]] = defaultdict(list)
+    by_facility: dict[str | None, list[str]] = defaultdict(list)
+    for person in people:
+        if person.orcid is not None:
+            by_orcid[person.orcid].append(person.account)
+        if person.facility_account is not None:
+            by_facility[person.facility_account].append(person.account)
+    issuers = {p.issuer for p in people}
+    same = [and_(table.issuer.in_(issuers), table.subject.in_([p.subject for p in people]))]
+    same += [table.orcid.in_(by_orcid)] if by_orcid else []
+    same += [table.facility_account.in_(by_facility)] if by_facility else []
+    found: dict[str, list[_Named]] = defaultdict(list)
+    rows: Sequence[_Named] = session.scalars(select(table).where(or_(*same)).order_by(table.id)).all()
+    for row in rows:
+        accounts = {*by_orcid.get(row.orcid, ()), *by_facility.get(row.facility_account, ())}
+        if (row.issuer, row.subject) in by_subject:
+            accounts.add(by_subject[row.issuer, row.subject])
+        for account in accounts:
+            found[account].append(row)
+    return found
+
+
+def _assignments(principal: Principal, rows: Iterable[StaffRow]) -> Iterator[Assignment]:
+    """The instruments that a person is in charge of; a row that its office took out gives nothing."""
+    for row in rows:
+        if row.removed_at is None:
+            yield Assignment(
+                instrument=row.instrument,
+                account=principal.account,
+                since=row.since,
+                until=row.until,
+                source=row.source,
+            )
 
 
 def join_memberships(
@@ -181,13 +264,3 @@ def _is_standing(row: MemberRow, now: datetime) -> bool:
 def _role(text: str) -> ProposalRole:
     known: tuple[ProposalRole, ...] = get_args(ProposalRole)
     return next(role for role in known if role == text)
-
-
-def _names(principal: Principal) -> ColumnElement[bool]:
-    """Rows that name this person by any one identity."""
-    same = [and_(MemberRow.issuer == principal.issuer, MemberRow.subject == principal.subject)]
-    if principal.orcid is not None:
-        same.append(MemberRow.orcid == principal.orcid)
-    if principal.facility_account is not None:
-        same.append(MemberRow.facility_account == principal.facility_account)
-    return or_(*same)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from beamhub_catalogue.views import (
     Citation,
     DatasetKind,
     DatasetView,
+    EmbargoState,
     EmbargoView,
     Facet,
     FileView,
@@ -27,7 +29,8 @@ from beamhub_catalogue.views import (
     SearchHit,
     SearchPage,
 )
-from beamhub_core.policy import Decision, PolicyDocument
+from beamhub_core.policy import Decision
+from beamhub_core.policy_document import PolicyDocument
 from beamhub_core.product import Product
 from beamhub_core.rights import PoolPath
 from beamhub_core.techniques import technique_label
@@ -61,7 +64,7 @@ class Catalogue:
         total = self.session.scalar(select(func.count()).select_from(matching.subquery())) or 0
         rows = self.session.scalars(ordered.limit(page_size).offset((page - 1) * page_size)).all()
         return SearchPage(
-            hits=tuple(self._hit(row) for row in rows),
+            hits=self._hits(rows),
             total=total,
             page=page,
             page_size=page_size,
@@ -162,8 +165,11 @@ class Catalogue:
         rows = self.session.execute(matching.order_by(func.count().desc(), value).limit(MAX_FACETS))
         return tuple(Facet(*row) for row in rows)
 
-    def _hit(self, row: DatasetRow) -> SearchHit:
-        decision = self.judge.on_dataset(row)
+    def _hits(self, rows: Sequence[DatasetRow]) -> tuple[SearchHit, ...]:
+        decisions = self.judge.on_datasets(rows)
+        return tuple(self._hit(row, decisions[row.pid]) for row in rows)
+
+    def _hit(self, row: DatasetRow, decision: Decision) -> SearchHit:
         return SearchHit(
             pid=row.pid,
             kind=cast(DatasetKind, row.kind),
@@ -181,9 +187,14 @@ class Catalogue:
 
     def _embargo(self, row: DatasetRow, decision: Decision) -> EmbargoView:
         proposal = self.judge.proposal_row(row.proposal)
-        name = proposal.policy_class if proposal and proposal.policy_class else "closed"
+        name = proposal.embargo_class if proposal and proposal.embargo_class else "closed"
         rules = self.policy.classes.get(name)
-        return EmbargoView(decision.state, decision.opens_at, name, rules.license if rules else None)
+        state: EmbargoState = "embargoed"
+        if decision.state == "open" or decision.state == "withdrawn":
+            state = decision.state
+        elif proposal is None or proposal.end is None:
+            state = "running"
+        return EmbargoView(state, decision.opens_at, name, rules.license if rules else None)
 
     def _related(self, row: DatasetRow, other: Any, mine: Any) -> tuple[RelatedDataset, ...]:
         query = self.guard.datasets(DatasetRow.pid, DatasetRow.title, DatasetRow.kind, DatasetRow.technique)

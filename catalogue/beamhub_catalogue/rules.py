@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from beamhub_catalogue.acts import standing_acts
 from beamhub_catalogue.database import Database
-from beamhub_catalogue.models import ProposalRow, SourceRow
+from beamhub_catalogue.models import ActRow, PolicyRow, ProposalRow, SourceRow
 from beamhub_catalogue.offices import UserOffices, source_row
 from beamhub_catalogue.views import ProblemView
 from beamhub_core.clock import Clock
 from beamhub_core.config.catalogue import CatalogueConfig
 from beamhub_core.errors import ConfigInvalid
-from beamhub_core.policy import PolicyDocument, ProposalFacts, opens_at, rules_for
+from beamhub_core.policy import ProposalFacts, chosen_rule, ends_at, opens_at, rules_for
+from beamhub_core.policy_document import PolicyDocument
 from beamhub_core.policy_file import read_policy
 
 POLICY_SOURCE = "policy"
+MAX_UNGOVERNED = 50
 
 
 @dataclass(slots=True)
@@ -85,6 +91,9 @@ class RuleBook:
             names = [POLICY_SOURCE, *self._offices.labels]
             session.execute(delete(SourceRow).where(SourceRow.name.not_in(names)))
             apply_policy(session, policy)
+            session.flush()
+            row = source_row(session, POLICY_SOURCE)
+            row.problems = [*row.problems, *_ungoverned(session, self._config.policy_file.name)]
         return policy
 
     def _read_policy(self, session: Session, fingerprint: str) -> PolicyDocument:
@@ -100,19 +109,75 @@ class RuleBook:
             return PolicyDocument.model_validate(row.good)
         row.fingerprint, row.read_at, row.problems = fingerprint, self._clock(), []
         row.good = policy.model_dump(mode="json")
+        _keep_document(session, policy, self._clock())
         return policy
 
 
+def _keep_document(session: Session, policy: PolicyDocument, now: datetime) -> None:
+    """Remember a document that comes into force; `in_force_since` is when it last did."""
+    latest = session.scalar(select(PolicyRow).order_by(PolicyRow.in_force_since.desc()).limit(1))
+    if latest is not None and latest.label == policy.label:
+        return
+    row = session.get(PolicyRow, policy.label)
+    if row is None:
+        row = PolicyRow(label=policy.label, version=policy.version, digest=policy.digest)
+        row.body = policy.model_dump(mode="json")
+        session.add(row)
+    row.in_force_since = now
+
+
 def apply_policy(session: Session, policy: PolicyDocument) -> None:
-    """Write on every proposal what the policy makes of it, by the function that decides."""
+    """Write on every proposal what acts and the policy make of it, by the function that decides."""
+    acts = standing_acts(session)
     for row in session.scalars(select(ProposalRow)):
-        facts = proposal_facts(row.id, row)
-        row.opens_at = opens_at(facts, policy)
-        row.metadata_public = rules_for(facts, policy).metadata == "public"
+        govern(row, acts.get(row.id, ()), policy)
+
+
+def govern(row: ProposalRow, acts: Sequence[ActRow], policy: PolicyDocument) -> None:
+    """Write on one proposal what its standing acts and the policy make of it."""
+    row.withdrawn = any(act.kind == "withdrawal" and act.pid is None for act in acts)
+    row.extension_months = [act.months for act in acts if act.kind == "extension" and act.months]
+    row.released_on = min((act.day for act in acts if act.kind == "early_release" and act.day), default=None)
+    consents = [act.until for act in acts if act.kind == "support_consent" and act.until]
+    row.support_until = max(consents, default=None)
+    facts = proposal_facts(row.id, row)
+    chosen = chosen_rule(facts, policy)
+    row.rule, row.embargo_class = chosen or (None, None)
+    row.opens_at, row.ends_at = opens_at(facts, policy), ends_at(facts, policy)
+    row.metadata_public = rules_for(facts, policy).metadata == "public"
+
+
+def _ungoverned(session: Session, file: str) -> list[dict[str, Any]]:
+    """Problems that name the proposals to which no rule of the policy applies, by what their office says."""
+    named = (ProposalRow.policy_class, ProposalRow.access_route)
+    groups = session.execute(
+        select(*named, func.min(ProposalRow.id), func.count())
+        .where(ProposalRow.embargo_class.is_(None), ProposalRow.policy_class.is_not(None))
+        .group_by(*named)
+        .order_by(*named)
+        .limit(MAX_UNGOVERNED)
+    )
+    found: list[dict[str, Any]] = []
+    for name, route, example, count in groups:
+        of = f"class {name!r}" + (f" and access route {route!r}" if route else "")
+        reason = f"no rule applies to {count} proposal(s) of {of}, e.g. {example}: they stay closed"
+        found.append({"file": file, "line": None, "reason": reason})
+    return found
 
 
 def proposal_facts(proposal: str, row: ProposalRow | None) -> ProposalFacts:
     """The facts of a proposal; a proposal that no user office knows is closed."""
     if row is None:
         return ProposalFacts(proposal, None, None)
-    return ProposalFacts(row.id, row.policy_class, row.end, row.withdrawn)
+    return ProposalFacts(
+        id=row.id,
+        policy_class=row.policy_class,
+        ended=row.end,
+        withdrawn=row.withdrawn,
+        instrument=row.instrument,
+        access_route=row.access_route,
+        started=row.start,
+        extension_months=tuple(row.extension_months),
+        released_on=row.released_on,
+        support_until=row.support_until,
+    )

@@ -1,82 +1,60 @@
-"""The facility's data policy, and the one function that decides who may see and touch a dataset.
+"""Who may see and touch a dataset: one pure function of person, memberships, record, policy and instant.
 
-Everything here is pure: the present is an argument, and nothing is read but the document itself.
-Lists and counts compile the same rules to SQL (`beamhub_catalogue.guards`); a law test holds both together.
+Nothing is read but the arguments. Lists and counts compile the same rules to SQL
+(`beamhub_catalogue.guards`); a law test holds both together.
 """
 
 from __future__ import annotations
 
 import calendar
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
-from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
+from typing import Literal
 
-from pydantic import Field
-
-from beamhub_core.config.section import Section, TimeZoneName
-from beamhub_core.identity import FacilityRole, Principal
-from beamhub_core.rights import Membership, MetadataClass, ProposalRole, RefusalCode
+from beamhub_core.identity import Principal
+from beamhub_core.policy_document import EmbargoClass, PolicyDocument, RoleRules
+from beamhub_core.rights import Assignment, Membership, ProposalRole, RefusalCode
 
 Visibility = Literal["hidden", "metadata", "full"]
 Because = Literal["membership", "open", "role"]
-DatasetState = Literal["open", "embargoed", "running", "withdrawn"]
+DatasetState = Literal["closed", "metadata_open", "open", "withdrawn"]
+"""The life of a record: `metadata_open` is known to everybody while its data is not open yet."""
 
-READER_ROLES: tuple[FacilityRole, ...] = ("instrument_scientist",)
-"""Facility roles that read every proposal's data."""
 WRITER_ROLES: tuple[ProposalRole, ...] = ("pi", "member")
 """Proposal roles that write to its processed folder."""
 
 _SEEN: tuple[Visibility, ...] = ("hidden", "metadata", "full")
 
-
-class EmbargoClass(Section):
-    """What one class of proposals promises."""
-
-    embargo_months: Annotated[int, Field(ge=0, le=1200)] | Literal["never"] = Field(
-        description="Months from the end of the proposal to the opening of its data; 'never' for data "
-        "that stays closed, e.g. proprietary beamtime."
-    )
-    metadata: MetadataClass = Field(
-        description="Who may know of a dataset before its date. public: everybody sees title, team, "
-        "technique, instrument, dates and the end of the embargo; team: for others it does not exist."
-    )
-    license: str | None = Field(default=None, max_length=60, description="SPDX id of the licence once open.")
-    required_assurance: tuple[str, ...] = Field(
-        default=(), max_length=16, description="Assurance values a person needs while the data is not open."
-    )
-
-
-class PolicyDocument(Section):
-    """The data policy of a facility: `policy.yaml`; see `beamhub_core.policy_file.read_policy`."""
-
-    version: str = Field(min_length=1, max_length=60, description="Changes with every change of the rules.")
-    timezone: TimeZoneName = Field(description="IANA zone in which embargo days end.")
-    classes: dict[str, EmbargoClass] = Field(min_length=1, max_length=200)
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """The zone in which embargo days end."""
-        return ZoneInfo(self.timezone)
-
-
-CLOSED = EmbargoClass(embargo_months="never", metadata="team")
-"""What holds for a proposal whose class the policy does not know: nothing opens, nobody outside knows."""
+CLOSED = EmbargoClass(
+    embargo_months="never",
+    metadata="team",
+    roles=RoleRules(instrument_scientist="never", support="never", service="never"),
+)
+"""What holds for a proposal to which no rule of the policy applies: nothing opens, only its team knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProposalFacts:
     """What policy needs to know of a proposal.
 
-    `policy_class` is None where the user office does not know the proposal or contradicts itself.
-    `ended` is the last day of the proposal in the facility's zone, None while it runs.
+    `policy_class` is None where the user office does not know the proposal or contradicts itself. `started`
+    and `ended` are its first and last day in the facility's zone, None while unknown. `extension_months`
+    are the extensions granted, in their order; `released_on` the day of an early release;
+    `support_until` the end of the team's consent to user support.
     """
 
     id: str
     policy_class: str | None
     ended: date | None
     withdrawn: bool = False
+    instrument: str = ""
+    access_route: str = ""
+    started: date | None = None
+    extension_months: tuple[int, ...] = ()
+    released_on: date | None = None
+    support_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +73,8 @@ class Decision:
     """What one reader may see and touch of one dataset.
 
     `because` and `detail` say why reading is allowed; `refusal` and `reason` say, in words that the reader
-    may see, why it is not. `until` is when the right to read ends, None when nothing ends it.
+    may see, why it is not. `until` is when the right to read ends, None when nothing ends it. `may_mount`
+    is the right to open it in a session. `rule` names the policy's rule, for operators and the audit.
     """
 
     visibility: Visibility
@@ -103,12 +82,24 @@ class Decision:
     opens_at: datetime | None
     may_read: bool
     may_write: bool = False
+    may_mount: bool = False
     because: Because | None = None
     detail: str = ""
     until: datetime | None = None
     refusal: RefusalCode | None = None
     reason: str = ""
+    rule: str | None = None
     required_assurance: tuple[str, ...] = ()
+    required_acr: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Right:
+    """One reason for which a reader may read data that is not open."""
+
+    because: Because
+    detail: str
+    until: datetime | None
 
 
 def add_months(day: date, months: int) -> date:
@@ -125,35 +116,64 @@ def add_months(day: date, months: int) -> date:
 def opens_at(proposal: ProposalFacts, policy: PolicyDocument) -> datetime | None:
     """The first instant at which everybody may read: the end of the embargo's last day, in the policy's zone.
 
-    None where no such instant is known: the proposal still runs, its class is unknown, or never opens.
-    Where a clock change skips midnight, the day ends when the clock jumps.
+    Extensions that the class allows are added to the embargo in one sum; an early release opens with the
+    beginning of its day, where that is earlier. None where no such instant is known: the proposal still
+    runs, no rule applies to it, or its class never opens. Where a clock change skips midnight, the day
+    ends when the clock jumps.
     """
     rules = rules_for(proposal, policy)
-    if rules.embargo_months == "never" or proposal.ended is None:
+    if rules.embargo_months == "never":
         return None
-    try:
-        first_open_day = add_months(proposal.ended, rules.embargo_months) + timedelta(days=1)
-    except (ValueError, OverflowError):
-        return None  # beyond the year 9999: it does not open
-    return datetime.combine(first_open_day, time.min, tzinfo=policy.zone)
+    days = [proposal.released_on] if proposal.released_on is not None else []
+    if proposal.ended is not None:
+        months = rules.embargo_months + sum(allowed_extensions(proposal.extension_months, rules))
+        with suppress(ValueError, OverflowError):  # beyond the year 9999: it does not open by itself
+            days.append(add_months(proposal.ended, months) + timedelta(days=1))
+    return start_of_day(min(days), policy) if days else None
+
+
+def allowed_extensions(months: Sequence[int], rules: EmbargoClass) -> tuple[int, ...]:
+    """Of the extensions granted, what the class allows: one a step, each no longer than its step."""
+    return tuple(min(granted, step) for granted, step in zip(months, rules.extension_months, strict=False))
+
+
+def ends_at(proposal: ProposalFacts, policy: PolicyDocument) -> datetime | None:
+    """The instant at which a proposal's last day is over, None while it has none."""
+    if proposal.ended is None or proposal.ended == date.max:
+        return None
+    return start_of_day(proposal.ended + timedelta(days=1), policy)
+
+
+def start_of_day(day: date, policy: PolicyDocument) -> datetime:
+    """The first instant of a day in the policy's zone."""
+    return datetime.combine(day, time.min, tzinfo=policy.zone)
+
+
+def chosen_rule(proposal: ProposalFacts, policy: PolicyDocument) -> tuple[str, str] | None:
+    """The rule that applies to a proposal and the embargo class it gives, by name; None where none does."""
+    return policy.chosen(
+        instrument=proposal.instrument,
+        proposal_class=proposal.policy_class,
+        access_route=proposal.access_route,
+        started=proposal.started if proposal.started is not None else proposal.ended,
+    )
 
 
 def rules_for(proposal: ProposalFacts, policy: PolicyDocument) -> EmbargoClass:
-    """The class of a proposal; `CLOSED` where the policy knows none."""
-    if proposal.policy_class is None:
-        return CLOSED
-    return policy.classes.get(proposal.policy_class, CLOSED)
+    """The embargo class of a proposal; `CLOSED` where no rule applies."""
+    chosen = chosen_rule(proposal, policy)
+    return CLOSED if chosen is None else policy.classes[chosen[1]]
 
 
-def is_active(membership: Membership, now: datetime) -> bool:
-    """Whether a membership holds: from `since` on, up to but not including `until`."""
-    begun = membership.since is None or membership.since <= now
-    return begun and (membership.until is None or now < membership.until)
+def is_active(row: Membership | Assignment, now: datetime) -> bool:
+    """Whether a row holds: from `since` on, up to but not including `until`."""
+    begun = row.since is None or row.since <= now
+    return begun and (row.until is None or now < row.until)
 
 
 def decide(
     principal: Principal | None,
-    memberships: Iterable[Membership],
+    memberships: Sequence[Membership | Assignment],
     proposal: ProposalFacts,
     dataset: DatasetFacts,
     policy: PolicyDocument,
@@ -166,62 +186,74 @@ def decide(
     principal:
         The reader; None is an anonymous one, who sees what is public.
     memberships:
-        Rows that may join the reader to proposals; those of other accounts or proposals count nothing.
+        Rows that may join the reader to proposals and instruments; those of others count nothing.
     """
+    chosen = chosen_rule(proposal, policy)
+    rules = CLOSED if chosen is None else policy.classes[chosen[1]]
     mine = _active_memberships(principal, memberships, proposal.id, now)
+    rights = [*_by_membership(mine), *_by_role(principal, memberships, proposal, rules, policy, now)]
     opening = opens_at(proposal, policy)
-    rules = rules_for(proposal, policy)
     is_open = opening is not None and opening <= now
-    by_role = next((r for r in READER_ROLES if principal is not None and r in principal.roles), None)
-    inside = bool(mine) or by_role is not None
-    state: DatasetState = "open" if is_open else "running" if proposal.ended is None else "embargoed"
-    if proposal.withdrawn or dataset.withdrawn:
-        state = "withdrawn"
-
-    knows = is_open or inside or rules.metadata == "public"
-    private = dataset.private_to is not None
-    if not knows or (private and (principal is None or principal.account != dataset.private_to)):
-        return Decision("hidden", state, opening, False, refusal="not_found", reason="No such dataset.")
-    if state == "withdrawn":
-        reason = "This dataset was withdrawn."
-        return Decision("metadata", state, opening, False, refusal="withdrawn", reason=reason)
-    if not inside and not is_open:
-        return Decision(
-            "metadata", state, opening, False, refusal="embargoed", reason=_embargo_reason(opening, state)
-        )
+    withdrawn = proposal.withdrawn or dataset.withdrawn
+    state: DatasetState = "open" if is_open else "metadata_open" if rules.metadata == "public" else "closed"
     known = Decision(
-        "full", state, opening, False, required_assurance=() if is_open else rules.required_assurance
+        "metadata",
+        "withdrawn" if withdrawn else state,
+        opening,
+        False,
+        rule="no rule applies" if chosen is None else chosen[0],
+        required_assurance=() if is_open else rules.required_assurance,
+        required_acr=() if is_open else rules.required_acr,
     )
-    return _right_of_insider(known, principal, mine, by_role, opening if is_open else None)
+    knows = is_open or bool(rights) or rules.metadata == "public"
+    theirs = dataset.private_to is not None and (principal is None or principal.account != dataset.private_to)
+    if not knows or theirs:
+        return replace(known, visibility="hidden", refusal="not_found", reason="No such dataset.")
+    if withdrawn:
+        return replace(known, refusal="withdrawn", reason="This dataset was withdrawn.")
+    if is_open:
+        return _right_to_open_data(known, principal, mine, rules)
+    if not rights:
+        return replace(known, refusal="embargoed", reason=_embargo_reason(opening))
+    lacking = _lacking(principal, rules)
+    if lacking is not None:
+        return replace(known, refusal="assurance_too_low", reason=lacking)
+    return _right_of_insider(known, rights, mine)
 
 
-def _right_of_insider(
-    known: Decision,
-    principal: Principal | None,
-    mine: Sequence[Membership],
-    by_role: str | None,
-    open_since: datetime | None,
+def _right_of_insider(known: Decision, rights: Sequence[_Right], mine: Sequence[Membership]) -> Decision:
+    """The first right gives the reason, the one that lasts longest gives the end."""
+    ends = [right.until for right in rights]
+    until = None if None in ends else max(end for end in ends if end is not None)
+    if until is not None and known.opens_at is not None and known.opens_at <= until:
+        until = None  # it is open to everybody before the right ends
+    return replace(
+        known,
+        visibility="full",
+        may_read=True,
+        may_mount=True,
+        may_write=_writes(mine),
+        because=rights[0].because,
+        detail=rights[0].detail,
+        until=until,
+    )
+
+
+def _right_to_open_data(
+    known: Decision, principal: Principal | None, mine: Sequence[Membership], rules: EmbargoClass
 ) -> Decision:
-    missing = [a for a in known.required_assurance if principal is None or a not in principal.assurance]
-    if missing:
-        reason = f"Your identity provider does not assert {missing[0]}, which this data needs."
-        return replace(known, visibility="metadata", refusal="assurance_too_low", reason=reason)
-    may_write = any(m.role in WRITER_ROLES for m in mine)
-    if mine:
-        role, sources = mine[0].role, ", ".join(dict.fromkeys(m.source for m in mine))
-        because: Because = "membership"
-        detail, until = f"{role} of {mine[0].proposal} ({sources})", _end_of_right(mine)
-    elif by_role is not None:
-        because, detail, until = "role", by_role, None
-    else:
-        because, detail, until = "open", "", None
-    if open_since is not None:
-        until = None
-        if because != "membership":
-            because, detail = "open", f"open since {open_since:%Y-%m-%d}"
-    elif until is not None and known.opens_at is not None and known.opens_at <= until:
-        until = None  # it is open to everybody before the membership ends
-    return replace(known, may_read=True, may_write=may_write, because=because, detail=detail, until=until)
+    right = next(iter(_by_membership(mine)), None)
+    detail = right.detail if right else f"open since {known.opens_at:%Y-%m-%d}"
+    guest = principal is not None and "guest" in principal.roles and not mine
+    return replace(
+        known,
+        visibility="full",
+        may_read=True,
+        may_mount=principal is not None and not (guest and rules.guests == "look"),
+        may_write=_writes(mine),
+        because=right.because if right else "open",
+        detail=detail,
+    )
 
 
 def strictest(decisions: Sequence[Decision]) -> Decision:
@@ -241,13 +273,14 @@ def strictest(decisions: Sequence[Decision]) -> Decision:
     openings = [d.opens_at for d in decisions]
     latest = None if None in openings else max(o for o in openings if o is not None)
     ends = [d.until for d in decisions if d.until is not None]
-    assurance = tuple(dict.fromkeys(a for d in decisions for a in d.required_assurance))
     return replace(
         least,
         may_write=False,
+        may_mount=all(d.may_mount for d in decisions),
         opens_at=latest,
         until=min(ends, default=None),
-        required_assurance=assurance,
+        required_assurance=tuple(dict.fromkeys(a for d in decisions for a in d.required_assurance)),
+        required_acr=tuple(dict.fromkeys(a for d in decisions for a in d.required_acr)),
     )
 
 
@@ -257,7 +290,10 @@ def _strictness(decision: Decision) -> tuple[int, bool, bool, float]:
 
 
 def _active_memberships(
-    principal: Principal | None, memberships: Iterable[Membership], proposal: str, now: datetime
+    principal: Principal | None,
+    memberships: Sequence[Membership | Assignment],
+    proposal: str,
+    now: datetime,
 ) -> tuple[Membership, ...]:
     """The reader's memberships of one proposal that hold now, the strongest role first."""
     if principal is None:
@@ -266,18 +302,72 @@ def _active_memberships(
     mine = [
         m
         for m in memberships
-        if m.account == principal.account and m.proposal == proposal and is_active(m, now)
+        if isinstance(m, Membership)
+        and m.account == principal.account
+        and m.proposal == proposal
+        and is_active(m, now)
     ]
     return tuple(sorted(mine, key=lambda m: order.index(m.role)))
 
 
-def _end_of_right(mine: Sequence[Membership]) -> datetime | None:
-    """When the last of the rows that hold now ends."""
-    ends = [m.until for m in mine]
-    return None if None in ends else max(end for end in ends if end is not None)
+def _by_membership(mine: Sequence[Membership]) -> Iterable[_Right]:
+    if mine:
+        sources = ", ".join(dict.fromkeys(m.source for m in mine))
+        ends = [m.until for m in mine]
+        until = None if None in ends else max(end for end in ends if end is not None)
+        yield _Right("membership", f"{mine[0].role} of {mine[0].proposal} ({sources})", until)
 
 
-def _embargo_reason(opening: datetime | None, state: DatasetState) -> str:
+def _by_role(
+    principal: Principal | None,
+    memberships: Sequence[Membership | Assignment],
+    proposal: ProposalFacts,
+    rules: EmbargoClass,
+    policy: PolicyDocument,
+    now: datetime,
+) -> Iterable[_Right]:
+    """Rights of the facility's own people, as far as the class gives them."""
+    if principal is None:
+        return
+    roles, last = rules.roles, ends_at(proposal, policy)
+    during = roles.instrument_scientist == "during" and (last is None or now < last)
+    if during or roles.instrument_scientist == "during_and_after":
+        limit = last if during else None
+        if "instrument_scientist" in principal.roles:
+            yield _Right("role", "instrument_scientist", limit)
+        for row in memberships:
+            if not isinstance(row, Assignment) or row.account != principal.account:
+                continue
+            if row.instrument == proposal.instrument and is_active(row, now):
+                ends = [end for end in (limit, row.until) if end is not None]
+                detail = f"instrument_scientist of {proposal.instrument} ({row.source})"
+                yield _Right("role", detail, min(ends, default=None))
+    if "support" in principal.roles:
+        consent = proposal.support_until is not None and now < proposal.support_until
+        if roles.support == "always":
+            yield _Right("role", "support", None)
+        elif roles.support == "with_consent" and consent:
+            yield _Right("role", "support, with the team's consent", proposal.support_until)
+    if "service" in principal.roles and roles.service == "read":
+        yield _Right("role", "service", None)
+
+
+def _writes(mine: Sequence[Membership]) -> bool:
+    return any(m.role in WRITER_ROLES for m in mine)
+
+
+def _lacking(principal: Principal | None, rules: EmbargoClass) -> str | None:
+    """What a person's login lacks for data that is not open, in words for that person."""
+    asserted = principal.assurance if principal is not None else ()
+    for value in rules.required_assurance:
+        if value not in asserted:
+            return f"Your identity provider does not assert {value}, which this data needs."
+    if rules.required_acr and (principal is None or principal.acr not in rules.required_acr):
+        return f"This data needs a login with {' or '.join(rules.required_acr)}. Log in again that way."
+    return None
+
+
+def _embargo_reason(opening: datetime | None) -> str:
     if opening is None:
         return "This dataset is not open. No date is known on which it opens."
     return f"This dataset is under embargo until {opening - timedelta(seconds=1):%d %B %Y, end of the day}."

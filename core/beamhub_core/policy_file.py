@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from beamhub_core.config.document import Document, DocumentRefused, Location, read_document
 from beamhub_core.config.facility import nearest
 from beamhub_core.errors import ConfigInvalid
-from beamhub_core.policy import EmbargoClass, PolicyDocument
+from beamhub_core.policy_document import EmbargoClass, PolicyDocument, RoleRules
+from beamhub_core.policy_rules import PolicyRule
 
 MAX_POLICY_BYTES = 1_000_000
 
@@ -59,10 +60,10 @@ def _problems(error: ValidationError) -> Iterator[tuple[Location, str]]:
     for item in error.errors(include_url=False):
         # The two kinds of `embargo_months` are one key of the file, not two places in it.
         location = item["loc"][:3] if item["loc"][2:3] == ("embargo_months",) else item["loc"]
-        key = str(location[-1]) if location else ""
-        if item["type"] == "extra_forbidden":
-            known = EmbargoClass.model_fields if len(location) == 3 else PolicyDocument.model_fields
-            yield location, f"unknown key{nearest(key, known)}"
+        if item["type"] == "rules_disagree":
+            yield from item["ctx"]["found"]
+        elif item["type"] == "extra_forbidden":
+            yield location, f"unknown key{nearest(str(location[-1]), _keys_at(location))}"
         elif item["type"] == "missing":
             yield location, "is missing"
         elif location[-1:] == ("embargo_months",):
@@ -71,6 +72,15 @@ def _problems(error: ValidationError) -> Iterator[tuple[Location, str]]:
             yield location, item["msg"].removeprefix("Value error, ")
         else:
             yield location, item["msg"][:1].lower() + item["msg"][1:]
+
+
+def _keys_at(location: Location) -> Iterable[str]:
+    """The keys that may stand where an unknown one does."""
+    if location[-2:-1] == ("roles",):
+        return RoleRules.model_fields
+    if location[:1] == ("rules",):
+        return PolicyRule.model_fields
+    return EmbargoClass.model_fields if len(location) == 3 else PolicyDocument.model_fields
 
 
 def _rendered(problems: list[tuple[Location, str]], document: Document) -> Iterator[str]:

@@ -104,8 +104,11 @@ class Facility:
 
     def write_policy(self, classes: dict[str, Any], version: str = "t1") -> None:
         """Replace the policy."""
-        text = yaml.safe_dump({"version": version, "timezone": "Europe/Paris", "classes": classes})
-        replace_file(self.folder / "policy.yaml", text)
+        self.write_document({"version": version, "timezone": "Europe/Paris", "classes": classes})
+
+    def write_document(self, document: dict[str, Any]) -> None:
+        """Replace the policy by a whole document."""
+        replace_file(self.folder / "policy.yaml", yaml.safe_dump(document))
 
     def write_office(
         self, proposals: tuple[str, ...] = PROPOSALS, members: tuple[str, ...] = MEMBERS

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from beamhub_catalogue import CatalogueService
 from beamhub_catalogue.models import (
+    ActRow,
     DatasetRow,
     FileRow,
     GovernorRow,
@@ -26,6 +27,7 @@ from beamhub_catalogue.models import (
     MemberRow,
     ParameterRow,
     ProposalRow,
+    StaffRow,
 )
 from beamhub_catalogue.rules import apply_policy
 from beamhub_core.identity import Principal
@@ -33,7 +35,17 @@ from beamhub_core.techniques import POWDER_DIFFRACTION
 from catalogue.catalogue_parts import INES, NOW, Facility  # the folder of these tests, not the room
 
 SOURCE = "user_office:office"
-TABLES = (GovernorRow, InputRow, FileRow, ParameterRow, DatasetRow, MemberRow, LostEntitlementRow)
+TABLES = (
+    GovernorRow,
+    InputRow,
+    FileRow,
+    ParameterRow,
+    DatasetRow,
+    MemberRow,
+    StaffRow,
+    LostEntitlementRow,
+    ActRow,
+)
 
 
 @dataclass(frozen=True)
@@ -48,19 +60,18 @@ class Made:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def proposal_row(name: str, policy_class: str | None, end: date | None, *, title: str = "") -> ProposalRow:
+def proposal_row(
+    name: str, policy_class: str | None, end: date | None, *, title: str = "", **facts: Any
+) -> ProposalRow:
     """A proposal as a user office tells it."""
+    words = {"instrument": "bl09", "start": None} | facts
     return ProposalRow(
         id=name,
         source=SOURCE,
         title=title or f"Title of {name}",
         policy_class=policy_class,
-        instrument="bl09",
-        start=None,
         end=end,
-        withdrawn=False,
-        opens_at=None,
-        metadata_public=False,
+        **words,
     )
 
 

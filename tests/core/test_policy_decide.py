@@ -10,17 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beamhub_core.identity import FacilityRole, Principal, account_name
-from beamhub_core.policy import (
-    DatasetFacts,
-    Decision,
-    EmbargoClass,
-    PolicyDocument,
-    ProposalFacts,
-    add_months,
-    decide,
-    opens_at,
-    strictest,
-)
+from beamhub_core.policy import DatasetFacts, Decision, ProposalFacts, add_months, decide, opens_at, strictest
+from beamhub_core.policy_document import EmbargoClass, PolicyDocument
 from beamhub_core.rights import Membership
 
 ISSUER = "https://provider.example"
@@ -281,7 +272,7 @@ def test_a_day_without_midnight_ends_when_the_clock_jumps() -> None:
 
 def test_a_running_proposal_never_opens() -> None:
     made = reads(None, name="open", ended=None, now=datetime(2400, 1, 1, tzinfo=UTC))
-    assert (made.state, made.may_read, made.opens_at) == ("running", False, None)
+    assert (made.state, made.may_read, made.opens_at) == ("metadata_open", False, None)
 
 
 def test_an_embargo_beyond_the_calendar_never_opens() -> None:

@@ -14,9 +14,10 @@ from beamhub_catalogue.models.base import Base, RowId
 class ProposalRow(Base):
     """A proposal as the user offices know it, with what today's policy makes of it.
 
-    What stands below `withdrawn` is computed by `beamhub_core.policy` whenever user office, policy or an act
-    changes, so that guards can be SQL. `policy_class` is None where user offices contradict each other.
-    `embargo_class` is the class of the policy that holds, None where no rule of the policy applies.
+    From `withdrawn` on, the columns say what acts upon the proposal (`ActRow`) and the policy make of it;
+    they are written anew whenever user office, policy or acts change, so that guards can be SQL.
+    `policy_class` is None where user offices contradict each other. `embargo_class` is the class of the
+    policy that holds, None where no rule of the policy applies.
     """
 
     __tablename__ = "proposals"
@@ -30,6 +31,9 @@ class ProposalRow(Base):
     start: Mapped[date | None]
     end: Mapped[date | None]
     withdrawn: Mapped[bool] = mapped_column(default=False)
+    extension_months: Mapped[list[Any]] = mapped_column(default=list)
+    released_on: Mapped[date | None]
+    support_until: Mapped[datetime | None]
     embargo_class: Mapped[str | None] = mapped_column(String(80))
     rule: Mapped[str | None] = mapped_column(String(80))
     ends_at: Mapped[datetime | None]

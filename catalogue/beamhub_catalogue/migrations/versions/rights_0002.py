@@ -16,6 +16,15 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+_NEW_PROPOSAL_COLUMNS = (
+    "access_route",
+    "extension_months",
+    "released_on",
+    "support_until",
+    "embargo_class",
+    "rule",
+    "ends_at",
+)
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TABLES = (
     "clock_marks",
@@ -58,7 +67,7 @@ def downgrade() -> None:
         batch.drop_column("expires_at")
         batch.alter_column("server_name", existing_type=sa.String(255), type_=sa.String(80))
     with op.batch_alter_table("proposals") as batch:
-        for name in ("ends_at", "rule", "embargo_class", "access_route"):
+        for name in _NEW_PROPOSAL_COLUMNS:
             batch.drop_column(name)
     op.drop_index("ix_datasets_withdrawn", "datasets")
     for table in reversed(TABLES):
@@ -75,6 +84,9 @@ def _extend_proposals_and_sources() -> None:
     )
     with op.batch_alter_table("proposals") as batch:
         batch.add_column(sa.Column("access_route", sa.String(80), nullable=False, server_default=""))
+        batch.add_column(sa.Column("extension_months", sa.JSON(), nullable=False, server_default="[]"))
+        batch.add_column(sa.Column("released_on", sa.Date(), nullable=True))
+        batch.add_column(sa.Column("support_until", UtcDateTime(), nullable=True))
         batch.add_column(sa.Column("embargo_class", sa.String(80), nullable=True))
         batch.add_column(sa.Column("rule", sa.String(80), nullable=True))
         batch.add_column(sa.Column("ends_at", UtcDateTime(), nullable=True))
