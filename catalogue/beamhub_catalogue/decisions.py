@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -16,6 +17,34 @@ from beamhub_core.policy import RAW, DatasetFacts, Decision, ProposalFacts, deci
 from beamhub_core.policy_document import PolicyDocument
 
 MAX_IN_ONE_QUERY = 5_000
+
+
+class Decidable(Protocol):
+    """What of a dataset's row a decision needs."""
+
+    @property
+    def id(self) -> int:
+        """The row's number."""
+
+    @property
+    def pid(self) -> str:
+        """The dataset's pid."""
+
+    @property
+    def kind(self) -> str:
+        """`raw` or `product`."""
+
+    @property
+    def proposal(self) -> str:
+        """The proposal that it belongs to."""
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether it was withdrawn."""
+
+    @property
+    def private_to(self) -> str | None:
+        """The account that alone may see it."""
 
 
 class ProposalShelf:
@@ -71,11 +100,11 @@ class Judge:
         """What the reader may see and touch of a proposal's raw data as a whole."""
         return self._decide(proposal, RAW)
 
-    def on_dataset(self, row: DatasetRow) -> Decision:
+    def on_dataset(self, row: Decidable) -> Decision:
         """What the reader may see and touch of a dataset; of a product, what all its inputs allow."""
         return self.on_datasets([row])[row.pid]
 
-    def on_datasets(self, rows: Sequence[DatasetRow]) -> dict[str, Decision]:
+    def on_datasets(self, rows: Sequence[Decidable]) -> dict[str, Decision]:
         """The decisions on many datasets, by pid, with few queries."""
         governors = self._governors([row.id for row in rows if row.kind != "raw"])
         self._shelf.load([row.proposal for row in rows] + [p for each in governors.values() for p, _ in each])

@@ -22,7 +22,7 @@ from beamhub_catalogue.harvest import Harvester
 from beamhub_catalogue.models import SessionRow
 from beamhub_catalogue.people import find_principal, remove_principal, store_principal
 from beamhub_catalogue.products import take_product
-from beamhub_catalogue.recheck import verdict_of
+from beamhub_catalogue.recheck import Present, recheck_sessions
 from beamhub_catalogue.sessions import (
     PlanConflict,
     live_sessions,
@@ -40,7 +40,7 @@ from beamhub_core.word import Word, digest
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1_000_000
-MAX_NAMED_DATASETS = 64
+MAX_NAMED_DATASETS = 1_000
 
 Account = Annotated[str, Path(pattern=r"^u-[a-z2-7]{26}$")]
 PlanId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
@@ -199,14 +199,10 @@ class InternalApi:
 
     def recheck(self) -> list[SessionVerdict]:
         """The rights of every live session, evaluated again."""
-        self._desk.rules.refresh()
-        wall_now, now = self._desk.wall_clock(), self._desk.clock()
-        verdicts: list[SessionVerdict] = []
+        present = Present(self._desk.rules.refresh(), self._desk.clock(), self._desk.wall_clock())
+        now = present.now
         with self._database.reading() as session:
-            for row in live_sessions(session):
-                principal = find_principal(session, row.account)
-                catalogue = self._desk.catalogue(session, principal) if principal else None
-                verdicts.append(verdict_of(SessionPlan.model_validate(row.plan), catalogue, wall_now))
+            verdicts = recheck_sessions(session, self._desk.config.login, present)
         stops = [v for v in verdicts if v.action == "stop"]
         if stops:
             with self._database.writing() as session:

@@ -32,7 +32,6 @@ from beamhub_catalogue.views import (
 from beamhub_core.policy import Decision
 from beamhub_core.policy_document import PolicyDocument
 from beamhub_core.product import Product
-from beamhub_core.rights import PoolPath
 from beamhub_core.techniques import technique_label
 
 MAX_PAGE_SIZE = 100
@@ -119,15 +118,6 @@ class Catalogue:
             provenance=_provenance(product) if full and product else None,
             private=row.private_to is not None,
         )
-
-    def has_withdrawn_below(self, folder: PoolPath) -> bool:
-        """Whether a withdrawn dataset lies in a folder, compared by path components."""
-        inside = or_(
-            DatasetRow.folder == folder.path,
-            func.substr(DatasetRow.folder, 1, len(folder.path) + 1) == f"{folder.path}/",
-        )
-        query = select(DatasetRow.id).where(DatasetRow.withdrawn, DatasetRow.pool == folder.pool, inside)
-        return self.session.scalar(query.limit(1)) is not None
 
     def embargo_of(self, row: DatasetRow) -> EmbargoView:
         """Where a dataset stands on its way to being open."""

@@ -1,74 +1,171 @@
-"""Rights while a session runs: what of its plan its owner may no longer touch, and what to do about it."""
+"""Rights while sessions run: what of its plan an owner may no longer touch, and what to do about it."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
 
-from beamhub_catalogue.grants import may_mount, proposal_of
-from beamhub_catalogue.queries import Catalogue
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from beamhub_catalogue.decisions import MAX_IN_ONE_QUERY, Judge, ProposalShelf
+from beamhub_catalogue.grants import DatasetPlaces, Yard, find_places, proposal_of
+from beamhub_catalogue.models import PrincipalRow, SessionMountRow, SessionRow
+from beamhub_catalogue.people import Reader, as_of_now, readers_of
+from beamhub_core.config.login import LoginConfig
+from beamhub_core.identity import Principal
 from beamhub_core.policy import Decision
+from beamhub_core.policy_document import PolicyDocument
 from beamhub_core.rights import PoolPath
-from beamhub_core.session import Mount, SessionPlan, SessionVerdict
+from beamhub_core.session import LIVE_STATES, SessionVerdict
 
+Action = Literal["none", "notify", "warn", "stop"]
 WARN_BEFORE = timedelta(hours=1)
+"""Of an end that is nearer, the person is warned in the session."""
+NOTIFY_BEFORE = timedelta(hours=24)
+"""Of the end of a right that is nearer, the person is told."""
 
 
-def verdict_of(plan: SessionPlan, catalogue: Catalogue | None, wall_now: datetime) -> SessionVerdict:
-    """What the hub should do with a running session.
+@dataclass(frozen=True, slots=True)
+class Present:
+    """By what rights are judged: the policy in force, its instant, and the machine's own clock."""
 
-    Parameters
-    ----------
-    catalogue:
-        As the session's owner sees it now; None when the account's rights were ended.
-    wall_now:
-        The machine's clock, by which the hub made `plan.expires_at`.
+    policy: PolicyDocument
+    now: datetime
+    wall_now: datetime
+
+
+class _Live(NamedTuple):
+    """A live session, without its plan."""
+
+    plan_id: str
+    account: str
+    server_name: str
+    expires_at: datetime
+
+
+class _Mounted(NamedTuple):
+    """A mount of raw data or of a processed folder."""
+
+    plan_id: str
+    pool: str
+    path: str
+    mode: str
+    pid: str | None
+
+
+def recheck_sessions(session: Session, login: LoginConfig, present: Present) -> list[SessionVerdict]:
+    """What the hub should do with every live session, the oldest first; few queries for thousands.
+
+    An account whose rights the hub ended, or that it never told, has none.
     """
-    if catalogue is None:
-        return _verdict(plan, "stop", "The account's rights were ended.", None)
+    live = [
+        _Live(*row)
+        for row in session.execute(
+            select(*(getattr(SessionRow, name) for name in _Live._fields))
+            .where(SessionRow.state.in_(LIVE_STATES))
+            .order_by(SessionRow.created_at, SessionRow.plan_id)
+        )
+    ]
+    mounts = _mounts(session)
+    judges = _judges(session, login, present, {one.account for one in live})
+    places = find_places(session, {mount.pid for each in mounts.values() for mount in each if mount.pid})
+    folders = [PoolPath.model_construct(pool=m.pool, path=m.path) for each in mounts.values() for m in each]
+    yard = Yard(session, folders)
+    return [
+        _verdict(one, _Rights(judges.get(one.account), places, yard), mounts.get(one.plan_id, ()), present)
+        for one in live
+    ]
+
+
+def _mounts(session: Session) -> dict[str, list[_Mounted]]:
+    query = (
+        select(*(getattr(SessionMountRow, name) for name in _Mounted._fields))
+        .join(SessionRow, SessionRow.plan_id == SessionMountRow.plan_id)
+        .where(SessionRow.state.in_(LIVE_STATES))
+        .order_by(SessionMountRow.id)
+    )
+    found: dict[str, list[_Mounted]] = defaultdict(list)
+    for row in session.execute(query):
+        found[row[0]].append(_Mounted(*row))
+    return found
+
+
+def _judges(
+    session: Session, login: LoginConfig, present: Present, accounts: Iterable[str]
+) -> dict[str, Judge]:
+    """A judge for every account that has rights."""
+    people: list[Principal] = []
+    wanted = sorted(accounts)
+    for i in range(0, len(wanted), MAX_IN_ONE_QUERY):
+        ours = PrincipalRow.account.in_(wanted[i : i + MAX_IN_ONE_QUERY])
+        for body in session.scalars(select(PrincipalRow.body).where(ours, PrincipalRow.removed_at.is_(None))):
+            person = as_of_now(Principal.model_validate(body), login, present.wall_now)
+            people += [person] if person is not None else []
+    shelf = ProposalShelf(session)
+    readers: dict[str, Reader] = readers_of(session, people, login, present.now)
+    return {
+        account: Judge(session, reader, present.policy, present.now, shelf)
+        for account, reader in readers.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Rights:
+    """What the owner of one session may mount now; `judge` is None for an account without rights."""
+
+    judge: Judge | None
+    places: dict[str, DatasetPlaces]
+    yard: Yard
+
+    def on(self, mount: _Mounted) -> Decision | None:
+        """The decision that a mount stands on, None where it no longer holds.
+
+        The path, not what the plan says of it, names the proposal.
+        """
+        if self.judge is None:
+            return None
+        if mount.mode == "rw":
+            decision = self.judge.on_proposal(proposal_of(mount.path))
+            return decision if decision.may_write else None
+        row = self.places.get(mount.pid) if mount.pid else None
+        if row is not None and (row.pool, row.folder) == (mount.pool, mount.path):
+            decision = self.judge.on_dataset(row)
+            return decision if decision.may_mount else None
+        return self.yard.decision_on(self.judge, PoolPath.model_construct(pool=mount.pool, path=mount.path))
+
+
+def _verdict(one: _Live, rights: _Rights, mounts: Sequence[_Mounted], present: Present) -> SessionVerdict:
+    if rights.judge is None:
+        return _say(one, "stop", "The account's rights were ended.", present.now)
     ends: list[datetime] = []
-    for mount in plan.mounts:
-        if mount.purpose not in ("raw", "processed"):
-            continue
-        decision = _decision_on(mount, catalogue)
+    for mount in mounts:
+        decision = rights.on(mount)
         if decision is None:
-            where = mount.pid or mount.proposal or mount.path
-            return _verdict(plan, "stop", f"The right to {where} ended.", catalogue.now)
+            return _say(one, "stop", f"The right to {mount.pid or mount.path} ended.", present.now)
         if decision.until is not None:
             ends.append(decision.until)
-    if wall_now >= plan.expires_at:
-        return _verdict(plan, "stop", "The session reached its lifetime.", plan.expires_at)
-    if ends and min(ends) - catalogue.now <= WARN_BEFORE:
-        return _verdict(plan, "warn", "A right that this session needs ends soon.", min(ends))
-    if plan.expires_at - wall_now <= WARN_BEFORE:
-        return _verdict(plan, "warn", "The session's lifetime ends soon.", plan.expires_at)
-    return _verdict(plan, "none", "All rights hold.", None)
+    if present.wall_now >= one.expires_at:
+        return _say(one, "stop", "The session reached its lifetime.", one.expires_at)
+    first = min(ends, default=None)
+    if first is not None and first - present.now <= WARN_BEFORE:
+        return _say(one, "warn", "A right that this session needs ends soon.", first)
+    if one.expires_at - present.wall_now <= WARN_BEFORE:
+        return _say(one, "warn", "The session's lifetime ends soon.", one.expires_at)
+    if first is not None and first - present.now <= NOTIFY_BEFORE:
+        return _say(one, "notify", "A right that this session needs ends within a day.", first)
+    return _say(one, "none", "All rights hold.", None)
 
 
-def _decision_on(mount: Mount, catalogue: Catalogue) -> Decision | None:
-    """The decision that a mount stands on, None where it no longer holds.
-
-    The path, not what the plan says of it, names the proposal.
-    """
-    proposal = proposal_of(mount.path)
-    on_proposal = catalogue.judge.on_proposal(proposal)
-    if mount.mode == "rw":
-        return on_proposal if on_proposal.may_write else None
-    row = catalogue.row(mount.pid) if mount.pid else None
-    if row is not None and (row.pool, row.folder) == (mount.pool, mount.path):
-        on_dataset = catalogue.judge.on_dataset(row)
-        return on_dataset if on_dataset.may_read else None
-    folder = PoolPath(pool=mount.pool, path=mount.path)
-    return on_proposal if may_mount(catalogue, folder, on_proposal) else None
-
-
-def _verdict(plan: SessionPlan, action: str, reason: str, deadline: datetime | None) -> SessionVerdict:
-    return SessionVerdict.model_validate(
-        {
-            "plan_id": plan.id,
-            "account": plan.account,
-            "server_name": plan.server_name,
-            "action": action,
-            "reason": reason,
-            "deadline": deadline,
-        }
+def _say(one: _Live, action: Action, reason: str, deadline: datetime | None) -> SessionVerdict:
+    return SessionVerdict(
+        plan_id=one.plan_id,
+        account=one.account,
+        server_name=one.server_name,
+        action=action,
+        reason=reason,
+        deadline=deadline,
     )

@@ -104,6 +104,7 @@ class Grant(Word):
     pid: str | None = None
     proposal: str
     required_assurance: tuple[str, ...] = ()
+    required_acr: tuple[str, ...] = ()
 
 
 class Refusal(Word):

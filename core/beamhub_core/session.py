@@ -199,7 +199,7 @@ class SessionVerdict(Word):
     plan_id: str
     account: str
     server_name: str
-    action: Literal["none", "warn", "stop"]
+    action: Literal["none", "notify", "warn", "stop"]
     reason: str
     deadline: datetime | None = None
 

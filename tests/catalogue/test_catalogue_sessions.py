@@ -254,7 +254,12 @@ def test_a_membership_that_ends_with_time_is_warned_of_and_then_stops(stocked: S
     stocked.facility.write_office(members=(MEMBERS[0].removesuffix(",") + ",2026-06-01",))
     reading(stocked)
     end = NOW.replace(hour=22)  # midnight in Paris
-    for before, action in ((timedelta(hours=2), "none"), (timedelta(hours=1), "warn"), (timedelta(), "stop")):
+    for before, action in (
+        (timedelta(hours=25), "none"),
+        (timedelta(hours=24), "notify"),
+        (timedelta(hours=1), "warn"),
+        (timedelta(), "stop"),
+    ):
         stocked.facility.clock.now = end - before
         assert (before, verdicts(stocked)[0][1]) == (before, action)
 

@@ -73,6 +73,7 @@ class DatasetRow(Base):
         Index(None, "pool", "file"),
         Index(
             "ix_datasets_withdrawn",
+            "proposal",
             "pool",
             "folder",
             sqlite_where=text("withdrawn"),

@@ -78,7 +78,7 @@ def _extend_proposals_and_sources() -> None:
     op.create_index(
         "ix_datasets_withdrawn",
         "datasets",
-        ["pool", "folder"],
+        ["proposal", "pool", "folder"],
         sqlite_where=sa.text("withdrawn"),
         postgresql_where=sa.text("withdrawn"),
     )
