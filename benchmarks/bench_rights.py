@@ -198,7 +198,7 @@ def _dataset(i_proposal: int, i: int) -> dict[str, Any]:
         "folder": f"{proposal}/raw/{name}",
         "file": f"{proposal}/raw/{name}/{name}.h5",
         "size_bytes": 1_000_000,
-        "link_closure": [{"pool": "hall", "path": f"{proposal}/raw/{name}/frames"}],
+        "link_closure": [{"pool": "hall", "path": f"{proposal}/raw/frames"}],
         "missing_links": [],
         "has_preview": True,
         "withdrawn": False,
@@ -261,8 +261,8 @@ def ask_grants(database: Database, pids: tuple[str, ...]) -> int:
     with database.reading() as session:
         reader = reader_of(session, person(0), LOGIN, NOW)
         answer = answer_grants(Catalogue(session, reader, POLICY, NOW, "bench"), person(0).account, pids)
-    assert len(answer.model_dump_json()) > 100
-    return len(answer.datasets)
+    assert answer.startswith(b"{")
+    return len(answer)
 
 
 def ask_grants_one_by_one(database: Database, pids: tuple[str, ...]) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from beamhub_catalogue.models import DatasetRow, GovernorRow, ProposalRow
 from beamhub_catalogue.people import Reader
-from beamhub_catalogue.rules import proposal_facts
+from beamhub_catalogue.rules import FACTS, proposal_facts
 from beamhub_core.policy import RAW, DatasetFacts, Decision, ProposalFacts, decide, strictest
 from beamhub_core.policy_document import PolicyDocument
 
@@ -48,7 +48,7 @@ class Decidable(Protocol):
 
 
 class ProposalShelf:
-    """Rows of proposals that were asked for, and their facts; shared by the judges of one transaction."""
+    """Facts of proposals that were asked for; shared by the judges of one transaction."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -56,24 +56,25 @@ class ProposalShelf:
         self._facts: dict[str, ProposalFacts] = {}
 
     def load(self, proposals: Iterable[str]) -> None:
-        """Fetch many proposals with few queries."""
-        wanted = [p for p in dict.fromkeys(proposals) if p not in self._rows]
+        """Fetch the facts of many proposals with few queries; what no user office knows is closed."""
+        wanted = [p for p in dict.fromkeys(proposals) if p not in self._facts]
         for i in range(0, len(wanted), MAX_IN_ONE_QUERY):
             part = wanted[i : i + MAX_IN_ONE_QUERY]
-            found = {
-                r.id: r for r in self._session.scalars(select(ProposalRow).where(ProposalRow.id.in_(part)))
-            }
-            self._rows.update({proposal: found.get(proposal) for proposal in part})
+            for row in self._session.execute(select(*FACTS).where(ProposalRow.id.in_(part))):
+                self._facts[row.id] = proposal_facts(row.id, row)
+            for proposal in part:
+                self._facts.setdefault(proposal, proposal_facts(proposal, None))
 
     def row(self, proposal: str) -> ProposalRow | None:
         """The user office's row of a proposal."""
-        self.load((proposal,))
+        if proposal not in self._rows:
+            self._rows[proposal] = self._session.get(ProposalRow, proposal)
         return self._rows[proposal]
 
     def facts(self, proposal: str) -> ProposalFacts:
         """What policy needs to know of a proposal."""
         if proposal not in self._facts:
-            self._facts[proposal] = proposal_facts(proposal, self.row(proposal))
+            self.load((proposal,))
         return self._facts[proposal]
 
 
@@ -90,7 +91,8 @@ class Judge:
     ) -> None:
         self._session, self._reader, self._policy, self._now = session, reader, policy, now
         self._shelf = shelf or ProposalShelf(session)
-        self._decided: dict[tuple[str, DatasetFacts], Decision] = {}
+        self._on_raw: dict[str, Decision] = {}
+        self._on_others: dict[DatasetFacts, dict[str, Decision]] = {}
 
     def proposal_row(self, proposal: str) -> ProposalRow | None:
         """The user office's row of a proposal."""
@@ -110,9 +112,12 @@ class Judge:
         self._shelf.load([row.proposal for row in rows] + [p for each in governors.values() for p, _ in each])
         found: dict[str, Decision] = {}
         for row in rows:
-            own = self._decide(row.proposal, DatasetFacts(row.withdrawn, row.private_to))
-            above = [self._decide(proposal, facts) for proposal, facts in governors.get(row.id, ())]
-            found[row.pid] = own if row.kind == "raw" else strictest([own, *above])
+            plain = not row.withdrawn and row.private_to is None
+            own = self._decide(row.proposal, RAW if plain else DatasetFacts(row.withdrawn, row.private_to))
+            if row.kind != "raw":
+                above = [self._decide(proposal, facts) for proposal, facts in governors.get(row.id, ())]
+                own = strictest([own, *above])
+            found[row.pid] = own
         return found
 
     def _governors(self, products: Sequence[int]) -> Mapping[int, list[tuple[str, DatasetFacts]]]:
@@ -131,9 +136,11 @@ class Judge:
         return found
 
     def _decide(self, proposal: str, dataset: DatasetFacts) -> Decision:
-        key = (proposal, dataset)
-        if key not in self._decided:
+        decided = self._on_raw if dataset is RAW else self._on_others.setdefault(dataset, {})
+        decision = decided.get(proposal)
+        if decision is None:
             facts = self._shelf.facts(proposal)
             rows = self._reader.rows_for(proposal, facts.instrument)
-            self._decided[key] = decide(self._reader.principal, rows, facts, dataset, self._policy, self._now)
-        return self._decided[key]
+            decision = decide(self._reader.principal, rows, facts, dataset, self._policy, self._now)
+            decided[proposal] = decision
+        return decision

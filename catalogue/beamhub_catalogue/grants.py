@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from pydantic_core import to_json
+from sqlalchemy import Text, select
+from sqlalchemy import cast as sa_cast
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.decisions import MAX_IN_ONE_QUERY, Judge
 from beamhub_catalogue.models import DatasetRow
 from beamhub_catalogue.queries import Catalogue, is_storable
-from beamhub_core.policy import Because, Decision
-from beamhub_core.rights import DatasetRef, Grant, GrantAnswer, PoolPath, Refusal, Refused
+from beamhub_core.policy import Decision
+from beamhub_core.rights import Refusal, Refused
 
 HOME_POOL = "home"
 PROCESSED = "processed"
@@ -35,8 +37,15 @@ def refusal(code: str, subject: str, reason: str, **facts: object) -> Refusal:
     )
 
 
+class Folder(NamedTuple):
+    """A folder of a pool; a `PoolPath` that costs nothing to make, for thousands of rows."""
+
+    pool: str
+    path: str
+
+
 class DatasetPlaces(NamedTuple):
-    """What of a dataset's row a grant needs."""
+    """What of a dataset's row a grant needs; the two lists are JSON texts."""
 
     id: int
     pid: str
@@ -49,17 +58,23 @@ class DatasetPlaces(NamedTuple):
     folder: str
     file: str
     size_bytes: int
-    link_closure: Sequence[Any]
-    missing_links: Sequence[str]
     private_to: str | None
     withdrawn: bool
+    link_closure: str
+    missing_links: str
 
 
-_PLACES = tuple(getattr(DatasetRow, name) for name in DatasetPlaces._fields)
+_PLACES = (
+    *(getattr(DatasetRow, name) for name in DatasetPlaces._fields[:-2]),
+    *(sa_cast(getattr(DatasetRow, name), Text) for name in DatasetPlaces._fields[-2:]),
+)
 
 
-def answer_grants(catalogue: Catalogue, account: str, pids: tuple[str, ...]) -> GrantAnswer:
-    """What an account may touch of the named datasets; few queries, however many there are.
+def answer_grants(catalogue: Catalogue, account: str, pids: tuple[str, ...]) -> bytes:
+    """A `GrantAnswer` as JSON: what an account may touch of the named datasets.
+
+    It takes few queries, however many datasets there are, and writes the JSON from the rows: harvest made
+    them from validated words, and making the words again would take longer than all the rest.
 
     Raises
     ------
@@ -71,25 +86,35 @@ def answer_grants(catalogue: Catalogue, account: str, pids: tuple[str, ...]) -> 
     decisions = catalogue.judge.on_datasets(list(rows.values()))
     for pid in pids:
         _check_may_open(rows.get(pid), decisions.get(pid), pid)
-    refs = [dataset_ref(rows[pid]) for pid in pids]
-    grants = [_grant(account, ref.folder, decisions[ref.pid], ref.proposal, ref.pid) for ref in refs]
-    ungranted: dict[PoolPath, None] = {}
-    yard = Yard(catalogue.session, [folder for ref in refs for folder in ref.link_closure])
-    for ref in refs:
-        for folder in ref.link_closure:
-            decision = yard.decision_on(catalogue.judge, folder)
+    wanted = [rows[pid] for pid in pids]
+    # Neighbours often link to the same files: each text is parsed, and each folder decided on, once.
+    links = {text: _folders(text) for text in {row.link_closure for row in wanted}}
+    linked = {folder for each in links.values() for folder in each}
+    yard = Yard(catalogue.session, linked)
+    on_links = {folder: yard.decision_on(catalogue.judge, folder) for folder in linked}
+    grants = _Grants(account)
+    ungranted: dict[Folder, None] = {}
+    for row in wanted:
+        grants.add(Folder(row.pool, row.folder), decisions[row.pid], row.proposal, row.pid)
+        for folder in links[row.link_closure]:
+            decision = on_links[folder]
             if decision is None:
                 ungranted[folder] = None
             else:
-                grants.append(_grant(account, folder, decision, proposal_of(folder.path), ref.pid))
-    grants += _writable(catalogue, account, refs)
-    return GrantAnswer.model_construct(
-        account=account,
-        datasets=tuple(refs),
-        grants=_each_once(grants),
-        ungranted_links=tuple(ungranted),
-        policy_version=catalogue.policy.label,
-        decided_at=catalogue.now,
+                grants.add(folder, decision, proposal_of(folder.path), row.pid)
+    for proposal, pool in dict.fromkeys((row.proposal, row.pool) for row in wanted):
+        decision = catalogue.judge.on_proposal(proposal)
+        if decision.may_write:
+            grants.add(Folder(pool, f"{proposal}/{PROCESSED}"), decision, proposal, None, mode="rw")
+    return to_json(
+        {
+            "account": account,
+            "datasets": [_dataset_ref(row, links[row.link_closure]) for row in wanted],
+            "grants": grants.told,
+            "ungranted_links": [folder._asdict() for folder in ungranted],
+            "policy_version": catalogue.policy.label,
+            "decided_at": catalogue.now,
+        }
     )
 
 
@@ -116,36 +141,35 @@ def _check_may_open(row: DatasetPlaces | None, decision: Decision | None, pid: s
         raise Refused(refusal("bad_request", pid, "This product lies in your home; open it from there."))
 
 
-def dataset_ref(row: DatasetPlaces) -> DatasetRef:
-    """Where a dataset lies. A product's folder is its own file: its neighbours have policies of their own.
+def _folders(text: str) -> tuple[Folder, ...]:
+    return tuple(Folder(each["pool"], each["path"]) for each in json.loads(text))
 
-    Nothing is validated again: harvest made the row from a validated word.
-    """
-    return DatasetRef.model_construct(
-        pid=row.pid,
-        proposal=row.proposal,
-        title=row.title,
-        technique=row.technique,
-        instrument=row.instrument,
-        folder=PoolPath.model_construct(pool=row.pool, path=row.folder),
-        file=row.file,
-        size_bytes=row.size_bytes,
-        link_closure=tuple(
-            PoolPath.model_construct(pool=folder["pool"], path=folder["path"]) for folder in row.link_closure
-        ),
-        missing_links=tuple(row.missing_links),
-    )
+
+def _dataset_ref(row: DatasetPlaces, links: Iterable[Folder]) -> dict[str, Any]:
+    """A `DatasetRef`. A product's folder is its own file: its neighbours have policies of their own."""
+    return {
+        "pid": row.pid,
+        "proposal": row.proposal,
+        "title": row.title,
+        "technique": row.technique,
+        "instrument": row.instrument,
+        "folder": {"pool": row.pool, "path": row.folder},
+        "file": row.file,
+        "size_bytes": row.size_bytes,
+        "link_closure": [{"pool": pool, "path": path} for pool, path in links],
+        "missing_links": () if row.missing_links == "[]" else json.loads(row.missing_links),
+    }
 
 
 def proposal_of(path: str) -> str:
     """The proposal that a path below a pool's root belongs to: its first component."""
-    return PurePosixPath(path).parts[0]
+    return path.partition("/")[0]
 
 
 class Yard:
     """Whole folders of raw data that links lead to, and which of them may be mounted."""
 
-    def __init__(self, session: Session, folders: Iterable[PoolPath]) -> None:
+    def __init__(self, session: Session, folders: Iterable[Folder]) -> None:
         self._withdrawn: dict[tuple[str, str], list[tuple[str, ...]]] = defaultdict(list)
         proposals = sorted({proposal_of(folder.path) for folder in folders})
         for i in range(0, len(proposals), MAX_IN_ONE_QUERY):
@@ -153,14 +177,14 @@ class Yard:
                 DatasetRow.withdrawn, DatasetRow.proposal.in_(proposals[i : i + MAX_IN_ONE_QUERY])
             )
             for pool, proposal, folder in session.execute(query):
-                self._withdrawn[pool, proposal].append(PurePosixPath(folder).parts)
+                self._withdrawn[pool, proposal].append(tuple(folder.split("/")))
 
-    def decision_on(self, judge: Judge, folder: PoolPath) -> Decision | None:
+    def decision_on(self, judge: Judge, folder: Folder) -> Decision | None:
         """The decision that a mount of a folder stands on; None where it may not be mounted.
 
         It may be where it holds raw data only, and nothing in it was withdrawn.
         """
-        parts = PurePosixPath(folder.path).parts
+        parts = tuple(folder.path.split("/"))
         decision = judge.on_proposal(parts[0])
         if not decision.may_mount or len(parts) < 2 or parts[1] == PROCESSED:
             return None
@@ -168,42 +192,32 @@ class Yard:
         return None if any(each[: len(parts)] == parts for each in gone) else decision
 
 
-def _writable(catalogue: Catalogue, account: str, refs: list[DatasetRef]) -> list[Grant]:
-    places = dict.fromkeys((ref.proposal, ref.folder.pool) for ref in refs)
-    found: list[Grant] = []
-    for proposal, pool in places:
-        decision = catalogue.judge.on_proposal(proposal)
-        if decision.may_write:
-            folder = PoolPath(pool=pool, path=f"{proposal}/{PROCESSED}")
-            found.append(_grant(account, folder, decision, proposal, None, mode="rw"))
-    return found
+class _Grants:
+    """Grants of one account. Two datasets may need one folder: it is granted once, for the first of them."""
 
+    def __init__(self, account: str) -> None:
+        self._account = account
+        self._found: dict[tuple[Folder, str], dict[str, Any]] = {}
 
-def _grant(
-    account: str,
-    folder: PoolPath,
-    decision: Decision,
-    proposal: str,
-    pid: str | None,
-    mode: Literal["ro", "rw"] = "ro",
-) -> Grant:
-    return Grant.model_construct(
-        account=account,
-        folder=folder,
-        mode=mode,
-        because=cast(Because, decision.because),  # a decision that lets mount says why
-        detail=decision.detail,
-        until=decision.until,
-        pid=pid,
-        proposal=proposal,
-        required_assurance=decision.required_assurance,
-        required_acr=decision.required_acr,
-    )
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """Each a `Grant`."""
+        return list(self._found.values())
 
-
-def _each_once(grants: list[Grant]) -> tuple[Grant, ...]:
-    """Two datasets may need one folder: it is granted once, for the first of them."""
-    found: dict[tuple[str, str, str], Grant] = {}
-    for grant in grants:
-        found.setdefault((grant.folder.pool, grant.folder.path, grant.mode), grant)
-    return tuple(found.values())
+    def add(
+        self, folder: Folder, decision: Decision, proposal: str, pid: str | None, *, mode: str = "ro"
+    ) -> None:
+        """Grant a folder on the ground of a decision that lets mount."""
+        if (folder, mode) not in self._found:
+            self._found[folder, mode] = {
+                "account": self._account,
+                "folder": {"pool": folder.pool, "path": folder.path},
+                "mode": mode,
+                "because": decision.because,
+                "detail": decision.detail,
+                "until": decision.until,
+                "pid": pid,
+                "proposal": proposal,
+                "required_assurance": decision.required_assurance,
+                "required_acr": decision.required_acr,
+            }

@@ -153,7 +153,7 @@ class InternalApi:
             status = 404 if refused.refusal.code == "not_found" else 403
             return _refused(refused, status)
         self._record_decision(question, "granted")
-        return answer
+        return Response(answer, media_type="application/json")
 
     def put_plan(self, plan_id: PlanId, body: PlanToStore, response: Response) -> None:
         """Store a plan before anything is made from it."""

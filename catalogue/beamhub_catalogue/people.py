@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar, get_args
+from typing import Any, get_args
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import Row, and_, or_, select
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.models import LostEntitlementRow, MemberRow, PrincipalRow, StaffRow
@@ -18,8 +18,6 @@ from beamhub_core.rights import Assignment, Membership, ProposalRole
 
 MAX_ENTITLED_PROPOSALS = 5_000
 MAX_IN_ONE_QUERY = 2_000
-
-_Named = TypeVar("_Named", bound=MemberRow | StaffRow)
 
 
 class Reader:
@@ -160,7 +158,8 @@ def readers_of(
     found: dict[str, Reader] = {}
     for i in range(0, len(principals), MAX_IN_ONE_QUERY):
         part = principals[i : i + MAX_IN_ONE_QUERY]
-        members, staff = _rows_naming(session, part, MemberRow), _rows_naming(session, part, StaffRow)
+        members = _rows_naming(session, part, MemberRow, _MEMBER)
+        staff = _rows_naming(session, part, StaffRow, _STAFF)
         lost: dict[str, list[str]] = defaultdict(list)
         ours = LostEntitlementRow.account.in_([p.account for p in part])
         for row in session.scalars(select(LostEntitlementRow).where(ours)):
@@ -173,10 +172,14 @@ def readers_of(
     return found
 
 
+_MEMBER = ("proposal", "role", "since", "until", "removed_at", "source")
+_STAFF = ("instrument", "since", "until", "removed_at", "source")
+
+
 def _rows_naming(
-    session: Session, people: Sequence[Principal], table: type[_Named]
-) -> dict[str, list[_Named]]:
-    """Rows that name these people by any one identity, by account, in the order of their ids."""
+    session: Session, people: Sequence[Principal], table: type[MemberRow | StaffRow], names: Sequence[str]
+) -> dict[str, list[Row[Any]]]:
+    """Columns of the rows that name these people by any one identity, by account, in order of their ids."""
     by_subject: dict[tuple[str | None, str | None], str] = {(p.issuer, p.subject): p.account for p in people}
     by_orcid: dict[str | None, list[str]] = defaultdict(list)
     by_facility: dict[str | None, list[str]] = defaultdict(list)
@@ -189,9 +192,10 @@ def _rows_naming(
     same = [and_(table.issuer.in_(issuers), table.subject.in_([p.subject for p in people]))]
     same += [table.orcid.in_(by_orcid)] if by_orcid else []
     same += [table.facility_account.in_(by_facility)] if by_facility else []
-    found: dict[str, list[_Named]] = defaultdict(list)
-    rows: Sequence[_Named] = session.scalars(select(table).where(or_(*same)).order_by(table.id)).all()
-    for row in rows:
+    found: dict[str, list[Row[Any]]] = defaultdict(list)
+    identities = (table.issuer, table.subject, table.orcid, table.facility_account)
+    query = select(*identities, *(getattr(table, name) for name in names)).where(or_(*same))
+    for row in session.execute(query.order_by(table.id)):
         accounts = {*by_orcid.get(row.orcid, ()), *by_facility.get(row.facility_account, ())}
         if (row.issuer, row.subject) in by_subject:
             accounts.add(by_subject[row.issuer, row.subject])
@@ -200,7 +204,7 @@ def _rows_naming(
     return found
 
 
-def _assignments(principal: Principal, rows: Iterable[StaffRow]) -> Iterator[Assignment]:
+def _assignments(principal: Principal, rows: Iterable[StaffRow | Row[Any]]) -> Iterator[Assignment]:
     """The instruments that a person is in charge of; a row that its office took out gives nothing."""
     for row in rows:
         if row.removed_at is None:
@@ -215,7 +219,7 @@ def _assignments(principal: Principal, rows: Iterable[StaffRow]) -> Iterator[Ass
 
 def join_memberships(
     principal: Principal,
-    rows: Sequence[MemberRow],
+    rows: Sequence[MemberRow | Row[Any]],
     entitled: dict[str, ProposalRole],
     lost: Iterable[str],
     now: datetime,
@@ -257,7 +261,7 @@ def team_names(session: Session, proposal: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.name for row in ranked if row.name))
 
 
-def _is_standing(row: MemberRow, now: datetime) -> bool:
+def _is_standing(row: MemberRow | Row[Any], now: datetime) -> bool:
     return row.removed_at is None and (row.until is None or now < row.until)
 
 

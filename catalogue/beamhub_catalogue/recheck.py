@@ -12,14 +12,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.decisions import MAX_IN_ONE_QUERY, Judge, ProposalShelf
-from beamhub_catalogue.grants import DatasetPlaces, Yard, find_places, proposal_of
+from beamhub_catalogue.grants import DatasetPlaces, Folder, Yard, find_places, proposal_of
 from beamhub_catalogue.models import PrincipalRow, SessionMountRow, SessionRow
 from beamhub_catalogue.people import Reader, as_of_now, readers_of
 from beamhub_core.config.login import LoginConfig
 from beamhub_core.identity import Principal
 from beamhub_core.policy import Decision
 from beamhub_core.policy_document import PolicyDocument
-from beamhub_core.rights import PoolPath
 from beamhub_core.session import LIVE_STATES, SessionVerdict
 
 Action = Literal["none", "notify", "warn", "stop"]
@@ -73,7 +72,7 @@ def recheck_sessions(session: Session, login: LoginConfig, present: Present) -> 
     mounts = _mounts(session)
     judges = _judges(session, login, present, {one.account for one in live})
     places = find_places(session, {mount.pid for each in mounts.values() for mount in each if mount.pid})
-    folders = [PoolPath.model_construct(pool=m.pool, path=m.path) for each in mounts.values() for m in each]
+    folders = {Folder(mount.pool, mount.path) for each in mounts.values() for mount in each}
     yard = Yard(session, folders)
     return [
         _verdict(one, _Rights(judges.get(one.account), places, yard), mounts.get(one.plan_id, ()), present)
@@ -135,7 +134,7 @@ class _Rights:
         if row is not None and (row.pool, row.folder) == (mount.pool, mount.path):
             decision = self.judge.on_dataset(row)
             return decision if decision.may_mount else None
-        return self.yard.decision_on(self.judge, PoolPath.model_construct(pool=mount.pool, path=mount.path))
+        return self.yard.decision_on(self.judge, Folder(mount.pool, mount.path))
 
 
 def _verdict(one: _Live, rights: _Rights, mounts: Sequence[_Mounted], present: Present) -> SessionVerdict:

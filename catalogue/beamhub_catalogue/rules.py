@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Row, delete, func, select
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.acts import standing_acts
@@ -165,8 +165,8 @@ def _ungoverned(session: Session, file: str) -> list[dict[str, Any]]:
     return found
 
 
-def proposal_facts(proposal: str, row: ProposalRow | None) -> ProposalFacts:
-    """The facts of a proposal; a proposal that no user office knows is closed."""
+def proposal_facts(proposal: str, row: ProposalRow | Row[Any] | None) -> ProposalFacts:
+    """The facts of a proposal from its row, or from the `FACTS` of it; one without a row is closed."""
     if row is None:
         return ProposalFacts(proposal, None, None)
     return ProposalFacts(
@@ -181,3 +181,18 @@ def proposal_facts(proposal: str, row: ProposalRow | None) -> ProposalFacts:
         released_on=row.released_on,
         support_until=row.support_until,
     )
+
+
+FACTS = (
+    ProposalRow.id,
+    ProposalRow.policy_class,
+    ProposalRow.end,
+    ProposalRow.withdrawn,
+    ProposalRow.instrument,
+    ProposalRow.access_route,
+    ProposalRow.start,
+    ProposalRow.extension_months,
+    ProposalRow.released_on,
+    ProposalRow.support_until,
+)
+"""The columns that make the facts of a proposal."""

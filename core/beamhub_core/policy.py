@@ -121,7 +121,10 @@ def opens_at(proposal: ProposalFacts, policy: PolicyDocument) -> datetime | None
     runs, no rule applies to it, or its class never opens. Where a clock change skips midnight, the day
     ends when the clock jumps.
     """
-    rules = rules_for(proposal, policy)
+    return _opening(proposal, rules_for(proposal, policy), policy)
+
+
+def _opening(proposal: ProposalFacts, rules: EmbargoClass, policy: PolicyDocument) -> datetime | None:
     if rules.embargo_months == "never":
         return None
     days = [proposal.released_on] if proposal.released_on is not None else []
@@ -192,7 +195,7 @@ def decide(
     rules = CLOSED if chosen is None else policy.classes[chosen[1]]
     mine = _active_memberships(principal, memberships, proposal.id, now)
     rights = [*_by_membership(mine), *_by_role(principal, memberships, proposal, rules, policy, now)]
-    opening = opens_at(proposal, policy)
+    opening = _opening(proposal, rules, policy)
     is_open = opening is not None and opening <= now
     withdrawn = proposal.withdrawn or dataset.withdrawn
     state: DatasetState = "open" if is_open else "metadata_open" if rules.metadata == "public" else "closed"
@@ -329,7 +332,8 @@ def _by_role(
     """Rights of the facility's own people, as far as the class gives them."""
     if principal is None:
         return
-    roles, last = rules.roles, ends_at(proposal, policy)
+    roles = rules.roles
+    last = ends_at(proposal, policy) if roles.instrument_scientist == "during" else None
     during = roles.instrument_scientist == "during" and (last is None or now < last)
     if during or roles.instrument_scientist == "during_and_after":
         limit = last if during else None

@@ -111,7 +111,7 @@ class PolicyDocument(Section):
             raise PydanticCustomError("rules_disagree", "{text}", {"text": text, "found": found})
         return self
 
-    @property
+    @cached_property
     def zone(self) -> ZoneInfo:
         """The zone in which embargo days end."""
         return ZoneInfo(self.timezone)
@@ -122,7 +122,7 @@ class PolicyDocument(Section):
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The version with the beginning of the digest: two documents never have the same."""
         return f"{self.version}@{self.digest[:8]}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -27,16 +27,12 @@ RefusalCode = Literal[
 ]
 
 
+_PART = r"(?:[^/\0\n.]|\.[^/\0\n.]|\.\.[^/\0\n])[^/\0\n]*"
+_RELATIVE = re.compile(f"{_PART}(?:/{_PART})*")
+
+
 def _check_relative(path: str) -> str:
-    pure = PurePosixPath(path)
-    if (
-        pure.is_absolute()
-        or ".." in pure.parts
-        or "\0" in path
-        or "\n" in path
-        or str(pure) != path
-        or path == "."
-    ):
+    if _RELATIVE.fullmatch(path) is None:
         raise ValueError(
             f"{path!r} is not a plain path relative to its pool (no leading '/', no '..', no '.')"
         )
