@@ -9,7 +9,9 @@ from sqlalchemy.orm import Session
 
 from beamhub_catalogue.models import AuditRow
 
-AuditKind = Literal["login", "account_ended", "decision", "plan", "state", "product", "recheck"]
+AuditKind = Literal[
+    "login", "account_ended", "decision", "plan", "state", "product", "recheck", "act", "act_revoked"
+]
 
 
 def record(

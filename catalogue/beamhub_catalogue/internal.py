@@ -19,6 +19,7 @@ from beamhub_catalogue.callers import bearer_token, check_scope, read_clients
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import answer_grants, refusal
 from beamhub_catalogue.harvest import Harvester
+from beamhub_catalogue.internal_acts import InternalActs
 from beamhub_catalogue.models import SessionRow
 from beamhub_catalogue.people import find_principal, remove_principal, store_principal
 from beamhub_catalogue.products import take_product
@@ -79,6 +80,7 @@ class InternalApi:
     def router(self) -> APIRouter:
         """The routes, below `/internal`."""
         router = APIRouter(prefix="/internal", tags=["internal"], route_class=_BoundedRoute)
+        acts = InternalActs(self._desk)
         open_routes: tuple[_Route, ...] = (
             ("GET", "/health", self.health, 200),
             ("POST", "/products", self.product, 201),
@@ -93,6 +95,9 @@ class InternalApi:
             ("plans:write", ("POST", "/sessions/{plan_id}/update", self.update, 204)),
             ("sessions:recheck", ("POST", "/recheck", self.recheck, 200)),
             ("harvest:write", ("POST", "/harvest", self.harvest, 200)),
+            ("acts:write", ("PUT", "/acts/{act_id}", acts.put, 200)),
+            ("acts:write", ("DELETE", "/acts/{act_id}", acts.revoke, 204)),
+            ("acts:write", ("GET", "/proposals/{proposal}/acts", acts.list, 200)),
         )
         for method, path, handler, status in open_routes:
             router.add_api_route(path, handler, methods=[method], status_code=status, response_model=None)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from beamhub_core.policy import Decision, ProposalFacts, rules_for
+from beamhub_core.policy import ProposalFacts, rules_for
 from beamhub_core.policy_document import PolicyDocument
 from beamhub_core.rights import ProposalRole
 from beamhub_core.word import Word
@@ -65,8 +65,3 @@ def problem_of(act: ProposalAct, proposal: ProposalFacts, policy: PolicyDocument
     if act.kind == "support_consent" and rules.roles.support != "with_consent":
         return f"The policy asks for no consent to support: it is {rules.roles.support} there."
     return None
-
-
-def may_act(kind: ActKind, roles: tuple[ProposalRole, ...], decision: Decision) -> bool:
-    """Whether a member of a proposal's team may act; `roles` are those that hold now."""
-    return decision.may_read and any(role in MAKERS.get(kind, ()) for role in roles)

@@ -42,6 +42,7 @@ class WebClientConfig(Section):
             "plans:read",
             "plans:write",
             "sessions:recheck",
+            "acts:write",
             "audit:write",
             "harvest:write",
         ],

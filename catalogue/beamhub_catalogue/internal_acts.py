@@ -1,0 +1,107 @@
+"""Acts upon proposals over the internal API."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import HTTPException, Path, Query, Response
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from beamhub_catalogue.act_making import OPERATOR, acts_upon, make_act, revoke_act
+from beamhub_catalogue.acts import ActConflict, ActNotAllowed, told
+from beamhub_catalogue.audit import record
+from beamhub_catalogue.desk import Desk
+from beamhub_catalogue.grants import refusal
+from beamhub_catalogue.models import ActRow, ProposalRow
+from beamhub_catalogue.people import find_principal
+from beamhub_core.acts import ProposalAct
+from beamhub_core.rights import Refused
+from beamhub_core.word import Word
+
+ActId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+ProposalId = Annotated[str, Path(min_length=1, max_length=200)]
+AccountName = Annotated[str, Field(pattern=r"^u-[a-z2-7]{26}$")]
+
+
+class ActToMake(Word):
+    """An act, and the account that makes it; without one, the calling process does, as an operator."""
+
+    act: ProposalAct
+    account: AccountName | None = None
+
+
+class ActView(Word):
+    """An act with what became of it."""
+
+    act: ProposalAct
+    made_by: str
+    made_at: datetime
+    revoked_by: str | None
+    revoked_at: datetime | None
+
+
+class InternalActs:
+    """The handlers; each is a plain function that runs in a thread."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def put(self, act_id: ActId, body: ActToMake, response: Response) -> Any:
+        """Make an act; telling the same act twice is telling it once."""
+        if body.act.id != act_id:
+            raise HTTPException(422, "The act has another id than its address.")
+        self._desk.rules.refresh()
+        try:
+            with self._desk.database.writing() as session:
+                person = find_principal(session, body.account) if body.account else None
+                if body.account is not None and person is None:
+                    reason = "This account is not logged in here. Log in again."
+                    raise Refused(refusal("not_a_member", body.account, reason))
+                catalogue = self._desk.catalogue(session, person)
+                if make_act(catalogue, body.act):
+                    record(session, "act", body.act.proposal, catalogue.now, account=body.account)
+                    response.status_code = 201
+        except ActConflict as error:
+            raise HTTPException(409, str(error)) from None
+        except ActNotAllowed as error:
+            return _refused(Refused(refusal("not_a_member", body.act.proposal, error.reason)))
+        except Refused as refused:
+            return _refused(refused)
+        return None
+
+    def revoke(self, act_id: ActId, account: Annotated[str | None, Query(max_length=40)] = None) -> None:
+        """Take an act back; again, it changes nothing."""
+        policy = self._desk.rules.refresh()
+        with self._desk.database.writing() as session:
+            before = session.get(ActRow, act_id)
+            stood = before is not None and before.revoked_at is None
+            row = revoke_act(session, act_id, account or OPERATOR, policy, self._desk.clock())
+            if row is None:
+                raise HTTPException(404, "No such act.")
+            if stood:
+                record(session, "act_revoked", row.proposal, self._desk.clock(), account=account)
+
+    def list(self, proposal: ProposalId) -> list[ActView]:
+        """All acts upon a proposal, in the order in which they were made."""
+        with self._desk.database.reading() as session:
+            if session.get(ProposalRow, proposal) is None:
+                raise HTTPException(404, "No such proposal.")
+            return [act_view(row) for row in acts_upon(session, proposal)]
+
+
+def act_view(row: ActRow) -> ActView:
+    """A row as the word that travels."""
+    return ActView(
+        act=told(row),
+        made_by=row.made_by,
+        made_at=row.made_at,
+        revoked_by=row.revoked_by,
+        revoked_at=row.revoked_at,
+    )
+
+
+def _refused(refused: Refused) -> JSONResponse:
+    status = 404 if refused.refusal.code == "not_found" else 403
+    return JSONResponse({"refusal": refused.refusal.model_dump(mode="json")}, status_code=status)
