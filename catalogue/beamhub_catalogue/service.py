@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, Request
 from sqlalchemy import func, select
 
+from beamhub_catalogue.clock_marks import clock_problems, guarded_clock, keep_mark
 from beamhub_catalogue.database import Database, ensure_schema
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import NOT_FOUND_REASON, refusal
@@ -20,7 +21,7 @@ from beamhub_catalogue.rules import RuleBook
 from beamhub_catalogue.search_api import SearchApi
 from beamhub_catalogue.sessions import sessions_of
 from beamhub_catalogue.views import DatasetView, Health, SearchFilters, SearchPage, SessionView
-from beamhub_core.clock import Clock, shifted_clock, utc_now
+from beamhub_core.clock import Clock, shifted_clock
 from beamhub_core.config import FacilityConfig
 from beamhub_core.identity import Principal
 from beamhub_core.rights import Refusal
@@ -41,12 +42,13 @@ class CatalogueService:
     """
 
     def __init__(
-        self, config: FacilityConfig, clock: Clock | None = None, wall_clock: Clock = utc_now
+        self, config: FacilityConfig, clock: Clock | None = None, wall_clock: Clock | None = None
     ) -> None:
         """Open, and where needed make, the database.
 
         `clock` is the policy's present, by default the configuration's (`web.unsafe_clock_offset_file`).
-        `wall_clock` is the machine's, by which the hub stamps principals and plans.
+        `wall_clock` is the machine's, by which the hub stamps principals and plans; by default guarded
+        against jumps (`beamhub_core.clock.GuardedClock`).
 
         Raises
         ------
@@ -55,9 +57,11 @@ class CatalogueService:
         """
         offset_file = config.web.unsafe_clock_offset_file
         self.config = config
-        self.clock = clock or (shifted_clock(offset_file) if offset_file else utc_now)
         self.database = Database(config.web.database_url)
         ensure_schema(self.database)
+        self._guarded = guarded_clock(self.database)
+        wall_clock = wall_clock or self._guarded
+        self.clock = clock or (shifted_clock(offset_file, wall_clock) if offset_file else wall_clock)
         self.rules = RuleBook(self.database, config.catalogue, self.clock)
         self.desk = Desk(self.database, config, self.rules, self.clock, wall_clock)
         self.rules.refresh()
@@ -130,7 +134,7 @@ class CatalogueService:
             oldest = session.scalar(
                 select(func.min(SourceRow.read_at)).where(SourceRow.name.startswith("user_office:"))
             )
-        problems = self.rules.problems() + self.harvester.problems()
+        problems = clock_problems(self._guarded) + self.rules.problems() + self.harvester.problems()
         return Health(True, "ok", n_datasets, policy.version, oldest, self.harvester.last_scan_at, problems)
 
     def api_router(self, resolve_principal: PrincipalResolver) -> APIRouter:
@@ -144,6 +148,7 @@ class CatalogueService:
     def _scan_for_ever(self) -> None:
         while not self._stop_scanning.is_set():
             try:
+                keep_mark(self.database, self._guarded)
                 report = self.harvester.scan()
                 if report.harvested or report.problems:
                     facts = {"harvested": len(report.harvested), "problems": len(report.problems)}

@@ -203,6 +203,10 @@ class Facility:
         """A catalogue; the caller stops it."""
         return CatalogueService(self.config(), self.clock, self.wall_clock)
 
+    def service_by_the_machines_clock(self) -> CatalogueService:
+        """A catalogue as it runs in production; the caller stops it."""
+        return CatalogueService(self.config())
+
 
 def replace_file(path: Path, text: str) -> None:
     """As a careful program replaces a file: its inode changes with it."""
