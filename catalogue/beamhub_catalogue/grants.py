@@ -16,16 +16,12 @@ from sqlalchemy.orm import Session
 from beamhub_catalogue.decisions import MAX_IN_ONE_QUERY, Judge
 from beamhub_catalogue.models import DatasetRow
 from beamhub_catalogue.queries import Catalogue, is_storable
-from beamhub_core.policy import Decision
+from beamhub_core.policy import GUEST_REASON, Decision
 from beamhub_core.rights import Refusal, Refused
 
 HOME_POOL = "home"
 PROCESSED = "processed"
 
-GUEST_REASON = (
-    "This data is open to look at and to download. To open it in a session, log in through an institution "
-    "that vouches for you."
-)
 NOT_FOUND_REASON = "There is no such dataset, or it is not for you to know."
 
 

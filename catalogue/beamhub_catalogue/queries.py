@@ -29,7 +29,7 @@ from beamhub_catalogue.views import (
     SearchHit,
     SearchPage,
 )
-from beamhub_core.policy import Decision
+from beamhub_core.policy import GUEST_REASON, Decision
 from beamhub_core.policy_document import PolicyDocument
 from beamhub_core.product import Product
 from beamhub_core.techniques import technique_label
@@ -86,15 +86,18 @@ class Catalogue:
         embargo = self._embargo(row, decision)
         team = team_names(self.session, row.proposal)
         full = decision.visibility == "full"
+        barred = decision.may_read and not decision.may_mount and self.reader.principal is not None
         product = Product.model_validate(row.product) if row.product else None
         return DatasetView(
             pid=row.pid,
             kind=cast(DatasetKind, row.kind),
             full=full,
             may_read=decision.may_read,
+            may_open=decision.may_read and not barred,
             may_write=decision.may_write or (row.kind == "product" and self._may_write(row.proposal)),
             because=_because(decision),
-            refusal=decision.reason or None,
+            refusal=GUEST_REASON if barred else decision.reason or None,
+            refusal_code="not_a_member" if barred else decision.refusal,
             title=row.title,
             proposal=row.proposal,
             proposal_title=proposal.title if proposal else "",

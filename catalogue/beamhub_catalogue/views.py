@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from beamhub_core.rights import RefusalCode
 from beamhub_core.session import PlannedDataset, SessionState
 
 DatasetKind = Literal["raw", "product"]
@@ -144,13 +145,16 @@ class DatasetView:
     kind: DatasetKind
     full: bool
     may_read: bool
-    """The reader may open it in a session now (given an account)."""
+    """The reader may look at all of it now."""
+    may_open: bool
+    """The reader may open it in a session now, after login where there is none yet."""
     may_write: bool
     """The reader may write to the proposal's processed folder."""
     because: str | None
     """Why the reader may read, in words for people."""
     refusal: str | None
-    """Why the reader may not read, in words that the policy allows."""
+    """Why the reader may not read, or open it, in words that the policy allows."""
+    refusal_code: RefusalCode | None
     title: str
     proposal: str
     proposal_title: str

@@ -35,6 +35,12 @@ CLOSED = EmbargoClass(
 """What holds for a proposal to which no rule of the policy applies: nothing opens, only its team knows."""
 
 
+GUEST_REASON = (
+    "This data is open to look at and to download. To open it in a session, log in through an institution "
+    "that vouches for you."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ProposalFacts:
     """What policy needs to know of a proposal.

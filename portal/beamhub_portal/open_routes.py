@@ -123,21 +123,15 @@ def readable_datasets(portal: Portal, principal: Principal, pids: tuple[str, ...
         view = portal.service.dataset_page(principal, pid)
         if isinstance(view, Refusal):
             raise Refused(view)
-        if not view.may_read:
+        if not view.may_open:
             raise Refused(_closed(view))
         views.append(view)
     return tuple(views)
 
 
 def _closed(view: DatasetView) -> Refusal:
-    codes: dict[str, RefusalCode] = {
-        "embargoed": "embargoed",
-        "running": "embargoed",
-        "withdrawn": "withdrawn",
-        "open": "assurance_too_low",
-    }
     reference = new_reference()
-    code = codes[view.embargo.state]
+    code: RefusalCode = view.refusal_code or "not_found"
     log.info("open refused [reference %s]", reference, extra={"pid": view.pid, "code": code})
     return Refusal(
         code=code,
