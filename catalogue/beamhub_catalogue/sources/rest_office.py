@@ -104,7 +104,7 @@ class RestUserOffice:
         config = self._config
         token = read_token(config.token_file) if config.token_file is not None else None
         url = f"{config.url.rstrip('/')}/v1/state"
-        with Deadline(config.timeout_s) as deadline, new_client() as client:
+        with Deadline(config.timeout_s) as deadline, new_client(url) as client:
             fetcher = Fetcher(client, deadline, MAX_PAGE_BYTES, MAX_STATE_BYTES, token)
             answer = fetcher.get(url, {"page": "1"}, etag)
             if answer.body is None:

@@ -19,6 +19,7 @@ MAJOR_VERSION = 1
 MAX_PAGES = 10_000
 MAX_ROWS = 1_000_000
 
+_HALF = re.compile("[\ud800-\udfff]")
 _VERSION = re.compile(r"([0-9]{1,6})\.[0-9]{1,6}", re.ASCII)
 
 
@@ -153,6 +154,9 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise NotInShape("holds a key twice")
+    for value in found.values():
+        if isinstance(value, str) and not value.isascii() and _HALF.search(value):
+            raise NotInShape("holds half of a surrogate pair, which no database takes")
     return found
 
 

@@ -250,9 +250,9 @@ def _report_gaps(reading: SourceReading, tables: tuple[Table, Table, Table], pro
     leaderless = [p.id for p in reading.proposals if p.id in peopled - led]
     idle = dict.fromkeys(entry.instrument for entry in reading.staff if entry.instrument not in named)
     for table, names, words in (
-        (proposals, empty, "proposals without any member"),
-        (proposals, leaderless, "proposals with members, but without a principal investigator"),
-        (staff, list(idle), "instruments of the staff that no proposal names"),
+        (proposals, empty, "proposal(s) without any member"),
+        (proposals, leaderless, "proposal(s) with members, but without a principal investigator"),
+        (staff, list(idle), "instrument(s) of the staff that no proposal names"),
     ):
         if names:
             shown = ", ".join(name[:80] for name in names[:MAX_NAMED])
