@@ -15,7 +15,7 @@ from beamhub_catalogue.sources.tables import (
     Row,
     Table,
     reading_of,
-    unfit_field,
+    unfit_fields,
 )
 from beamhub_core.config.catalogue import CsvOfficeConfig
 
@@ -116,7 +116,7 @@ def _read_rows(source: str, path: Path, columns: tuple[str, ...]) -> list[Row]:
                 continue
             if len(cells) != len(named):
                 raise _broken(source, path, line, f"the row has {len(cells)} fields, not {len(named)}")
-            if unfit := next((reason for cell in cells if (reason := unfit_field(cell))), None):
+            if unfit := unfit_fields(cells):
                 raise _broken(source, path, line, unfit)
             rows.append((line, dict(zip(named, cells, strict=True))))
     except csv.Error as error:

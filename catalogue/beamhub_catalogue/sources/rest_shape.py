@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from beamhub_catalogue.sources.tables import unfit_field
+from beamhub_catalogue.sources.tables import unfit_fields
 
 MAJOR_VERSION = 1
 MAX_PAGES = 10_000
@@ -105,9 +105,8 @@ class Page(_Shape):
 
 def _row(table: str, i: int, model: _Shape) -> dict[str, str]:
     row = {name.rstrip("_"): value or "" for name, value in model}
-    for name, value in row.items():
-        if unfit := unfit_field(value):
-            raise NotInShape(f"{table}.{i}.{name}: {unfit}")
+    if unfit := unfit_fields(row.values()):
+        raise NotInShape(f"{table}.{i}: {unfit}")
     return row
 
 

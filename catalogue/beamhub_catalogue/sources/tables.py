@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TypeVar, get_args
@@ -83,9 +83,9 @@ def reading_of(proposals: Table, members: Table, staff: Table) -> SourceReading:
     return replace(reading, problems=tuple(problems.first), n_problems=problems.count)
 
 
-def unfit_field(value: str) -> str | None:
-    """Why a field is nothing that any office would write, so that its whole table is not trusted."""
-    if len(value) > MAX_FIELD_CHARS or "\0" in value:
+def unfit_fields(values: Collection[str]) -> str | None:
+    """Why a row holds what no office would write, so that its whole table is not trusted."""
+    if max(map(len, values), default=0) > MAX_FIELD_CHARS or "\0" in "".join(values):
         return f"a field is longer than {MAX_FIELD_CHARS} or holds a zero"
     return None
 
@@ -245,9 +245,10 @@ def _report_gaps(reading: SourceReading, tables: tuple[Table, Table, Table], pro
     proposals, _, staff = tables
     peopled = {member.proposal for member in reading.members}
     led = {member.proposal for member in reading.members if member.role == "pi"}
+    leaderless_ids = peopled - led
     named = {proposal.instrument for proposal in reading.proposals}
     empty = [p.id for p in reading.proposals if p.id not in peopled]
-    leaderless = [p.id for p in reading.proposals if p.id in peopled - led]
+    leaderless = [p.id for p in reading.proposals if p.id in leaderless_ids]
     idle = dict.fromkeys(entry.instrument for entry in reading.staff if entry.instrument not in named)
     for table, names, words in (
         (proposals, empty, "proposal(s) without any member"),
