@@ -7,7 +7,7 @@ holds the write lock of everybody, so that neither may take long.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from itertools import islice
@@ -52,22 +52,44 @@ def held_proposals(session: Session, source: str) -> dict[str, ProposalEntry]:
     return {row.id: ProposalEntry(**row._mapping) for row in rows}
 
 
-def store_members(
-    session: Session, source: str, members: Iterable[MemberEntry], zone: ZoneInfo, now: datetime
-) -> None:
-    """Make the table hold a source's members; a row that is gone leaves a mark that it was removed."""
+@dataclass(frozen=True, slots=True)
+class PeopleChanges:
+    """What makes one table of people, members or staff, hold what a source says."""
+
+    table: PersonTable
+    gone: list[int]
+    removed: list[int]
+    fresh: list[tuple[Any, ...]]
+
+
+def member_changes(
+    session: Session, source: str, members: Iterable[MemberEntry], zone: ZoneInfo
+) -> PeopleChanges:
+    """What changes the members of a source; looking at them takes longer than changing them."""
     since, until = _first_instant(zone), _last_instant(zone)
     told = ((m.proposal, *m.identity, m.name, m.role, since(m.since), until(m.until)) for m in members)
-    _store_people(session, MemberRow, source, told, now)
+    return _changes(session, MemberRow, source, told)
 
 
-def store_staff(
-    session: Session, source: str, staff: Iterable[StaffEntry], zone: ZoneInfo, now: datetime
-) -> None:
-    """Make the table hold a source's staff, with marks as for members."""
+def staff_changes(
+    session: Session, source: str, staff: Iterable[StaffEntry], zone: ZoneInfo
+) -> PeopleChanges:
+    """What changes the staff of a source."""
     since, until = _first_instant(zone), _last_instant(zone)
     told = ((s.instrument, *s.identity, s.name, since(s.since), until(s.until)) for s in staff)
-    _store_people(session, StaffRow, source, told, now)
+    return _changes(session, StaffRow, source, told)
+
+
+def apply_changes(session: Session, source: str, changes: PeopleChanges, now: datetime) -> None:
+    """Write changes that were made from the present state; a person who is gone leaves a mark of that."""
+    table = changes.table
+    for ids in _chunks(changes.gone):
+        session.execute(delete(table).where(table.id.in_(ids)))
+    for ids in _chunks(changes.removed):
+        session.execute(update(table).where(table.id.in_(ids)).values(removed_at=now))
+    if changes.fresh:
+        names, same = _COLUMNS[table], {"source": source, "removed_at": None}
+        session.execute(insert(table), [dict(zip(names, row, strict=True)) | same for row in changes.fresh])
 
 
 def ensure_instruments(session: Session, source: str, names: Iterable[str], now: datetime) -> None:
@@ -94,13 +116,12 @@ _N_KEY = 5
 """A place and the identities of a person come first: who has no row with them any more was removed."""
 
 
-def _store_people(
-    session: Session, table: PersonTable, source: str, told: Iterable[tuple[Any, ...]], now: datetime
-) -> None:
-    names = _COLUMNS[table]
+def _changes(
+    session: Session, table: PersonTable, source: str, told: Iterable[tuple[Any, ...]]
+) -> PeopleChanges:
     fresh = dict.fromkeys(told)
     present = {content[:_N_KEY] for content in fresh}
-    columns = [getattr(table, name) for name in ("id", "removed_at", *names)]
+    columns = [getattr(table, name) for name in ("id", "removed_at", *_COLUMNS[table])]
     gone: list[int] = []
     removed: list[int] = []
     for row_id, removed_at, *content in session.execute(select(*columns).where(table.source == source)):
@@ -111,13 +132,7 @@ def _store_people(
             gone.append(row_id)
         elif removed_at is None:
             removed.append(row_id)
-    for ids in _chunks(gone):
-        session.execute(delete(table).where(table.id.in_(ids)))
-    for ids in _chunks(removed):
-        session.execute(update(table).where(table.id.in_(ids)).values(removed_at=now))
-    if fresh:
-        same = {"source": source, "removed_at": None}
-        session.execute(insert(table), [dict(zip(names, row, strict=True)) | same for row in fresh])
+    return PeopleChanges(table, gone, removed, list(fresh))
 
 
 def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:

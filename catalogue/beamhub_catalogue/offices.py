@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
@@ -17,12 +18,14 @@ from sqlalchemy.orm import Session
 from beamhub_catalogue.database import Database
 from beamhub_catalogue.models import SourceRow
 from beamhub_catalogue.office_tables import (
+    PeopleChanges,
+    apply_changes,
     drop_sources_but,
     ensure_instruments,
     held_proposals,
-    store_members,
+    member_changes,
+    staff_changes,
     store_proposals,
-    store_staff,
 )
 from beamhub_catalogue.sources import (
     CsvUserOffice,
@@ -48,10 +51,17 @@ _PROPOSALS = TypeAdapter(dict[str, ProposalEntry])
 
 @dataclass(frozen=True, slots=True)
 class OfficeNews:
-    """What an office says under a fingerprint; None where the tables hold it already."""
+    """What an office says under a fingerprint; None where the tables hold it already.
+
+    `changes` are those to the tables' people, made before the write lock was taken: they hold while the
+    tables have the `revision` and the zone that they were made from.
+    """
 
     fingerprint: str
     outcome: SourceReading | SourceBroken | None
+    changes: tuple[PeopleChanges, ...] = ()
+    revision: str = ""
+    zone: str = ""
 
 
 class UserOffices:
@@ -100,13 +110,15 @@ class UserOffices:
         """What the offices say that the tables do not hold yet; before anybody takes the write lock."""
         with database.reading() as session:
             rows = {label: session.get(SourceRow, label) for label in self._offices}
-        return {
-            label: OfficeNews(
-                fingerprints[label],
-                None if _holds(rows[label], fingerprints[label]) else _read(label, office),
-            )
+        outcomes = {
+            label: None if _holds(rows[label], fingerprints[label]) else _read(label, office)
             for label, office in self._offices.items()
         }
+        with database.reading() as session:
+            return {
+                label: _with_changes(session, label, OfficeNews(fingerprints[label], outcome))
+                for label, outcome in outcomes.items()
+            }
 
     def store(self, session: Session, news: dict[str, OfficeNews], zone: ZoneInfo, now: datetime) -> None:
         """Write what every office says now; of one that is broken, the last good state stays.
@@ -127,8 +139,9 @@ class UserOffices:
             row, found = rows[label], contradictions[label]
             kept = dict(row.good or {}) | {"shared": _PROPOSALS.dump_python(shared[label], mode="json")}
             if isinstance(outcome, SourceReading):
-                _store_people(session, label, outcome, zone, now)
+                _store_people(session, row, news[label], outcome, zone, now)
                 kept |= {"fingerprint": news[label].fingerprint, "zone": zone.key, "format": FORMAT}
+                kept["revision"] = uuid4().hex
                 kept["problems"] = _as_rows(outcome.problems, outcome.n_problems)
                 row.read_at = row.checked_at = now
             row.good, row.fingerprint = kept, news[label].fingerprint
@@ -238,14 +251,40 @@ def _shared(row: SourceRow) -> dict[str, ProposalEntry]:
     return _PROPOSALS.validate_python((row.good or {}).get("shared", {}))
 
 
+def _with_changes(session: Session, label: str, news: OfficeNews) -> OfficeNews:
+    """News with the changes that they make to the people as the tables hold them now."""
+    row = session.get(SourceRow, label)
+    kept = (row.good if row is not None else None) or {}
+    if not isinstance(news.outcome, SourceReading) or "revision" not in kept:
+        return news
+    changes = _changes(session, label, news.outcome, ZoneInfo(kept["zone"]))
+    return replace(news, changes=changes, revision=kept["revision"], zone=kept["zone"])
+
+
+def _changes(
+    session: Session, label: str, reading: SourceReading, zone: ZoneInfo
+) -> tuple[PeopleChanges, ...]:
+    return (
+        member_changes(session, label, reading.members, zone),
+        staff_changes(session, label, reading.staff, zone),
+    )
+
+
 def _store_people(
-    session: Session, label: str, reading: SourceReading, zone: ZoneInfo, now: datetime
+    session: Session,
+    row: SourceRow,
+    news: OfficeNews,
+    reading: SourceReading,
+    zone: ZoneInfo,
+    now: datetime,
 ) -> None:
-    store_members(session, label, reading.members, zone, now)
-    store_staff(session, label, reading.staff, zone, now)
+    is_fresh = (news.revision, news.zone) == ((row.good or {}).get("revision"), zone.key)
+    usable = is_fresh and reading is news.outcome
+    for changes in news.changes if usable else _changes(session, row.name, reading, zone):
+        apply_changes(session, row.name, changes, now)
     named = [proposal.instrument for proposal in reading.proposals]
     named += [entry.instrument for entry in reading.staff]
-    ensure_instruments(session, label, named, now)
+    ensure_instruments(session, row.name, named, now)
 
 
 def _as_rows(problems: tuple[SourceProblem, ...], count: int | None = None) -> list[dict[str, Any]]:

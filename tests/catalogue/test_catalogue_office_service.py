@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ def comes_true(question: Callable[[], bool]) -> bool:
     """Whether something is true before the deadline."""
     ends = time.monotonic() + DEADLINE_S
     while not (found := question()) and time.monotonic() < ends:
-        time.sleep(0.02)
+        threading.Event().wait(0.02)
     return found
 
 

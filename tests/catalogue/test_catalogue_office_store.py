@@ -17,8 +17,8 @@ from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.database import Database, ensure_schema
-from beamhub_catalogue.models import InstrumentRow, MemberRow, ProposalRow, SourceRow, StaffRow
-from beamhub_catalogue.office_tables import store_members, store_proposals, store_staff
+from beamhub_catalogue.models import Base, InstrumentRow, MemberRow, ProposalRow, SourceRow, StaffRow
+from beamhub_catalogue.office_tables import apply_changes, member_changes, staff_changes, store_proposals
 from beamhub_catalogue.offices import MAX_PROBLEMS, UserOffices, merge_proposals, office_states
 from beamhub_catalogue.sources import MemberEntry, ProposalEntry, StaffEntry
 from beamhub_core.config.catalogue import CsvOfficeConfig
@@ -75,7 +75,8 @@ def written(database: Database) -> Written:
 
 def keep(database: Database, *members: MemberEntry, at: int = 0) -> None:
     with database.writing() as session:
-        store_members(session, OFFICE, members, PARIS, NOW + timedelta(hours=at))
+        changes = member_changes(session, OFFICE, members, PARIS)
+        apply_changes(session, OFFICE, changes, NOW + timedelta(hours=at))
 
 
 def rows_of(database: Database, table: type[MemberRow] | type[StaffRow] = MemberRow) -> set[Any]:
@@ -113,13 +114,15 @@ class TestPeople:
     def test_staff_leave_marks_as_members_do(self, database: Database) -> None:
         for at, people in enumerate(([scientist("sam"), scientist("kim")], [scientist("sam")])):
             with database.writing() as session:
-                store_staff(session, OFFICE, people, PARIS, NOW + timedelta(hours=at))
+                changes = staff_changes(session, OFFICE, people, PARIS)
+                apply_changes(session, OFFICE, changes, NOW + timedelta(hours=at))
         assert rows_of(database, StaffRow) == {("sam", None), ("kim", NOW + timedelta(hours=1))}
 
     def test_the_rows_of_another_office_are_left_alone(self, database: Database) -> None:
         keep(database, entry("ines"))
         with database.writing() as session:
-            store_members(session, "user_office:second", [entry("ines")], PARIS, NOW)
+            changes = member_changes(session, "user_office:second", [entry("ines")], PARIS)
+            apply_changes(session, "user_office:second", changes, NOW)
         keep(database)
         with database.reading() as session:
             found = {(r.source, r.removed_at) for r in session.scalars(select(MemberRow))}
@@ -151,7 +154,7 @@ class TestPeople:
         self, states: list[list[MemberEntry]]
     ) -> None:
         database = Database("sqlite://")
-        ensure_schema(database)
+        Base.metadata.create_all(database.engine)
         for at, state in enumerate(states):
             keep(database, *state, at=at)
         last = {(m.proposal, m.subject, m.role, m.until is None) for m in states[-1]}
@@ -268,6 +271,18 @@ class TestOffices:
         two.tell("office", "open")
         news = two.offices.read(two.database, two.offices.fingerprints())
         assert [item.outcome for item in news.values()] == [None, None]
+
+    def test_news_that_another_process_overtook_are_compared_again(self, two: Two) -> None:
+        two.tell("office", "open")
+        two.sources["office"].tell([proposal()], [member(subject="nina")])
+        late = two.offices.read(two.database, two.offices.fingerprints())
+        two.sources["office"].tell([proposal()], [member(subject="oscar")])
+        two.store(at=1)
+        with two.database.writing() as session:
+            two.offices.store(session, late, PARIS, NOW + timedelta(hours=2))
+        hours = {"ines": 1, "oscar": 2}
+        marks = {(name, NOW + timedelta(hours=at)) for name, at in hours.items()}
+        assert rows_of(two.database) == {("nina", None), *marks}
 
     def test_an_unchanged_office_is_read_again_for_another_zone(self, two: Two) -> None:
         two.sources["office"].tell([proposal()], [member(until="2026-06-01")])
