@@ -42,7 +42,7 @@ class RuleBook:
 
     def __init__(self, database: Database, config: CatalogueConfig, clock: Clock) -> None:
         self._database, self._config, self._clock = database, config, clock
-        self._offices = UserOffices(config.user_offices)
+        self.offices = UserOffices(config.user_offices)
         self._lock = threading.Lock()
         self._state: _State | None = None
 
@@ -82,13 +82,14 @@ class RuleBook:
             policy = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
         except OSError as error:
             policy = f"missing:{error.errno}"
-        return {POLICY_SOURCE: policy} | self._offices.fingerprints()
+        return {POLICY_SOURCE: policy} | self.offices.fingerprints()
 
     def _read_again(self, fingerprints: dict[str, str]) -> PolicyDocument:
+        news = self.offices.read(self._database, fingerprints)
         with self._database.writing() as session:
             policy = self._read_policy(session, fingerprints[POLICY_SOURCE])
-            self._offices.store(session, fingerprints, policy.zone, self._clock())
-            names = [POLICY_SOURCE, *self._offices.labels]
+            self.offices.store(session, news, policy.zone, self._clock())
+            names = [POLICY_SOURCE, *self.offices.labels]
             session.execute(delete(SourceRow).where(SourceRow.name.not_in(names)))
             apply_policy(session, policy)
             session.flush()

@@ -15,7 +15,9 @@ from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import NOT_FOUND_REASON, refusal
 from beamhub_catalogue.harvest import Harvester
 from beamhub_catalogue.internal import InternalApi
-from beamhub_catalogue.models import DatasetRow, SourceRow
+from beamhub_catalogue.models import DatasetRow
+from beamhub_catalogue.office_poller import OfficePoller
+from beamhub_catalogue.offices import office_states
 from beamhub_catalogue.people import find_principal
 from beamhub_catalogue.rules import RuleBook
 from beamhub_catalogue.search_api import SearchApi
@@ -64,20 +66,23 @@ class CatalogueService:
         self.clock = clock or (shifted_clock(offset_file, wall_clock) if offset_file else wall_clock)
         self.rules = RuleBook(self.database, config.catalogue, self.clock)
         self.desk = Desk(self.database, config, self.rules, self.clock, wall_clock)
-        self.rules.refresh()
+        self.office_poller = OfficePoller(self.database, self.rules.offices, self.rules.refresh, self.clock)
+        self.office_poller.poll()
         self.harvester = Harvester(self.desk)
         self._stop_scanning = threading.Event()
         self._scanner: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the background scan of the harvest roots; idempotent."""
+        """Start the background scan of the harvest roots and the polling of user offices; idempotent."""
+        self.office_poller.start()
         if self._scanner is None:
             self._scanner = threading.Thread(target=self._scan_for_ever, name="harvest", daemon=True)
             self._scanner.start()
 
     def stop(self) -> None:
-        """Stop the background scan and give the database back; idempotent."""
+        """Stop the background work and give the database back; idempotent."""
         self._stop_scanning.set()
+        self.office_poller.stop()
         self.harvester.stop()
         if self._scanner is not None:
             self._scanner.join(timeout=30)
@@ -131,11 +136,12 @@ class CatalogueService:
         policy = self.rules.refresh()
         with self.database.reading() as session:
             n_datasets = session.scalar(select(func.count()).select_from(DatasetRow)) or 0
-            oldest = session.scalar(
-                select(func.min(SourceRow.read_at)).where(SourceRow.name.startswith("user_office:"))
-            )
+            offices = office_states(session)
+        times = [office.read_at for office in offices if office.read_at is not None]
+        oldest = min(times) if times and len(times) == len(offices) else None
         problems = clock_problems(self._guarded) + self.rules.problems() + self.harvester.problems()
-        return Health(True, "ok", n_datasets, policy.version, oldest, self.harvester.last_scan_at, problems)
+        last_scan = self.harvester.last_scan_at
+        return Health(True, "ok", n_datasets, policy.version, oldest, last_scan, problems, offices)
 
     def api_router(self, resolve_principal: PrincipalResolver) -> APIRouter:
         """The PaNOSC search API, with its `/api` prefix."""

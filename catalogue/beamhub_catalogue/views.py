@@ -216,6 +216,23 @@ class ProblemView:
 
 
 @dataclass(frozen=True, slots=True)
+class OfficeView:
+    """How a user office stands: what it said last is in force until it says something else."""
+
+    name: str
+    kind: str
+    """`csv` or `rest`."""
+    read_at: datetime | None
+    """When the state in force was read; None: never."""
+    checked_at: datetime | None
+    """When the office last answered, changed or not."""
+    ok: bool
+    """Whether the state in force is what the office says now."""
+    n_problems: int
+    """All of them, also those that are not kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What works now."""
 
@@ -224,5 +241,7 @@ class Health:
     n_datasets: int
     policy_version: str
     user_office_read_at: datetime | None
+    """Of the user office whose state is oldest; None while one was never read."""
     last_scan_at: datetime | None
     problems: tuple[ProblemView, ...] = field(default=())
+    offices: tuple[OfficeView, ...] = field(default=())

@@ -228,10 +228,13 @@ def _files(config: FacilityConfig) -> Iterator[Finding]:
         ("login.role_assignments", config.login.role_assignments),
     ]
     for i, office in enumerate(config.catalogue.user_offices):
-        named += [
-            (f"catalogue.user_offices[{i}].proposals", office.proposals),
-            (f"catalogue.user_offices[{i}].members", office.members),
-        ]
+        if office.kind == "csv":
+            here = f"catalogue.user_offices[{i}]"
+            named += [
+                (f"{here}.proposals", office.proposals),
+                (f"{here}.members", office.members),
+                (f"{here}.staff", office.staff),
+            ]
     for where, path in named:
         problem = _not_readable(path) if path is not None else None
         if problem is not None:

@@ -171,8 +171,8 @@ def _inner_summary(described: dict[str, Any], schema: dict[str, Any]) -> str:
 
 def _kind(described: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
     """The type of a key in a reader's words."""
-    if "anyOf" in described:
-        for one in described["anyOf"]:
+    if "anyOf" in described or "oneOf" in described:
+        for one in described.get("anyOf") or described["oneOf"]:
             yield from _kind(one, definitions)
     elif "$ref" in described:
         yield from _kind(definitions[described["$ref"].rpartition("/")[2]], definitions)
@@ -181,7 +181,7 @@ def _kind(described: dict[str, Any], definitions: dict[str, Any]) -> Iterator[st
     elif "const" in described:
         yield f"`{described['const']}`"
     elif described.get("type") == "array":
-        inner = " or ".join(_kind(described.get("items", {}), definitions))
+        inner = " or ".join(dict.fromkeys(_kind(described.get("items", {}), definitions)))
         yield "list of sections" if inner == "section" else f"list of {inner}"
     elif described.get("type") == "object":
         yield "section" if "properties" in described else "mapping"

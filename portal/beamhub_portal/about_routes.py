@@ -36,6 +36,7 @@ def about_router(portal: Portal) -> APIRouter:
     def about(request: Request) -> Response:
         local = any(place.backend == "local" for place in portal.config.sessions.places)
         kept = promises(available_abi()) if local else {}
+        health = portal.service.health()
         return portal.pages.answer(
             request,
             "about.html",
@@ -46,7 +47,8 @@ def about_router(portal: Portal) -> APIRouter:
                 Promise(PROMISE_WORDS.get(name, name.replace("_", " ")), value)
                 for name, value in kept.items()
             ),
-            policy_version=portal.service.health().policy_version,
+            policy_version=health.policy_version,
+            offices=health.offices,
             profiles=portal.config.sessions.profiles,
         )
 

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beamhub_catalogue.sources import CsvUserOffice, SourceBroken
-from beamhub_catalogue.sources.csv_office import MEMBER_COLUMNS, PROPOSAL_COLUMNS
-from beamhub_core.config.catalogue import UserOfficeConfig
+from beamhub_catalogue.sources.csv_office import SHORT_PROPOSAL_COLUMNS
+from beamhub_catalogue.sources.tables import MEMBER_COLUMNS, PROPOSAL_COLUMNS, STAFF_COLUMNS
+from beamhub_core.config.catalogue import CsvOfficeConfig
 from contracts.membership_source_contract import ISSUER, MembershipSourceContract, member, proposal
 
 log = logging.getLogger(__name__)
@@ -26,17 +27,31 @@ ROW = f"MA-2,{ISSUER},ines,,,Ines Ferreira,pi,,"
 
 
 class CsvSource:
-    """Two CSV files in a folder."""
+    """CSV files in a folder."""
+
+    first_line = 2
+    gone_words = "No such file or directory"
+    cut_words = "line [0-9]+: the last row has no line break"
 
     def __init__(self, folder: Path) -> None:
-        self.proposals, self.members = folder / "proposals.csv", folder / "members.csv"
-        config = {"name": "office", "kind": "csv", "proposals": self.proposals, "members": self.members}
-        self.office = CsvUserOffice(UserOfficeConfig.model_validate(config))
+        self.proposals, self.members, self.staff = (
+            folder / f"{name}.csv" for name in ("proposals", "members", "staff")
+        )
+        files = {"proposals": self.proposals, "members": self.members, "staff": self.staff}
+        self.office = CsvUserOffice(CsvOfficeConfig.model_validate({"name": "office", "kind": "csv"} | files))
 
-    def tell(self, proposals: Sequence[dict[str, str]] = (), members: Sequence[dict[str, str]] = ()) -> None:
-        """Replace both files."""
-        tables = ((self.proposals, PROPOSAL_COLUMNS, proposals), (self.members, MEMBER_COLUMNS, members))
-        for path, columns, rows in tables:
+    def tell(
+        self,
+        proposals: Sequence[dict[str, str]] = (),
+        members: Sequence[dict[str, str]] = (),
+        staff: Sequence[dict[str, str]] = (),
+    ) -> None:
+        """Replace all files."""
+        for path, columns, rows in (
+            (self.proposals, PROPOSAL_COLUMNS, proposals),
+            (self.members, MEMBER_COLUMNS, members),
+            (self.staff, STAFF_COLUMNS, staff),
+        ):
             text = io.StringIO(newline="")
             writer = csv.DictWriter(text, columns)
             writer.writeheader()
@@ -69,6 +84,33 @@ def source(tmp_path: Path) -> CsvSource:
 
 class TestCsvUserOffice(MembershipSourceContract):
     """The contract."""
+
+
+def test_an_office_without_access_routes_and_staff_needs_no_column_and_no_file_for_them(
+    tmp_path: Path,
+) -> None:
+    source = CsvSource(tmp_path)
+    source.tell([proposal()], [member()])
+    source.write(
+        source.proposals, f"{','.join(SHORT_PROPOSAL_COLUMNS)}\nMA-2,Electrodes,standard,bl09,,\n".encode()
+    )
+    files = {"proposals": source.proposals, "members": source.members}
+    config = CsvOfficeConfig.model_validate({"name": "office", "kind": "csv"} | files)
+    reading = CsvUserOffice(config).read()
+    assert [p.access_route for p in reading.proposals] == [""]
+    assert (reading.staff, reading.problems) == ((), ())
+
+
+def test_a_staff_file_that_is_named_must_be_there(source: CsvSource) -> None:
+    source.staff.unlink()
+    with pytest.raises(SourceBroken, match=r"staff\.csv: No such file"):
+        source.office.read()
+
+
+def test_a_file_that_became_readable_is_read_again(source: CsvSource) -> None:
+    before = source.office.fingerprint()
+    source.members.chmod(0o400)
+    assert source.office.fingerprint() != before
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
@@ -138,9 +180,9 @@ def test_what_is_no_file_is_no_state_and_is_not_waited_for(source: CsvSource, ki
 
 def test_a_hundred_thousand_rows_are_read_whole(source: CsvSource) -> None:
     n_rows = 100_000
-    rows = [f"P-{i % 5_000},{ISSUER},s{i},,,Person {i},member,2025-01-01,2026-12-31" for i in range(n_rows)]
+    rows = [f"P-{i % 5_000},{ISSUER},s{i},,,Person {i},pi,2025-01-01,2026-12-31" for i in range(n_rows)]
     proposals = [f"P-{i},Title,standard,bl09,2025-01-01,2025-01-02" for i in range(5_000)]
-    source.write(source.proposals, "\n".join([",".join(PROPOSAL_COLUMNS), *proposals, ""]).encode())
+    source.write(source.proposals, "\n".join([",".join(SHORT_PROPOSAL_COLUMNS), *proposals, ""]).encode())
     source.write(source.members, "\n".join([HEADER, *rows, ""]).encode())
     began = time.monotonic()
     reading = source.office.read()
@@ -154,12 +196,12 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=3
 SUBJECTS = TEXT.filter(lambda text: text and text == text.strip())
 
 
-@given(subjects=st.lists(SUBJECTS, unique=True, max_size=8), name=TEXT)
+@given(subjects=st.lists(SUBJECTS, unique=True, min_size=1, max_size=8), name=TEXT)
 def test_whatever_a_subject_is_its_row_names_that_person_and_no_other(
     tmp_path_factory: pytest.TempPathFactory, subjects: list[str], name: str
 ) -> None:
     source = CsvSource(tmp_path_factory.mktemp("office"))
-    source.tell([proposal()], [member(subject=subject, name=name) for subject in subjects])
+    source.tell([proposal()], [member(name=name, subject=s) for s in subjects])
     reading = source.office.read()
     assert [m.identity for m in reading.members] == [(ISSUER, s, None, None) for s in subjects]
     assert reading.problems == ()

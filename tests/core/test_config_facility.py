@@ -48,7 +48,8 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "web": ("web",),
     "web.clients[]": ("web", "clients", 0),
     "catalogue": ("catalogue",),
-    "catalogue.user_offices[]": ("catalogue", "user_offices", 0),
+    "catalogue.user_offices[] (kind: csv)": ("catalogue", "user_offices", 0),
+    "catalogue.user_offices[] (kind: rest)": ("catalogue", "user_offices", 1),
     "catalogue.harvest_roots[]": ("catalogue", "harvest_roots", 0),
     "sessions": ("sessions",),
     "sessions.places[]": ("sessions", "places", 0),
@@ -63,6 +64,7 @@ def everything(file: FacilityFile) -> dict[str, Any]:
     """A configuration in which every section stands."""
     data = file.copy()
     data["catalogue"]["harvest_roots"] = [{"pool": "pool"}]
+    data["catalogue"]["user_offices"].append({"name": "far", "kind": "rest", "url": "https://office.example"})
     data["sessions"]["places"][0] |= {"backend": "docker", "docker": {"url": "unix:///var/run/docker.sock"}}
     data["sessions"]["templates"] = [{"name": "t", "title": "T", "technique": "x", "file": "a/b.ipynb"}]
     return data
@@ -101,6 +103,8 @@ def test_a_missing_key_of_any_section_is_named(section: str, facility_config: Ma
     file = facility_config()
     data = everything(file)
     required = [name for name, info in dict(sections())[section].model_fields.items() if info.is_required()]
+    if "(kind: " in section:
+        required.remove("kind")  # without it nobody knows which keys there are; see below
     for name in required:
         at(data, PLACES[section]).pop(name)
     found = problems_of(file.write(data)) if required else ()
@@ -184,6 +188,15 @@ def test_sections_that_disagree_are_reported_beside_a_broken_one(facility_config
         (("web", "base_path"), "no/slash", "web.base_path"),
         (("login", "providers"), None, "login.providers"),
         (("catalogue", "harvest_roots"), [{"pool": "poool"}], "(did you mean 'pool'?)"),
+        (
+            ("catalogue", "user_offices", 0, "kind"),
+            "icat",
+            "user_offices[0].kind: input should be 'csv' or 'rest'",
+        ),
+        (("catalogue", "user_offices", 0, "kind"), "rest", "user_offices[0].url: is missing"),
+        (("catalogue", "user_offices", 0, "kind"), "rest", "user_offices[0].members: unknown key"),
+        (("catalogue", "user_offices", 0), {"name": "office"}, "user_offices[0].kind: is missing"),
+        (("catalogue", "user_offices", 0), "office.csv", "user_offices[0]: "),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(
@@ -193,6 +206,52 @@ def test_a_wrong_value_is_named_with_its_place(
     data = file.copy()
     at(data, path[:-1])[path[-1]] = value
     assert any(words in problem for problem in problems_of(file.write(data)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"url": "http://office.example"}, "user_offices[0].url: 'http://office.example' is not https"),
+        ({"url": "http://10.0.0.7/"}, "is not https"),
+        ({"url": "http://127.0.0.1.evil.example"}, "is not https"),
+        ({"url": "https://user:pw@office.example"}, "user_offices[0].url: "),
+        ({"url": "https://office.example/?key=1"}, "user_offices[0].url: "),
+        ({"url": "file:///etc/passwd"}, "user_offices[0].url: "),
+        ({"poll_interval_s": 0}, "user_offices[0].poll_interval_s: "),
+        ({"timeout_s": 1e9}, "user_offices[0].timeout_s: "),
+        ({"token": "x"}, "user_offices[0].token: unknown key (did you mean 'token_file'?)"),
+        ({"max_age_s": 9}, "user_offices[0].max_age_s: unknown key"),
+    ],
+)
+def test_a_user_office_over_http_is_private_and_bounded(
+    fields: dict[str, Any], words: str, facility_config: Make
+) -> None:
+    file = facility_config()
+    data = file.copy()
+    rest = {"name": "office", "kind": "rest", "url": "https://office.example"}
+    data["catalogue"]["user_offices"] = [rest | fields]
+    [problem] = problems_of(file.write(data))
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9", "http://localhost:9/x", "http://[::1]:9", "https://o.example/x"]
+)
+def test_a_user_office_may_answer_without_tls_on_this_machine_only(url: str, facility_config: Make) -> None:
+    file = facility_config()
+    data = file.copy()
+    data["catalogue"]["user_offices"] = [{"name": "office", "kind": "rest", "url": url}]
+    assert read_config(file.write(data)).catalogue.user_offices[0].kind == "rest"
+
+
+def test_a_token_of_an_office_in_place_of_its_file_is_not_repeated(facility_config: Make) -> None:
+    file = facility_config()
+    data = file.copy()
+    rest = {"name": "office", "kind": "rest", "url": "https://office.example", "token_file": "hunter2"}
+    data["catalogue"]["user_offices"] = [rest]
+    text = "\n".join(problems_of(file.write(data)))
+    assert "catalogue.user_offices[0].token_file" in text
+    assert "hunter2" not in text
 
 
 def test_pools_do_not_lie_in_each_other(facility_config: Make) -> None:

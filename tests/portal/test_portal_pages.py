@@ -153,6 +153,7 @@ def test_the_about_page_says_what_is_and_is_not_enforced(browser: Browser) -> No
     page = text_of(browser.get(f"{BASE}/about"))
     assert "nforced" in page
     assert "Policy version test-1" in page
+    assert "User office office : as of " in page
 
 
 def test_health_tells_no_count(browser: Browser) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
+from typing import Literal, Protocol
 
 from beamhub_core.errors import BeamhubError
 from beamhub_core.rights import ProposalRole
+
+Identity = tuple[str | None, str | None, str | None, str | None]
+"""Issuer, subject, ORCID, facility account: the first two together, or one of the others, name a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,8 @@ class ProposalEntry:
     instrument: str
     start: date | None
     end: date | None
+    access_route: str = ""
+    """How its beamtime was given, where the policy asks for it; '' when the office does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +42,33 @@ class MemberEntry:
     until: date | None
 
     @property
-    def identity(self) -> tuple[str | None, str | None, str | None, str | None]:
+    def identity(self) -> Identity:
+        """The identities that the row gives."""
+        return self.issuer, self.subject, self.orcid, self.facility_account
+
+
+@dataclass(frozen=True, slots=True)
+class StaffEntry:
+    """A person of the staff in charge of an instrument, both days included; named as a member is."""
+
+    instrument: str
+    issuer: str | None
+    subject: str | None
+    orcid: str | None
+    facility_account: str | None
+    name: str
+    since: date | None
+    until: date | None
+
+    @property
+    def identity(self) -> Identity:
         """The identities that the row gives."""
         return self.issuer, self.subject, self.orcid, self.facility_account
 
 
 @dataclass(frozen=True, slots=True)
 class SourceProblem:
-    """Something of a user office that a person must look at."""
+    """Something of a user office that a person must look at; `line` is that of a file or row of a table."""
 
     file: str
     line: int | None
@@ -53,11 +77,16 @@ class SourceProblem:
 
 @dataclass(frozen=True, slots=True)
 class SourceReading:
-    """All that a user office says at one time, and what it says wrongly."""
+    """All that a user office says at one time, and what it says wrongly.
+
+    `problems` holds the first ones only; `n_problems` counts them all.
+    """
 
     proposals: tuple[ProposalEntry, ...]
     members: tuple[MemberEntry, ...]
+    staff: tuple[StaffEntry, ...] = ()
     problems: tuple[SourceProblem, ...] = ()
+    n_problems: int = 0
 
 
 class SourceBroken(BeamhubError):
@@ -76,17 +105,35 @@ class SourceBroken(BeamhubError):
 
 
 class UserOffice(Protocol):
-    """A source of proposals and memberships."""
+    """A source of proposals, memberships and staff.
+
+    Asking and reading are apart, because `fingerprint` is compared at every request of every reader:
+    `poll` may take seconds and is called by one thread, now and then; the rest never waits for anybody.
+    """
 
     @property
     def name(self) -> str:
         """As in the configuration."""
 
+    @property
+    def kind(self) -> Literal["csv", "rest"]:
+        """As in the configuration."""
+
+    @property
+    def poll_interval_s(self) -> float:
+        """How long to wait between two polls."""
+
+    def resume(self, fingerprint: str) -> None:
+        """Take up from a state that was read and kept before, perhaps by another process."""
+
+    def poll(self) -> bool:
+        """Ask the office now; whether it answered well. What went wrong, `read` raises."""
+
     def fingerprint(self) -> str:
         """Changes whenever `read` may give something else; cheap."""
 
     def read(self) -> SourceReading:
-        """All proposals and members.
+        """The state of the last poll, once: who asks for it again makes the office be asked again.
 
         Raises
         ------

@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from ipaddress import ip_address
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from beamhub_core.config.section import AbsolutePath, Section, SectionName
+from beamhub_core.config.section import (
+    AbsolutePath,
+    HoldsSecret,
+    HttpUrl,
+    SecretFile,
+    Section,
+    SectionName,
+)
 from beamhub_core.rights import RelativePath
 
 
-class UserOfficeConfig(Section):
-    """Where proposals and memberships come from."""
+def _private(url: str) -> str:
+    """Who is a member, and the token, cross no network in the clear."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+        raise ValueError(f"{url!r} is not https; http is for an office on this machine only")
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class CsvOfficeConfig(Section):
+    """A user office that is CSV files; docs/reference/user-office.md has their columns."""
 
     name: SectionName = Field(description="Name of the user office; memberships carry it as their source.")
-    kind: Literal["csv"] = Field(description="How it is read.")
+    kind: Literal["csv"] = Field(description="How it is read: CSV files on this machine.")
     proposals: AbsolutePath = Field(description="CSV of proposals.")
     members: AbsolutePath = Field(description="CSV of memberships.")
+    staff: AbsolutePath | None = Field(default=None, description="CSV of who is in charge of an instrument.")
+
+
+class RestOfficeConfig(Section):
+    """A user office that answers over HTTP; docs/reference/user-office.md has the shape of its answers."""
+
+    name: SectionName = Field(description="Name of the user office; memberships carry it as their source.")
+    kind: Literal["rest"] = Field(description="How it is read: over HTTP, again and again.")
+    url: Annotated[HttpUrl, AfterValidator(_private)] = Field(
+        description="Address below which the office answers at 'v1/state'; https, or http to this machine."
+    )
+    token_file: Annotated[SecretFile | None, HoldsSecret()] = Field(
+        default=None, description="File of the bearer token that the office asks for, if it asks for one."
+    )
+    poll_interval_s: float = Field(
+        default=60.0, ge=1, le=86_400, description="Seconds between two questions to the office."
+    )
+    timeout_s: float = Field(
+        default=30.0, gt=0, le=600, description="Seconds within which the whole state must have come."
+    )
+
+
+UserOfficeConfig = Annotated[CsvOfficeConfig | RestOfficeConfig, Field(discriminator="kind")]
+"""Where proposals and memberships come from."""
 
 
 class HarvestRoot(Section):
@@ -32,7 +80,9 @@ class CatalogueConfig(Section):
     """The catalogue."""
 
     policy_file: AbsolutePath = Field(description="The data policy, a YAML file of its own.")
-    user_offices: tuple[UserOfficeConfig, ...] = Field(min_length=1)
+    user_offices: tuple[UserOfficeConfig, ...] = Field(
+        min_length=1, description="Where proposals and memberships come from; names are unique."
+    )
     harvest_roots: tuple[HarvestRoot, ...] = ()
     harvest_interval_s: float = Field(
         default=30.0, gt=0, description="Seconds between two looks at the harvest roots."

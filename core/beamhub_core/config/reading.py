@@ -19,6 +19,8 @@ from beamhub_core.errors import ConfigInvalid
 
 MAX_CONFIG_BYTES = 1_000_000
 MAX_PROBLEMS = 100
+KIND = "kind"
+"""The key that tells sections apart which may stand in one place."""
 
 Problem = tuple[Location, str]
 
@@ -64,7 +66,7 @@ def _validated(data: dict[str, Any]) -> tuple[FacilityConfig | None, list[Proble
     try:
         return FacilityConfig.model_validate_json(json.dumps(data), strict=True), []
     except ValidationError as error:
-        problems = list(_problems(error))
+        problems = [(_without_tags(location), message) for location, message in _problems(error)]
     sections = dict(_sections_that_are_well(data))
     if len(sections) < len(FacilityConfig.model_fields):  # else the model compared them itself
         problems += disagreements(sections)
@@ -89,6 +91,13 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
             yield location, f"unknown key{_hint_for_unknown(location)}"
         elif item["type"] == "missing":
             yield location, f"is missing{_meaning(location)}"
+        elif item["type"] == "union_tag_not_found":
+            yield (*location, KIND), "is missing (it says which other keys there are)"
+        elif item["type"] == "union_tag_invalid":
+            yield (
+                (*location, KIND),
+                f"input should be {' or '.join(item['ctx']['expected_tags'].split(', '))}",
+            )
         elif item["type"] == "value_error":
             yield location, item["msg"].removeprefix("Value error, ")
         elif item["type"] == "sections_disagree":
@@ -142,12 +151,12 @@ def _meaning(location: Location) -> str:
     info = section.model_fields.get(str(location[-1])) if section is not None else None
     if info is None:
         return ""
-    meaning = info.description or _summary(_section_in(info.annotation))
+    meaning = info.description or _summary(_sections_in(info.annotation))
     return f" ({meaning[:-1] if meaning.endswith('.') else meaning})" if meaning else ""
 
 
-def _summary(section: type[BaseModel] | None) -> str:
-    return (section.__doc__ or "").partition("\n")[0] if section is not None else ""
+def _summary(found: tuple[type[BaseModel], ...]) -> str:
+    return (found[0].__doc__ or "").partition("\n")[0] if found else ""
 
 
 def is_secret(info: FieldInfo) -> bool:
@@ -165,13 +174,42 @@ def _is_secret(location: Location) -> bool:
 
 
 def section_at(location: Location) -> type[BaseModel] | None:
-    """The model of the section at a place in the file, if there is one."""
-    model: type[BaseModel] | None = FacilityConfig
+    """The model of the section at a place in the file, if there is one; pydantic's places name kinds too."""
+    found: tuple[type[BaseModel], ...] = (FacilityConfig,)
     for part in location:
         if isinstance(part, str):
-            info = model.model_fields.get(part) if model is not None else None
-            model = _section_in(info.annotation) if info is not None else None
-    return model
+            tagged = _tagged(found, part)
+            info = found[0].model_fields.get(part) if len(found) == 1 else None
+            found = tagged or (_sections_in(info.annotation) if info is not None else ())
+    return found[0] if len(found) == 1 else None
+
+
+def _without_tags(location: Location) -> Location:
+    """A place as the file has it, without the kinds that pydantic put between."""
+    return tuple(
+        part
+        for i, part in enumerate(location)
+        if not (isinstance(part, str) and _tagged(_choices_at(location[:i]), part))
+    )
+
+
+def _choices_at(location: Location) -> tuple[type[BaseModel], ...]:
+    for end in range(len(location) - 1, -1, -1):
+        if isinstance(location[end], str):
+            section = section_at(location[:end])
+            info = section.model_fields.get(str(location[end])) if section is not None else None
+            return _sections_in(info.annotation) if info is not None else ()
+    return ()
+
+
+def _tagged(models: tuple[type[BaseModel], ...], word: str) -> tuple[type[BaseModel], ...]:
+    """Of several kinds of one section, the one that a word names."""
+    return tuple(model for model in models if len(models) > 1 and kind_of(model) == word)
+
+
+def kind_of(model: type[BaseModel]) -> str:
+    """The value of `kind` by which a section is told from others that may stand in its place."""
+    return str(get_args(model.model_fields[KIND].annotation)[0])
 
 
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
@@ -181,17 +219,14 @@ def sections() -> Iterator[tuple[str, type[BaseModel]]]:
         path, model = pending.pop(0)
         yield path, model
         for name, info in model.model_fields.items():
-            inner = _section_in(info.annotation)
-            if inner is not None:
-                suffix = "[]" if "tuple" in str(info.annotation) else ""
-                pending.append((f"{path}.{name}{suffix}".lstrip("."), inner))
+            inner = _sections_in(info.annotation)
+            suffix = "[]" if "tuple" in str(info.annotation) else ""
+            here = f"{path}.{name}{suffix}".lstrip(".")
+            for one in inner:
+                pending.append((here if len(inner) == 1 else f"{here} ({KIND}: {kind_of(one)})", one))
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
+def _sections_in(annotation: Any) -> tuple[type[BaseModel], ...]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in get_args(annotation):
-        found = _section_in(argument)
-        if found is not None:
-            return found
-    return None
+        return (annotation,)
+    return tuple(found for argument in get_args(annotation) for found in _sections_in(argument))
