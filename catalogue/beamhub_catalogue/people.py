@@ -123,7 +123,7 @@ def reader_of(session: Session, principal: Principal | None, login: LoginConfig,
     """A person with the memberships that all sources together leave them."""
     if principal is None:
         return ANONYMOUS
-    rows = session.scalars(select(MemberRow).where(_names(principal))).all()
+    rows = session.scalars(select(MemberRow).where(_names(principal)).order_by(MemberRow.id)).all()
     lost = session.scalars(
         select(LostEntitlementRow.proposal).where(LostEntitlementRow.account == principal.account)
     ).all()

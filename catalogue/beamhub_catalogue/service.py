@@ -52,15 +52,21 @@ class CatalogueService:
         ------
         ConfigInvalid
             If the policy file cannot be read and never could.
+        DatabaseUnusable
+            If PostgreSQL cannot be reached, does not let us in, or is too old.
         """
         offset_file = config.web.unsafe_clock_offset_file
         self.config = config
         self.clock = clock or (shifted_clock(offset_file) if offset_file else utc_now)
-        self.database = Database(config.web.database_url)
-        ensure_schema(self.database)
+        self.database = Database(config.web.database_url, config.web.database_password_file)
         self.rules = RuleBook(self.database, config.catalogue, self.clock)
         self.desk = Desk(self.database, config, self.rules, self.clock, wall_clock)
-        self.rules.refresh()
+        try:
+            ensure_schema(self.database)
+            self.rules.refresh()
+        except BaseException:
+            self.database.close()
+            raise
         self.harvester = Harvester(self.desk)
         self._stop_scanning = threading.Event()
         self._scanner: threading.Thread | None = None
