@@ -42,7 +42,6 @@ SETTINGS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "jit": "off",
-    # A second server of the same folder is the only user of these; none is kept across restarts.
     "unix_socket_permissions": "0700",
 }
 _TEMPLATE = "beamhub_template"
@@ -209,6 +208,9 @@ class PostgresqlServer:
             **self._as_account(),
         )
         assert ran.returncode == 0, ran.stderr
+        # One user, `web`, has to give a password.
+        lines = "local all web scram-sha-256\nlocal all all trust\n"
+        (self.folder / "data" / "pg_hba.conf").write_text(lines)
 
     def _as_account(self) -> dict[str, object]:
         if self._account is None:

@@ -19,7 +19,7 @@ from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from beamhub_catalogue.postgresql import MIGRATION_LOCK, PostgresqlServer, in_words, take_write_lock
+from beamhub_catalogue.postgresql import MIGRATION_LOCK, Limits, PostgresqlServer, in_words, take_write_lock
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_S = 15.0
@@ -33,11 +33,13 @@ class Database:
     the file's lock, on PostgreSQL an advisory lock that ends with the transaction.
     """
 
-    def __init__(self, url: str, password_file: Path | None = None) -> None:
+    def __init__(self, url: str, password_file: Path | None = None, limits: Limits | None = None) -> None:
         """Open nothing yet; `password_file` holds the password of a PostgreSQL user."""
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.server = None if self.is_sqlite else PostgresqlServer(self.url, password_file)
+        self.server = (
+            None if self.is_sqlite else PostgresqlServer(self.url, password_file, limits or Limits())
+        )
         self.engine = self.server.engine() if self.server else _sqlite_engine(self.url)
         self._writing = self.engine.execution_options(writes=True)
         self._reading = (

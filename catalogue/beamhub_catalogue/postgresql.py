@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,14 +28,6 @@ OLDEST_SERVER = 15
 """The oldest major version whose makers still mend it (November 2026), and the one that the suite runs on."""
 WRITE_LOCK, MIGRATION_LOCK, VISITS_LOCK = 0x6265616D68756201, 0x6265616D68756202, 0x6265616D68756203
 """Advisory locks of a database: 'beamhub' in ASCII and a number. They hold within this database alone."""
-CONNECT_LIMIT_S = 5
-LOCK_LIMIT_S = 15
-STATEMENT_LIMIT_S = 60
-IDLE_LIMIT_S = 120
-GRACE_S = 5
-"""How much longer than the server's own limit a client waits for it."""
-PROBE_LIMIT_S = 2
-"""libpq waits for no shorter time than this."""
 POOL_SIZE = 20
 POOL_OVERFLOW = 24
 """Together one connection for each of the 40 threads that answer requests, and a few for scans and health."""
@@ -48,6 +41,22 @@ _ADVICE: dict[Fault, str] = {
     "password_file": "Name a file that this process may read and that holds the password alone.",
 }
 _BUSY = {"55P03": "another change takes long", "57014": "a question took too long", "53300": "it is full"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """For how long anything waits, in whole seconds, and which server will do."""
+
+    connect_s: int = 5
+    lock_s: int = 15
+    statement_s: int = 60
+    idle_s: int = 120
+    """A transaction that does nothing for so long is ended by the server: it may hold the lock of writers."""
+    silence_s: int = 65
+    """When a client gives up a server that does not even say that a statement took too long."""
+    probe_s: int = 2
+    """For the question whether the database is up; no shorter time can be asked for."""
+    oldest_server: int = OLDEST_SERVER
 
 
 class DatabaseUnusable(BeamhubError):
@@ -80,7 +89,7 @@ class DatabaseLost(Unavailable):
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection that gives up, and closes, when the server falls silent."""
 
-    limit_s: float | None = STATEMENT_LIMIT_S + GRACE_S
+    limit_s: float | None = Limits().silence_s
 
     def wait(self, gen: PQGen[Any], *arguments: Any, **options: Any) -> Any:
         """As psycopg waits for an answer, but not longer than `limit_s`."""
@@ -116,9 +125,10 @@ class PostgresqlServer:
     The password's file is read for each new connection, so that a password may change while we run.
     """
 
-    def __init__(self, url: URL, password_file: Path | None) -> None:
-        self.url = url.set(drivername=DRIVER)
+    def __init__(self, url: URL, password_file: Path | None, limits: Limits) -> None:
+        self.url, self._limits = url.set(drivername=DRIVER), limits
         self.where = url.set(query={}).render_as_string(hide_password=True)
+        self._dialect = self.url.get_dialect()()
         self._password_file = password_file
 
     def engine(self) -> Engine:
@@ -127,7 +137,7 @@ class PostgresqlServer:
             self.url,
             pool_size=POOL_SIZE,
             max_overflow=POOL_OVERFLOW,
-            pool_timeout=LOCK_LIMIT_S,
+            pool_timeout=self._limits.lock_s,
             pool_pre_ping=True,
             pool_use_lifo=True,
             pool_recycle=1800,
@@ -153,11 +163,10 @@ class PostgresqlServer:
         DatabaseUnusable
             If there is none to be had, or none that the platform can use.
         """
-        if options is None:
-            options = dict(self.url.translate_connect_args(username="user", database="dbname"))
-            options |= {name: value for name, value in self.url.query.items() if isinstance(value, str)}
+        options = self._named() if options is None else options
         try:
             made = BoundedConnection.connect(**self._complete(options, changes))
+            made.limit_s = self._limits.silence_s
         except psycopg.Error as error:
             detail = " ".join(str(error).split())[:400].rstrip(".")
             raise DatabaseUnusable(self.where, _fault_of(error, detail), detail) from None
@@ -171,25 +180,26 @@ class PostgresqlServer:
     def is_up(self) -> bool:
         """Whether the server lets us in now; known within two seconds also when it hangs."""
         try:
-            options = {"connect_timeout": str(PROBE_LIMIT_S)}
-            described = dict(self.url.translate_connect_args(username="user", database="dbname"))
-            described |= {name: value for name, value in self.url.query.items() if isinstance(value, str)}
-            self.connect(described | options).close()
+            self.connect(self._named() | {"connect_timeout": str(self._limits.probe_s)}).close()
         except DatabaseUnusable:
             return False
         return True
 
+    def _named(self) -> dict[str, Any]:
+        """What the URL says of host, user, database and the rest."""
+        return dict(self._dialect.create_connect_args(self.url)[1])
+
     def _complete(self, options: dict[str, Any], changes: dict[str, str]) -> dict[str, Any]:
         settings = {
             "timezone": "UTC",
-            "lock_timeout": f"{LOCK_LIMIT_S}s",
-            "statement_timeout": f"{STATEMENT_LIMIT_S}s",
-            "idle_in_transaction_session_timeout": f"{IDLE_LIMIT_S}s",
+            "lock_timeout": f"{self._limits.lock_s}s",
+            "statement_timeout": f"{self._limits.statement_s}s",
+            "idle_in_transaction_session_timeout": f"{self._limits.idle_s}s",
         } | changes
         ours = " ".join(f"-c {name}={value}" for name, value in settings.items())
         defaults = {
             "application_name": "beamhub-web",
-            "connect_timeout": str(CONNECT_LIMIT_S),
+            "connect_timeout": str(self._limits.connect_s),
             "keepalives_idle": "10",
             "keepalives_interval": "5",
             "keepalives_count": "3",
@@ -213,7 +223,7 @@ class PostgresqlServer:
 
     def _check(self, made: BoundedConnection) -> None:
         version = made.info.server_version // 10_000
-        if version < OLDEST_SERVER:
+        if version < self._limits.oldest_server:
             raise DatabaseUnusable(self.where, "too_old", f"its server is PostgreSQL {version}")
         encoding = made.info.parameter_status("server_encoding")
         if encoding != "UTF8":
