@@ -19,6 +19,7 @@ from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from beamhub_catalogue.keeping import CheckedSession
 from beamhub_catalogue.postgresql import MIGRATION_LOCK, Limits, PostgresqlServer, in_words, take_write_lock
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -72,7 +73,7 @@ class Database:
             If PostgreSQL gives no answer, or another writer takes too long; DatabaseLost where it is not
             known whether the changes were kept.
         """
-        with _told(), Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with _told(), CheckedSession(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
     def is_up(self) -> bool:

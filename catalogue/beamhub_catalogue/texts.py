@@ -47,6 +47,15 @@ def _in_order_postgresql(element: _InOrder, compiler: Any, **words: Any) -> str:
     return f'(({compiler.process(element.clauses, **words)}) COLLATE "C")'
 
 
+def is_storable(text: str) -> bool:
+    """Whether a database can hold a text: no zero character (PostgreSQL), no half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
 def constant(text: str) -> ColumnElement[str]:
     """A text that is the same in every row."""
     return _InOrder(literal(text))

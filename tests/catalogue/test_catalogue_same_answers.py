@@ -32,16 +32,15 @@ MEMBER = Reader(
 )
 # Letters whose order, case or folding differs from language to language, and what LIKE and JSON mind.
 ODD = (
-    "aAbBzZ09 _-%\\.'\"~\u00e4\u00c4\u00e9\u00c9\u00df\u1e9e\u017f\u0130\u0131I\u03a3\u03c3\u03c2\u0149\u01f0\u0301\u00a0"
-    "\ufb01\u03a9\uff80\u65e5\U0001f600\U00010400\U00010428"
+    "aAbBzZ09 _-%\\.'\"~\u00e4\u00c4\u00e9\u00c9\u00df\u1e9e\u017f\u0130\u0131I\u03a3\u03c3\u03c2\u0149"
+    "\u01f0\u0301\u00a0\ufb01\u03a9\uff80\u65e5\U0001f600\U00010400\U00010428"
 )
 TEXTS = st.text(st.sampled_from(ODD), max_size=5) | st.text(
     st.characters(exclude_categories=("Cs", "Cn"), exclude_characters="\0"), max_size=4
 )
 NUMBERS = st.integers(0, 2**53 - 1) | st.sampled_from([0, 1, 2, 3, 2**31, 2**53 - 1])
-INSTANTS = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.just(NOW.tzinfo)) | st.just(
-    NOW
-)
+FIRST, LAST = datetime(1, 1, 3), datetime(9999, 12, 29)  # noqa: DTZ001  # hypothesis takes naive bounds
+INSTANTS = st.datetimes(FIRST, LAST, timezones=st.just(NOW.tzinfo)) | st.just(NOW)
 ROWS = st.lists(
     st.fixed_dictionaries(
         {
@@ -195,7 +194,34 @@ def answers(database: Database, rows: list[dict[str, Any]], wanted: str, reader:
         return made.datasets(parse_filter(wanted))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+def dataset(proposal: str, size_bytes: int, **told: Any) -> dict[str, Any]:
+    """A row for `fill`."""
+    texts = {"title": "a", "instrument": "bl", "technique_label": "x", "sample": None, "start": NOW}
+    return (
+        {"proposal": proposal, "size_bytes": size_bytes, "withdrawn": False, "parameter": None} | texts | told
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sizes"),
+    [
+        ({"where": {"size": {"gt": 1.5}}}, [2, 3]),
+        ({"where": {"size": {"lte": 2.5}}}, [2, 1]),
+        ({"where": {"size": {"inq": [1.5, 3]}}}, [3]),
+        ({"order": "size ASC"}, [None, 1, 2, 3]),
+        ({"order": "size DESC"}, [3, 2, 1, None]),
+    ],
+)
+def test_numbers_are_not_rounded_and_what_is_hidden_sorts_as_absent(
+    sqlite: Database, postgresql: Database, wanted: Any, sizes: list[int | None]
+) -> None:
+    rows = [dataset("OP-1", 3), dataset("MA-2", 9), dataset("OP-1", 1), dataset("OP-1", 2)]
+    for database in (sqlite, postgresql):
+        found = answers(database, rows, json.dumps(wanted), Reader(None))
+        assert [item.get("size") for item in found] == sizes
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=ROWS, wanted=FILTERS, as_member=st.booleans())
 def test_the_search_api_answers_alike(
     sqlite: Database, postgresql: Database, rows: list[dict[str, Any]], wanted: Any, as_member: bool
