@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo journey test lint format types bench reference clean
+.PHONY: help setup demo journey test postgresql lint format types bench reference clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 12
@@ -28,7 +28,10 @@ journey: $(READY) ## run the main job headless, end to end; prints one JSON obje
 	@cd tests && ../$(BIN)/python -m journey $(ARGS)
 
 test: $(READY) ## run the tests that need nothing but Python
-	$(BIN)/python -m pytest -m 'not docker and not kubernetes and not keycloak and not browser' $(ARGS)
+	$(BIN)/python -m pytest -m 'not docker and not kubernetes and not keycloak and not browser and not postgresql' $(ARGS)
+
+postgresql: $(READY) ## run the catalogue's and the portal's tests on a PostgreSQL server of their own
+	$(BIN)/python -m pytest tests/catalogue tests/portal -m 'not browser and not docker' --database postgresql $(ARGS)
 
 lint: $(READY) ## check style, types and layers
 	$(BIN)/ruff check .

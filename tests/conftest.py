@@ -17,6 +17,12 @@ import pytest
 import yaml
 
 from beamhub_core.config import FacilityConfig, read_config
+from postgresql_server import (  # noqa: F401  # fixtures, for all rooms
+    chosen_database,
+    no_database_outlives_its_test,
+    postgresql_server,
+    postgresql_url,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,6 +50,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--no-skips",
         action="store_true",
         help="A skipped test fails: for the one place that has every tool.",
+    )
+    parser.addoption(
+        "--database",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="Where the web service keeps its rows in tests that are not about one database.",
     )
 
 

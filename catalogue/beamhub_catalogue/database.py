@@ -1,20 +1,26 @@
-"""One engine for the web service: transactions for reading and for writing, and the schema."""
+"""One engine for the web service: transactions for reading and for writing, and the schema.
+
+SQLite serves a demonstration or a small facility on one machine; PostgreSQL (`beamhub_catalogue.postgresql`)
+serves production. Both answer alike: one suite runs on both.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, create_engine, event, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
+
+from beamhub_catalogue.keeping import CheckedSession
+from beamhub_catalogue.postgresql import MIGRATION_LOCK, Limits, PostgresqlServer, in_words, take_write_lock
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_S = 15.0
@@ -23,36 +29,57 @@ BUSY_TIMEOUT_S = 15.0
 class Database:
     """The engine and its two kinds of transaction; safe to share between threads.
 
-    On SQLite a reader sees one snapshot and never waits; a writer takes the lock when it begins, so that
-    it cannot fail half-way because another wrote after it read.
+    A reader sees one snapshot and never waits. A writer waits for the one place that there is for writers
+    when it begins, so that it cannot fail half-way because another wrote after it read: on SQLite that is
+    the file's lock, on PostgreSQL an advisory lock that ends with the transaction.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, password_file: Path | None = None, limits: Limits | None = None) -> None:
+        """Open nothing yet; `password_file` holds the password of a PostgreSQL user."""
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        if self.is_sqlite and self.url.database:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-        arguments = {"timeout": BUSY_TIMEOUT_S} if self.is_sqlite else {}
-        self.engine = create_engine(self.url, connect_args=arguments, pool_pre_ping=not self.is_sqlite)
-        if self.is_sqlite:
-            event.listen(self.engine, "connect", _prepare_sqlite)
-            event.listen(self.engine, "begin", _begin_sqlite)
+        self.server = (
+            None if self.is_sqlite else PostgresqlServer(self.url, password_file, limits or Limits())
+        )
+        self.engine = self.server.engine() if self.server else _sqlite_engine(self.url)
         self._writing = self.engine.execution_options(writes=True)
+        self._reading = (
+            self.engine
+            if self.is_sqlite
+            else self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        )
+        if self.server is not None:
+            event.listen(self.engine, "begin", _begin_postgresql)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that sees one state of the database and leaves nothing behind."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        """A session that sees one state of the database and leaves nothing behind.
+
+        Raises
+        ------
+        Unavailable
+            If PostgreSQL gives no answer.
+        """
+        with _told(), Session(self._reading, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A session whose changes are committed together at the end, or not at all."""
-        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+        """A session whose changes are committed together at the end, or not at all.
+
+        Raises
+        ------
+        Unavailable
+            If PostgreSQL gives no answer, or another writer takes too long; DatabaseLost where it is not
+            known whether the changes were kept.
+        """
+        with _told(), CheckedSession(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
     def is_up(self) -> bool:
-        """Whether the database answers."""
+        """Whether the database answers; known within two seconds also where a server hangs."""
+        if self.server is not None:
+            return self.server.is_up()
         try:
             with self.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
@@ -66,8 +93,14 @@ class Database:
 
 
 def ensure_schema(database: Database) -> None:
-    """Bring the tables to the newest migration; nothing when they are there already."""
-    with _migration_lock(database), database.engine.connect() as connection:
+    """Bring the tables to the newest migration; nothing when they are there already.
+
+    Raises
+    ------
+    DatabaseUnusable
+        If PostgreSQL cannot be reached, does not let us in, or is too old.
+    """
+    with _migration_lock(database) as connection:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         config.attributes["connection"] = connection
@@ -76,15 +109,57 @@ def ensure_schema(database: Database) -> None:
 
 
 @contextmanager
-def _migration_lock(database: Database) -> Iterator[None]:
-    """Two processes that start together make an SQLite schema one after the other."""
-    if not (database.is_sqlite and database.url.database):
+def _told() -> Iterator[None]:
+    """What happens to a server while we use it, in words for callers."""
+    try:
         yield
+    except DBAPIError as error:
+        if (told := in_words(error)) is not None:
+            raise told from error
+        raise
+
+
+@contextmanager
+def _migration_lock(database: Database) -> Iterator[Connection]:
+    """A connection to migrate over; processes that start together migrate one after the other."""
+    if database.server is not None:
+        with _migrating_postgresql(database.server) as connection:
+            yield connection
         return
-    path = Path(database.url.database)
-    with path.with_name(path.name + ".migrate").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    with ExitStack() as stack:
+        if database.url.database:
+            path = Path(database.url.database)
+            file = stack.enter_context(path.with_name(path.name + ".migrate").open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield stack.enter_context(database.engine.connect())
+
+
+@contextmanager
+def _migrating_postgresql(server: PostgresqlServer) -> Iterator[Connection]:
+    """A connection of its own: a migration of a large catalogue takes as long as it takes."""
+    made = server.connect(lock_timeout="0", statement_timeout="0", idle_in_transaction_session_timeout="0")
+    made.limit_s = None
+    engine = create_engine(server.url, poolclass=StaticPool, creator=lambda: made, use_native_hstore=False)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get("writes", False):
+        take_write_lock(connection)
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:

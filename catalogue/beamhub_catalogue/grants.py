@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 
 from beamhub_catalogue.decisions import MAX_IN_ONE_QUERY, Judge
 from beamhub_catalogue.models import DatasetRow
-from beamhub_catalogue.queries import Catalogue, is_storable
+from beamhub_catalogue.queries import Catalogue
+from beamhub_catalogue.texts import is_storable
 from beamhub_core.policy import GUEST_REASON, Decision
 from beamhub_core.rights import Refusal, Refused
 

@@ -14,12 +14,13 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from sqlalchemy import ColumnElement, and_, delete, false, func, or_, select
-from sqlalchemy.exc import DataError, DBAPIError, StatementError
+from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session, aliased
 
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.file_report import FileAnswer, FileReport, FileRequest
 from beamhub_catalogue.grants import HOME_POOL
+from beamhub_catalogue.keeping import is_about_values
 from beamhub_catalogue.models import DatasetRow, FileRow, SeenFileRow
 from beamhub_catalogue.reader import FileReader, open_reader
 from beamhub_catalogue.records import (
@@ -281,11 +282,6 @@ def _walk_root(pool: PoolConfig, path: str | None) -> Iterator[FoundFile | WalkP
                 yield found
         return
     yield from walk_pool(pool, path)
-
-
-def is_about_values(error: StatementError) -> bool:
-    """Whether the database failed on what it was given to keep, not by itself."""
-    return isinstance(error, DataError) or not isinstance(error, DBAPIError)
 
 
 def _is_below(root: HarvestRoot) -> ColumnElement[bool]:

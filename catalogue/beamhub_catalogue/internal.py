@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import Field
+from sqlalchemy.exc import StatementError
 
 from beamhub_catalogue.audit import record
 from beamhub_catalogue.callers import bearer_token, check_scope, read_clients
@@ -20,6 +21,7 @@ from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import answer_grants, refusal
 from beamhub_catalogue.harvest import Harvester
 from beamhub_catalogue.internal_acts import InternalActs
+from beamhub_catalogue.keeping import is_about_values
 from beamhub_catalogue.models import SessionRow
 from beamhub_catalogue.people import find_principal, remove_principal, store_principal
 from beamhub_catalogue.products import take_product
@@ -32,6 +34,7 @@ from beamhub_catalogue.sessions import (
     stored_session,
     update_session,
 )
+from beamhub_catalogue.texts import is_storable
 from beamhub_core.identity import Principal, account_name
 from beamhub_core.product import ProductNotice
 from beamhub_core.rights import Refused, RelativePath
@@ -129,6 +132,8 @@ class InternalApi:
         if principal.account != account or account_name(principal.issuer, principal.subject) != account:
             raise HTTPException(422, "The account is not that of this issuer and subject.")
         _check_instant("checked_at", principal.checked_at)
+        if not all(map(is_storable, (principal.subject, principal.facility_account or ""))):
+            raise HTTPException(422, "The principal holds a text that no database keeps.")
         with self._database.writing() as session:
             now = self._desk.clock()
             if store_principal(session, principal, self._desk.config.login, now):
@@ -255,7 +260,7 @@ class InternalApi:
             record(
                 session,
                 "decision",
-                ", ".join(question.datasets),
+                ", ".join(question.datasets).replace("\0", "\N{REPLACEMENT CHARACTER}"),
                 self._desk.clock(),
                 account=question.account,
                 decision=decision,
@@ -308,5 +313,9 @@ class _BoundedRoute(APIRoute):
                 return await handle(request)
             except RequestValidationError as error:
                 raise HTTPException(422, _unfit(error)) from None
+            except StatementError as error:
+                if not is_about_values(error):
+                    raise
+                raise HTTPException(422, "The request holds a text that no database keeps.") from None
 
         return handle_bounded

@@ -11,6 +11,7 @@ from sqlalchemy import Row, and_, or_, select
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.models import LostEntitlementRow, MemberRow, PrincipalRow, StaffRow
+from beamhub_catalogue.texts import is_storable
 from beamhub_core.config.login import LoginConfig
 from beamhub_core.identity import Principal
 from beamhub_core.policy import is_active
@@ -18,6 +19,7 @@ from beamhub_core.rights import Assignment, Membership, ProposalRole
 
 MAX_ENTITLED_PROPOSALS = 5_000
 MAX_IN_ONE_QUERY = 2_000
+MAX_PROPOSAL = 200
 
 
 class Reader:
@@ -101,7 +103,7 @@ def remove_principal(session: Session, account: str, now: datetime) -> bool:
 
 def find_principal(session: Session, account: str) -> Principal | None:
     """Who an account is; None when nobody said, or the account's rights were ended."""
-    row = session.get(PrincipalRow, account)
+    row = session.get(PrincipalRow, account) if is_storable(account) else None
     if row is None or row.removed_at is not None:
         return None
     return Principal.model_validate(row.body)
@@ -132,6 +134,8 @@ def entitled_roles(principal: Principal, login: LoginConfig) -> dict[str, Propos
         if entitlement.group != provider.proposal_group or len(entitlement.subgroups) != 1:
             continue
         proposal, role = entitlement.subgroups[0], _entitled_role(entitlement.role)
+        if len(proposal) > MAX_PROPOSAL or not is_storable(proposal):
+            continue  # no proposal is called so
         if role is not None and found.get(proposal) != "pi" and len(found) < MAX_ENTITLED_PROPOSALS:
             found[proposal] = role
     return found

@@ -12,7 +12,8 @@ from beamhub_catalogue.audit import record
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.file_report import FileReport
 from beamhub_catalogue.grants import HOME_POOL, refusal
-from beamhub_catalogue.harvest import UNKEPT, Harvester, is_about_values
+from beamhub_catalogue.harvest import UNKEPT, Harvester
+from beamhub_catalogue.keeping import is_about_values
 from beamhub_catalogue.models import DatasetRow
 from beamhub_catalogue.records import Location, NotCatalogued, find_inputs, read_product, store_product
 from beamhub_catalogue.walk import SUFFIXES, found_file

@@ -13,7 +13,7 @@ from beamhub_catalogue.decisions import Judge
 from beamhub_catalogue.guards import Guard
 from beamhub_catalogue.models import DatasetRow, InputRow, ProposalRow
 from beamhub_catalogue.people import Reader, team_names
-from beamhub_catalogue.texts import contains
+from beamhub_catalogue.texts import contains, is_storable
 from beamhub_catalogue.views import (
     Citation,
     DatasetKind,
@@ -202,15 +202,6 @@ class Catalogue:
         people = ", ".join(authors) if authors else f"Team of proposal {row.proposal}"
         text = f"{people} ({year}). {row.title}. {self.facility}. {row.pid}"
         return Citation(authors, year, row.title, self.facility, row.pid, text)
-
-
-def is_storable(text: str) -> bool:
-    """Whether a database can hold a text: no zero character (PostgreSQL), no half of a character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text
 
 
 def equals(column: Any, text: str) -> ColumnElement[bool]:

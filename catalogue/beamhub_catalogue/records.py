@@ -152,7 +152,8 @@ def find_inputs(session: Session, product: Product) -> list[DatasetRow]:
     NotCatalogued
         If one is unknown; it may be harvested later.
     """
-    rows = session.scalars(select(DatasetRow).where(DatasetRow.pid.in_(product.inputs))).all()
+    query = select(DatasetRow).where(DatasetRow.pid.in_(product.inputs)).order_by(DatasetRow.pid)
+    rows = session.scalars(query).all()
     unknown = sorted(set(product.inputs) - {row.pid for row in rows})
     if unknown:
         raise NotCatalogued(f"was made from {unknown[0][:120]!r}, which is not catalogued", unknown[0][:300])

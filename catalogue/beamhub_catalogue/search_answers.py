@@ -163,7 +163,8 @@ class Answers:
             query = query.order_by(rank.desc())
         for name, down in wanted.order:
             key = sort_key(name, entity)
-            query = query.order_by(key.desc() if down else key.asc())
+            # What is absent comes first going up and last going down, on every database.
+            query = query.order_by(key.desc().nulls_last() if down else key.asc().nulls_first())
         query = query.order_by(tie).limit(wanted.limit).offset(wanted.skip)
         return self._catalogue.session.execute(query).all()
 

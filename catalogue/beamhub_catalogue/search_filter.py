@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from beamhub_catalogue.queries import is_storable
+from beamhub_catalogue.texts import is_storable
 from beamhub_core.errors import BeamhubError
 
 MAX_CHARS = 16_000

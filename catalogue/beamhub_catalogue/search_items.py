@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from typing import Any
 
-from sqlalchemy import String, case, func, literal, or_, select
+from sqlalchemy import String, case, func, or_, select
 
 from beamhub_catalogue.guards import Guard
 from beamhub_catalogue.models import DatasetRow, FileRow, MemberRow, ParameterRow, ProposalRow
@@ -15,6 +15,7 @@ from beamhub_catalogue.people import ANONYMOUS
 from beamhub_catalogue.queries import Catalogue, plain_number
 from beamhub_catalogue.search_filter import FilterInvalid, Group, Include
 from beamhub_catalogue.search_sql import Entity, Field, compile_where
+from beamhub_catalogue.texts import constant
 
 Item = dict[str, Any]
 MAX_CHILDREN = 5_000
@@ -47,7 +48,7 @@ class Vocabulary:
             {
                 "pid": Field(ProposalRow.id, "text"),
                 "title": Field(ProposalRow.title, "text"),
-                "type": Field(literal("proposal"), "text"),
+                "type": Field(constant("proposal"), "text"),
                 "isPublic": Field(case((open_now, True), else_=False), "bool"),
                 "startDate": Field(ProposalRow.start, "day"),
                 "endDate": Field(ProposalRow.end, "day"),
@@ -55,7 +56,7 @@ class Vocabulary:
             },
             (ProposalRow.title,),
         )
-        facility = literal(catalogue.facility)
+        facility = constant(catalogue.facility)
         self.instrument = Entity(
             "Instrument",
             {

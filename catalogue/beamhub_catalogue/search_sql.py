@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, case, false, literal, null, or_, true
+from sqlalchemy import ColumnElement, Double, and_, case, false, literal, null, or_, true
 
 from beamhub_catalogue.search_filter import Condition, FilterInvalid, Group, Scalar
 from beamhub_catalogue.texts import contains, like
@@ -123,7 +123,8 @@ def _typed(field: Field, condition: Condition) -> tuple[Any, list[Any]]:
     if condition.operator in ("like", "ilike") and field.kind != "text":
         raise FilterInvalid(condition.place, "compares text, and this field is none")
     if field.kind == "number":
-        return field.column, [_number(value, condition.place) for value in values]
+        # Of a whole number's type PostgreSQL would round 1.5 to 2 before it compares.
+        return field.column, [literal(_number(value, condition.place), Double()) for value in values]
     if field.kind == "date":
         return field.column, [_date(value, condition.place) for value in values]
     if field.kind == "day":

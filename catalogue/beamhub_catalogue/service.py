@@ -56,18 +56,26 @@ class CatalogueService:
         ------
         ConfigInvalid
             If the policy file cannot be read and never could.
+        DatabaseUnusable
+            If PostgreSQL cannot be reached, does not let us in, or is too old.
         """
         offset_file = config.web.unsafe_clock_offset_file
         self.config = config
-        self.database = Database(config.web.database_url)
-        ensure_schema(self.database)
-        self._guarded = guarded_clock(self.database)
-        wall_clock = wall_clock or self._guarded
-        self.clock = clock or (shifted_clock(offset_file, wall_clock) if offset_file else wall_clock)
-        self.rules = RuleBook(self.database, config.catalogue, self.clock)
-        self.desk = Desk(self.database, config, self.rules, self.clock, wall_clock)
-        self.office_poller = OfficePoller(self.database, self.rules.offices, self.rules.refresh, self.clock)
-        self.office_poller.poll()
+        self.database = Database(config.web.database_url, config.web.database_password_file)
+        try:
+            ensure_schema(self.database)
+            self._guarded = guarded_clock(self.database)
+            wall_clock = wall_clock or self._guarded
+            self.clock = clock or (shifted_clock(offset_file, wall_clock) if offset_file else wall_clock)
+            self.rules = RuleBook(self.database, config.catalogue, self.clock)
+            self.desk = Desk(self.database, config, self.rules, self.clock, wall_clock)
+            self.office_poller = OfficePoller(
+                self.database, self.rules.offices, self.rules.refresh, self.clock
+            )
+            self.office_poller.poll()
+        except BaseException:
+            self.database.close()
+            raise
         self.harvester = Harvester(self.desk)
         self._stop_scanning = threading.Event()
         self._scanner: threading.Thread | None = None

@@ -136,10 +136,10 @@ def session_of_token(session: Session, token_digest: str) -> SessionRow | None:
 def sessions_of(session: Session, account: str) -> tuple[SessionView, ...]:
     """An account's sessions: live ones first, then the latest that ended; each newest first."""
     mine = select(SessionRow).where(SessionRow.account == account)
-    newest = SessionRow.created_at.desc()
-    live = session.scalars(mine.where(SessionRow.state.in_(LIVE_STATES)).order_by(newest)).all()
+    newest = (SessionRow.created_at.desc(), SessionRow.plan_id)
+    live = session.scalars(mine.where(SessionRow.state.in_(LIVE_STATES)).order_by(*newest)).all()
     ended = session.scalars(
-        mine.where(SessionRow.state.in_(FINAL_STATES)).order_by(newest).limit(MAX_ENDED_SHOWN)
+        mine.where(SessionRow.state.in_(FINAL_STATES)).order_by(*newest).limit(MAX_ENDED_SHOWN)
     ).all()
     return tuple(_view(row) for row in (*live, *ended))
 

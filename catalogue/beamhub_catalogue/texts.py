@@ -1,16 +1,70 @@
-"""Search words as SQL patterns."""
+"""Search words as SQL patterns, and text that both databases fold and order alike."""
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, func
+from typing import Any
+
+from sqlalchemy import ColumnElement, String, literal
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
 
 ESCAPE = "\\"
+
+
+class _Folded(FunctionElement[str]):
+    """Small letters of any alphabet. On PostgreSQL by Unicode's rules, whatever the column's collation is."""
+
+    name = "folded"
+    type = String()
+    inherit_cache = True
+
+
+class _InOrder(FunctionElement[str]):
+    """A text that compares by code points, as our columns do; else it would as the database does."""
+
+    name = "in_order"
+    type = String()
+    inherit_cache = True
+
+
+@compiles(_Folded)
+def _folded(element: _Folded, compiler: Any, **words: Any) -> str:
+    return f"lower({compiler.process(element.clauses, **words)})"
+
+
+@compiles(_Folded, "postgresql")
+def _folded_postgresql(element: _Folded, compiler: Any, **words: Any) -> str:
+    return f'lower(({compiler.process(element.clauses, **words)}) COLLATE "und-x-icu")'
+
+
+@compiles(_InOrder)
+def _in_order(element: _InOrder, compiler: Any, **words: Any) -> str:
+    return f"({compiler.process(element.clauses, **words)})"
+
+
+@compiles(_InOrder, "postgresql")
+def _in_order_postgresql(element: _InOrder, compiler: Any, **words: Any) -> str:
+    return f'(({compiler.process(element.clauses, **words)}) COLLATE "C")'
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database can hold a text: no zero character (PostgreSQL), no half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def constant(text: str) -> ColumnElement[str]:
+    """A text that is the same in every row."""
+    return _InOrder(literal(text))
 
 
 def contains(column: ColumnElement[str], word: str) -> ColumnElement[bool]:
     """Rows whose column holds the word anywhere, letter case aside; the word has no wildcards."""
     escaped = word.replace(ESCAPE, ESCAPE * 2).replace("%", ESCAPE + "%").replace("_", ESCAPE + "_")
-    return func.lower(column).like(f"%{escaped.lower()}%", escape=ESCAPE)
+    return _Folded(column).like(f"%{escaped.lower()}%", escape=ESCAPE)
 
 
 def like(column: ColumnElement[str], pattern: str, *, fold_case: bool) -> ColumnElement[bool]:
@@ -19,5 +73,5 @@ def like(column: ColumnElement[str], pattern: str, *, fold_case: bool) -> Column
     if "%" not in text and "_" not in text:
         text = f"%{text}%"
     if fold_case:
-        return func.lower(column).like(text.lower(), escape=ESCAPE)
+        return _Folded(column).like(text.lower(), escape=ESCAPE)
     return column.like(text, escape=ESCAPE)

@@ -68,7 +68,7 @@ def build_app(
     if not config.web.base_path or base.split("/")[1] in ROOT_PATHS:
         raise ConfigInvalid("web.base_path", ("it must be a path of its own, such as '/services/web'",))
     hub_styles = find_hub_styles()
-    engine = _visits_engine(config.web.database_url)
+    engine = _visits_engine(config.web.database_url) or service.database.engine
     portal = _build_portal(config, service, wall_clock, engine, user_cache_s, hub_styles)
 
     @asynccontextmanager
@@ -115,12 +115,11 @@ def _build_portal(
     return Portal(config, service, wall_clock, keys, hub, visits, visitors, pages)
 
 
-def _visits_engine(url: str) -> Engine:
-    """An engine for the visits alone; on SQLite it waits for the catalogue's writers."""
-    sqlite = make_url(url).get_backend_name() == "sqlite"
-    return create_engine(
-        url, connect_args={"timeout": BUSY_TIMEOUT_S} if sqlite else {}, pool_pre_ping=not sqlite
-    )
+def _visits_engine(url: str) -> Engine | None:
+    """On SQLite an engine for the visits alone, which waits for the catalogue's writers; else none."""
+    if make_url(url).get_backend_name() != "sqlite":
+        return None
+    return create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)
 
 
 def find_hub_styles() -> Path | None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from cryptography.fernet import Fernet, InvalidToken
 from sqlalchemy import Column, Engine, Float, LargeBinary, MetaData, String, Table, delete, insert, select
 
+from beamhub_catalogue.postgresql import VISITS_LOCK
 from beamhub_core.clock import Clock
 
 VISIT_LIFETIME = timedelta(hours=12)
@@ -44,7 +45,10 @@ class Visits:
 
     def __init__(self, engine: Engine, tokens: Fernet, clock: Clock) -> None:
         self._engine, self._tokens, self._clock = engine, tokens, clock
-        _metadata.create_all(engine)
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":  # where two processes cannot make one table at once
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({VISITS_LOCK})")
+            _metadata.create_all(connection)
 
     def close(self) -> None:
         """Give the database connections back."""

@@ -19,6 +19,7 @@ from beamhub_core.identity import Principal
 from beamhub_core.session import SessionPlan
 from beamhub_core.word import Word, digest
 from catalogue.catalogue_parts import COLIN, INES, OSCAR, SAM, TOKENS, Facility, session_plan, write_master
+from postgresql_server import databases
 
 RAW, OPEN, HIDDEN = "test:MA-2:scan1", "test:OP-1:scan1", "test:TO-3:scan1"
 SESSION_TOKEN = "session-token-0123456789abcdef"
@@ -46,6 +47,7 @@ def prepare_with_data(folder: Path) -> Path:
 def copy_of(prepared: Path, folder: Path) -> Facility:
     """A facility of its own with the prepared data and catalogue, in which all paths are relative."""
     shutil.copytree(prepared, folder, dirs_exist_ok=True)
+    databases.copy(prepared, folder)
     return Facility(folder)
 
 

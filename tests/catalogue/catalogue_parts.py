@@ -17,6 +17,7 @@ from beamhub_core.config import FacilityConfig
 from beamhub_core.identity import Entitlement, FacilityRole, Principal, account_name
 from beamhub_core.session import SessionPlan
 from beamhub_core.techniques import POWDER_DIFFRACTION
+from postgresql_server import databases, sqlite_url
 
 ISSUER = "https://provider.example/oidc"
 NAMESPACE = "urn:geant:provider.example"
@@ -87,6 +88,8 @@ class Facility:
     clock: MovableClock = field(default_factory=MovableClock)
     wall_clock: MovableClock = field(default_factory=MovableClock)
     changes: dict[str, Any] = field(default_factory=dict)
+    on_sqlite: bool = False
+    """For tests about SQLite's own files; else --database decides."""
 
     @property
     def pool(self) -> Path:
@@ -116,6 +119,10 @@ class Facility:
         """Replace the user office's files."""
         replace_file(self.folder / "proposals.csv", "\n".join([PROPOSAL_HEADER, *proposals, ""]))
         replace_file(self.folder / "members.csv", "\n".join([MEMBER_HEADER, *members, ""]))
+
+    def database_url(self) -> str:
+        """Where the catalogue keeps its rows."""
+        return sqlite_url(self.folder) if self.on_sqlite else databases.url(self.folder)
 
     def config(self) -> FacilityConfig:
         """The configuration."""
@@ -152,7 +159,7 @@ class Facility:
                     "hub_api_url": "http://127.0.0.1:8081/hub/api",
                     "hub_service_token_file": secret,
                     "cookie_secret_file": secret,
-                    "database_url": f"sqlite:///{self.folder / 'web' / 'web.sqlite'}",
+                    "database_url": self.database_url(),
                     "state_folder": self.folder / "web",
                     "clients": [
                         {

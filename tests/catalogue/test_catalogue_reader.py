@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -380,7 +381,7 @@ print(json.dumps(said))
 def test_the_child_cannot_open_the_database_a_secret_or_a_raw_file_to_write(
     facility: Facility, own_raw: Path
 ) -> None:
-    facility.service().stop()
+    replace(facility, on_sqlite=True).service().stop()
     master = write_master(own_raw / "a.h5")
     scratch, cache = facility.folder / "web" / "scratch", facility.folder / "web" / "cache"
     scratch.mkdir()

@@ -398,3 +398,42 @@ def test_a_torn_file_is_valid_or_invalid_and_never_a_traceback(
         assert isinstance(read_config(_bytes(file.path, torn)), FacilityConfig)
     except ConfigInvalid as error:
         assert error.problems
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://web:hunter2@db/beamhub", "database_password_file"),
+        ("postgresql://web@db/beamhub?password=hunter2", "database_password_file"),
+        ("postgresql+psycopg2://web@db/hunter2", "is neither sqlite"),
+        ("mysql://web@db/hunter2", "is neither sqlite"),
+        ("hunter2", "is neither sqlite"),
+        ("postgresql://web@db:hunter2/beamhub", "is no URL"),
+        ("postgresql://web@db", "names no database"),
+    ],
+)
+def test_a_database_url_of_another_form_is_refused_and_not_repeated(
+    facility_config: Make, url: str, words: str
+) -> None:
+    file = facility_config()
+    data = file.copy()
+    data["web"]["database_url"] = url
+    (problem,) = problems_of(file.write(data))
+    assert problem.startswith("web.database_url")
+    assert words in problem
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://web@db.example.org:5433/beamhub?sslmode=verify-full",
+        "postgresql+psycopg://web@/beamhub?host=/run/postgresql&passfile=/etc/beamhub/pgpass",
+    ],
+)
+def test_a_postgresql_url_without_a_password_is_taken(facility_config: Make, url: str) -> None:
+    file = facility_config()
+    data = file.copy()
+    data["web"]["database_url"] = url
+    file.write(data)
+    assert file.read().web.database_url == url

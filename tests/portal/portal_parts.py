@@ -27,6 +27,7 @@ from beamhub_core.techniques import POWDER_DIFFRACTION
 from beamhub_portal import build_app
 from beamhub_reduction.synthetic.powder import PowderOptions, write_powder_scan
 from portal.hub_double import HubDouble, RunningHub  # the folder of these tests, not the room
+from postgresql_server import databases
 
 ISSUER = "https://provider.example/oidc"
 NAMESPACE = "urn:geant:provider.example"
@@ -126,7 +127,7 @@ def _config_data(folder: Path, public_url: str, hub_api_url: str) -> dict[str, A
             "hub_api_url": hub_api_url,
             "hub_service_token_file": secret("web-service"),
             "cookie_secret_file": secret("web-cookie"),
-            "database_url": f"sqlite:///{folder / 'web' / 'web.sqlite'}",
+            "database_url": databases.url(folder),
             "state_folder": str(folder / "web"),
             "clients": [
                 {

@@ -50,7 +50,7 @@ class DatasetRow(Base):
     technique_label: Mapped[str] = mapped_column(String(200))
     instrument: Mapped[str] = mapped_column(String(200), index=True)
     sample: Mapped[str | None] = mapped_column(Text)
-    start: Mapped[datetime | None] = mapped_column(index=True)
+    start: Mapped[datetime | None]
     end: Mapped[datetime | None]
     pool: Mapped[str] = mapped_column(String(80))
     folder: Mapped[str] = mapped_column(Text)
@@ -71,6 +71,8 @@ class DatasetRow(Base):
 
     __table_args__ = (
         Index(None, "pool", "file"),
+        # The list that everybody looks at first: newest first, those without a time last.
+        Index(None, "start", "pid", postgresql_ops={"start": "DESC NULLS LAST"}),
         Index(
             "ix_datasets_withdrawn",
             "proposal",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -53,6 +53,27 @@ def _reachable(url: str) -> str:
     return url
 
 
+def _database(url: str) -> str:
+    """The URL of a database of the web service; no message repeats it, for it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        named = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    except ValueError:
+        raise ValueError("is no URL") from None
+    if parts.password is not None or not named.isdisjoint({"password", "sslpassword"}):
+        raise ValueError("holds a password; put it into a file and name that in database_password_file")
+    if not url.isprintable() or parts.fragment:
+        raise ValueError("holds a control character or a '#'")
+    if parts.scheme == "sqlite":
+        return url
+    if parts.scheme not in ("postgresql", "postgresql+psycopg"):
+        raise ValueError("is neither sqlite:////path/of/file nor postgresql://user@host/database")
+    if not parts.path.strip("/"):
+        raise ValueError("names no database; write postgresql://user@host/database")
+    return url
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 SecretFile = Annotated[
     Path,
@@ -60,6 +81,7 @@ SecretFile = Annotated[
     HoldsSecret(),
     Field(description="Absolute path of a file that holds the secret."),
 ]
+DatabaseUrl = Annotated[str, AfterValidator(_database)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"), AfterValidator(_reachable)]
 SectionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 

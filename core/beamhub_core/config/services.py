@@ -6,7 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from beamhub_core.config.section import AbsolutePath, HttpUrl, SecretFile, Section, SectionName
+from beamhub_core.config.section import (
+    AbsolutePath,
+    DatabaseUrl,
+    HttpUrl,
+    SecretFile,
+    Section,
+    SectionName,
+)
 
 
 class ProxyConfig(Section):
@@ -68,7 +75,13 @@ class WebConfig(Section):
         description="The portal's own token at the hub, its OAuth client secret."
     )
     cookie_secret_file: SecretFile
-    database_url: str = Field(description="The web service's own database, an SQLAlchemy URL.")
+    database_url: DatabaseUrl = Field(
+        description="The web service's own database: sqlite:////path/of/file, or "
+        "postgresql://user@host/database, without a password."
+    )
+    database_password_file: SecretFile | None = Field(
+        default=None, description="A file that holds the password of the PostgreSQL user."
+    )
     state_folder: AbsolutePath = Field(description="Previews and other files of web.")
     clients: tuple[WebClientConfig, ...] = Field(min_length=1)
     unsafe_clock_offset_file: AbsolutePath | None = Field(
