@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from beamhub_catalogue.audit_chain import GENESIS, actor_digest, entry_digest
 from beamhub_catalogue.audit_kinds import NotRecordable, build_detail, check_identifier, plain
+from beamhub_catalogue.database import Database
 from beamhub_catalogue.models import AuditActorRow, AuditHeadRow, AuditProposalRow, AuditRow
 
 ActorKind = Literal["person", "operator", "service", "platform"]
@@ -95,6 +96,12 @@ def record(
     session.add_all(AuditProposalRow(proposal=proposal, seq=row.seq) for proposal in sorted(touched))
     head.seq, head.digest, head.at = row.seq, row.digest, row.at
     return row
+
+
+def record_command(database: Database, command: str, at: datetime) -> None:
+    """Say that a command of this machine changes something; in a transaction of its own, before it does."""
+    with database.writing() as session:
+        record(session, "command", "", at, context=Context(operator=operator_name()), command=command)
 
 
 def recorded_under(session: Session, reference: str) -> AuditRow | None:

@@ -20,6 +20,7 @@ from beamhub_catalogue.callers import bearer_token, check_scope, read_clients
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import answer_grants, proposal_of, refusal
 from beamhub_catalogue.harvest import Harvester
+from beamhub_catalogue.internal_audit import InternalAudit
 from beamhub_catalogue.models import SessionRow
 from beamhub_catalogue.people import find_principal, remove_principal, store_principal
 from beamhub_catalogue.products import take_product
@@ -80,6 +81,7 @@ class InternalApi:
     def router(self) -> APIRouter:
         """The routes, below `/internal`."""
         router = APIRouter(prefix="/internal", tags=["internal"], route_class=_BoundedRoute)
+        audit = InternalAudit(self._desk, self._clients)
         open_routes: tuple[_Route, ...] = (
             ("GET", "/health", self.health, 200),
             ("POST", "/products", self.product, 201),
@@ -94,6 +96,8 @@ class InternalApi:
             ("plans:write", ("POST", "/sessions/{plan_id}/update", self.update, 204)),
             ("sessions:recheck", ("POST", "/recheck", self.recheck, 200)),
             ("harvest:write", ("POST", "/harvest", self.harvest, 200)),
+            ("audit:read", ("GET", "/audit", audit.read, 200)),
+            ("audit:write", ("POST", "/audit", audit.write, 201)),
         )
         for method, path, handler, status in open_routes:
             router.add_api_route(path, handler, methods=[method], status_code=status, response_model=None)

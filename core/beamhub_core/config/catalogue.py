@@ -28,12 +28,24 @@ class HarvestRoot(Section):
     )
 
 
+class AuditConfig(Section):
+    """How long it is kept who did what."""
+
+    security_log_months: int = Field(
+        default=12, ge=1, le=120, description="Months after which an entry of the audit is removed."
+    )
+    ended_session_months: int = Field(
+        default=13, ge=1, le=120, description="Months after which the row of an ended session is removed."
+    )
+
+
 class CatalogueConfig(Section):
     """The catalogue."""
 
     policy_file: AbsolutePath = Field(description="The data policy, a YAML file of its own.")
     user_offices: tuple[UserOfficeConfig, ...] = Field(min_length=1)
     harvest_roots: tuple[HarvestRoot, ...] = ()
+    audit: AuditConfig = AuditConfig()
     harvest_interval_s: float = Field(
         default=30.0, gt=0, description="Seconds between two looks at the harvest roots."
     )

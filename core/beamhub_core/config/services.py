@@ -42,6 +42,7 @@ class WebClientConfig(Section):
             "plans:read",
             "plans:write",
             "sessions:recheck",
+            "audit:read",
             "audit:write",
             "harvest:write",
         ],
