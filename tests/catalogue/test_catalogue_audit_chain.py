@@ -204,11 +204,17 @@ def test_entries_behind_the_head_are_found() -> None:
         assert how(database) == (4, "inserted")
 
 
-@pytest.mark.parametrize("statement", ["detail = '{broken'", "at = 'never'"])
-def test_a_value_that_cannot_be_read_is_a_change(statement: str) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE audit SET detail = '{broken' WHERE seq = 3",
+        "UPDATE audit SET at = 'never' WHERE seq = 3",
+    ],
+)
+def test_a_value_that_cannot_be_read_is_a_change(change: str) -> None:
     with chain(4) as database:
         with database.engine.begin() as connection:
-            connection.exec_driver_sql(f"UPDATE audit SET {statement} WHERE seq = 3")
+            connection.exec_driver_sql(change)
         assert how(database) == (3, "changed")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, MetaData, select
+from sqlalchemy import MetaData, select
 
 from beamhub_catalogue.account_erasure import SessionsRun, erase, without
 from beamhub_catalogue.audit_chain import verify
@@ -177,16 +177,8 @@ def test_an_operator_links_shows_and_unlinks(stocked: Stocked, shell: Shell) -> 
     assert family(stocked, one) == {one.account}
     stocked.api.push(other)  # the next login does not join them again
     assert family(stocked, one) == {one.account}
-    assert kinds(stocked)[-5:-1] == [
-        "identity_linked",
-        "entries_read",
-        "identity_unlinked",
-        "identity_conflict",
-    ] or [kind for kind in kinds(stocked) if kind.startswith("identity")] == [
-        "identity_linked",
-        "identity_unlinked",
-        "identity_conflict",
-    ]
+    told = [kind for kind in kinds(stocked) if kind.startswith("identity")]
+    assert told == ["identity_linked", "identity_unlinked", "identity_conflict"]
     assert intact(stocked.service.database)
 
 
@@ -209,41 +201,22 @@ def busy(stocked: Stocked) -> tuple[Principal, SessionPlan]:
     )
     home = stocked.facility.folder / "homes" / who.account
     stocked.api.running(plan)
-    write_product(
-        home / "mine.nxs", RAW, who=who.display_name, account=who.account, title="By Zygmunt Brzęczy"
-    )
+    told = {"who": who.display_name, "account": who.account}
+    write_product(home / "mine.nxs", RAW, title=f"By {who.display_name}", **told)
     processed = stocked.facility.pool / "MA-2/processed/ours.nxs"
-    write_product(processed, RAW, who=who.display_name, account=who.account, parameters={"by": who.subject})
+    write_product(processed, RAW, parameters={"by": who.subject}, **told)
     assert stocked.api.product(home / "mine.nxs").status_code == 201
     assert stocked.api.product(processed).status_code == 201
     assert stocked.api.grants(who, RAW).status_code == 200
     assert stocked.api.grants(who, who.subject).status_code == 404
+    about = {"account": who.account, "proposal": "MA-2", "made_at": NOW}
+    reason = f"asked by {who.display_name}"
+    act = {"id": "a" * 32, "kind": "extension", "months": 6, "reason": reason, "made_by": who.account}
+    note = {"title": f"{who.display_name} was here", "text": who.orcid, "tags": [who.subject]}
     with stocked.service.database.writing() as session:
-        session.add(
-            LogbookRow(
-                proposal="MA-2",
-                kind="note",
-                account=who.account,
-                at=NOW,
-                title=f"{who.display_name} was here",
-                text=who.orcid or "",
-                tags=[who.subject],
-            )
-        )
-        session.add(
-            ShareRow(key_digest="0" * 64, kind="dataset", account=who.account, request={}, made_at=NOW)
-        )
-        session.add(
-            ActRow(
-                id="a" * 32,
-                proposal="MA-2",
-                kind="extension",
-                months=6,
-                made_by=who.account,
-                reason=f"asked by {who.display_name}",
-                made_at=NOW,
-            )
-        )
+        session.add(LogbookRow(proposal="MA-2", kind="note", account=who.account, at=NOW, **note))
+        session.add(ShareRow(key_digest="0" * 64, kind="dataset", request={}, **about))
+        session.add(ActRow(proposal="MA-2", made_at=NOW, **act))
     return who, plan
 
 
@@ -252,15 +225,11 @@ def texts(database: Database) -> dict[str, str]:
     tables = MetaData()
     with database.reading() as session:
         tables.reflect(session.connection())
+        found = {}
         for table in tables.sorted_tables:
-            for column in table.columns:
-                assert not isinstance(column.type, JSON) or True
-        return {
-            table.name: json.dumps(
-                [list(row) for row in session.execute(select(table))], default=str, ensure_ascii=False
-            )
-            for table in tables.sorted_tables
-        }
+            rows = [list(row) for row in session.execute(select(table))]
+            found[table.name] = json.dumps(rows, default=str, ensure_ascii=False)
+        return found
 
 
 def holders(database: Database, words: tuple[str, ...]) -> set[str]:
@@ -283,12 +252,7 @@ def test_a_person_gets_everything_that_is_stored_about_them(
     assert len(told["products"]) == 2
     assert len(told["logbook"]) == len(told["acts"]) == len(told["shares"]) == 1
     assert {"login", "plan", "product", "decision"} <= {entry["kind"] for entry in told["audit"]}
-    assert all(
-        "digest" not in name
-        for row in told["sessions"] + told["shares"]
-        for name in row
-        if name != "plan_hash"
-    )
+    assert not any(name.endswith("digest") for row in told["sessions"] + told["shares"] for name in row)
     again, error = shell.run("account", "export", who.subject, "-o", str(target))
     assert (again, error["error"]) == (2, "BadArgument")
 
@@ -312,9 +276,8 @@ def test_after_erasure_no_column_of_no_table_and_no_byte_of_the_file_holds_the_p
     before = texts(database)
     code, dry = shell.run("account", "erase", who.subject, "--dry-run")
     assert code == 0
-    assert {name: text for name, text in texts(database).items() if name != "alembic_version"} == {
-        name: text for name, text in before.items() if name != "alembic_version"
-    }
+    after = texts(database) | {"sources": before["sources"]}  # the command asked the user office again
+    assert after == before
     code, told = shell.run("account", "erase", who.subject)
     assert code == 0
     assert told["changed"] == dry["changed"]
