@@ -108,7 +108,8 @@ class InternalAudit:
 def _is_same(
     row: AuditRow, notice: AuditNotice, facts: dict[str, Any], who: str | None, whom: str | None
 ) -> bool:
-    actor = who if notice.account is not None else row.actor
+    by_service = notice.account is None and row.actor_kind == "service"
+    actor = row.actor if by_service else who
     told = {name: value for name, value in row.detail.items() if value is not None and name in facts}
     return (row.kind, row.actor, row.about, told) == (notice.kind, actor, whom, facts)
 

@@ -48,6 +48,7 @@ def about_router(portal: Portal) -> APIRouter:
             ),
             policy_version=portal.service.health().policy_version,
             profiles=portal.config.sessions.profiles,
+            audit_months=portal.config.catalogue.audit.security_log_months,
         )
 
     @router.get("/health")
