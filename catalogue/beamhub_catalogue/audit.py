@@ -76,8 +76,8 @@ def record(
     except ValueError as error:
         raise NotRecordable(kind, f"the subject {error}") from None
     touched = {part.proposal for part in facts.parts} | {plain(name) for name in context.proposals}
+    head = _locked_head(session)  # before pseudonyms are made: nobody else makes one meanwhile
     who, actor = _actor(session, account, context)
-    head = _locked_head(session)
     row = AuditRow(
         seq=head.seq + 1,
         at=at.astimezone(UTC),
