@@ -261,8 +261,8 @@ def ask_grants(database: Database, pids: tuple[str, ...]) -> int:
     with database.reading() as session:
         reader = reader_of(session, person(0), LOGIN, NOW)
         answer = answer_grants(Catalogue(session, reader, POLICY, NOW, "bench"), person(0).account, pids)
-    assert answer.startswith(b"{")
-    return len(answer)
+    assert answer.body.startswith(b"{")
+    return len(answer.body)
 
 
 def ask_grants_one_by_one(database: Database, pids: tuple[str, ...]) -> int:

@@ -9,6 +9,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from beamhub_catalogue.audit_command import add_account, add_audit
+
 _VERBS = "beamhub_catalogue.verbs"
 
 
@@ -17,6 +19,8 @@ def add(subparsers: Any) -> None:
     _add_catalogue(subparsers)
     _add_dataset(subparsers)
     _add_policy(subparsers)
+    add_audit(subparsers)
+    add_account(subparsers)
 
 
 def _add_catalogue(subparsers: Any) -> None:

@@ -6,6 +6,7 @@ import json
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
@@ -67,8 +68,28 @@ _PLACES = (
 )
 
 
-def answer_grants(catalogue: Catalogue, account: str, pids: tuple[str, ...]) -> bytes:
-    """A `GrantAnswer` as JSON: what an account may touch of the named datasets.
+class GrantedFolder(NamedTuple):
+    """What one grant touches, for the audit."""
+
+    proposal: str
+    pid: str | None
+    pool: str
+    path: str
+    mode: str
+    because: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedAnswer:
+    """A `GrantAnswer` as JSON, and what of it the audit keeps."""
+
+    body: bytes
+    folders: tuple[GrantedFolder, ...]
+    policy_version: str
+
+
+def answer_grants(catalogue: Catalogue, account: str, pids: tuple[str, ...]) -> GrantedAnswer:
+    """What an account may touch of the named datasets.
 
     It takes few queries, however many datasets there are, and writes the JSON from the rows: harvest made
     them from validated words, and making the words again would take longer than all the rest.
@@ -103,7 +124,7 @@ def answer_grants(catalogue: Catalogue, account: str, pids: tuple[str, ...]) -> 
         decision = catalogue.judge.on_proposal(proposal)
         if decision.may_write:
             grants.add(Folder(pool, f"{proposal}/{PROCESSED}"), decision, proposal, None, mode="rw")
-    return to_json(
+    body = to_json(
         {
             "account": account,
             "datasets": [_dataset_ref(row, links[row.link_closure]) for row in wanted],
@@ -113,6 +134,7 @@ def answer_grants(catalogue: Catalogue, account: str, pids: tuple[str, ...]) -> 
             "decided_at": catalogue.now,
         }
     )
+    return GrantedAnswer(body, grants.folders, catalogue.policy.label)
 
 
 def find_places(session: Session, pids: Iterable[str]) -> dict[str, DatasetPlaces]:
@@ -200,6 +222,14 @@ class _Grants:
     def told(self) -> list[dict[str, Any]]:
         """Each a `Grant`."""
         return list(self._found.values())
+
+    @property
+    def folders(self) -> tuple[GrantedFolder, ...]:
+        """What they touch."""
+        return tuple(
+            GrantedFolder(grant["proposal"], grant["pid"], folder.pool, folder.path, mode, grant["because"])
+            for (folder, mode), grant in self._found.items()
+        )
 
     def add(
         self, folder: Folder, decision: Decision, proposal: str, pid: str | None, *, mode: str = "ro"

@@ -15,12 +15,14 @@ from fastapi.routing import APIRoute
 from pydantic import Field
 from sqlalchemy.exc import StatementError
 
-from beamhub_catalogue.audit import record
+from beamhub_catalogue.audit import Context, record
+from beamhub_catalogue.audit_acts import record_decision, record_plan, record_push, record_verdicts
 from beamhub_catalogue.callers import bearer_token, check_scope, read_clients
 from beamhub_catalogue.desk import Desk
-from beamhub_catalogue.grants import answer_grants, refusal
+from beamhub_catalogue.grants import GrantedAnswer, answer_grants, proposal_of, refusal
 from beamhub_catalogue.harvest import Harvester
 from beamhub_catalogue.internal_acts import InternalActs
+from beamhub_catalogue.internal_audit import InternalAudit
 from beamhub_catalogue.keeping import is_about_values
 from beamhub_catalogue.models import SessionRow
 from beamhub_catalogue.people import find_principal, remove_principal, store_principal
@@ -37,7 +39,7 @@ from beamhub_catalogue.sessions import (
 from beamhub_catalogue.texts import is_storable
 from beamhub_core.identity import Principal, account_name
 from beamhub_core.product import ProductNotice
-from beamhub_core.rights import Refused, RelativePath
+from beamhub_core.rights import Refusal, Refused, RelativePath
 from beamhub_core.session import SessionPlan, SessionUpdate, SessionVerdict, StoredSession
 from beamhub_core.word import Word, digest
 
@@ -83,7 +85,8 @@ class InternalApi:
     def router(self) -> APIRouter:
         """The routes, below `/internal`."""
         router = APIRouter(prefix="/internal", tags=["internal"], route_class=_BoundedRoute)
-        acts = InternalActs(self._desk)
+        acts = InternalActs(self._desk, self._clients)
+        audit = InternalAudit(self._desk, self._clients)
         open_routes: tuple[_Route, ...] = (
             ("GET", "/health", self.health, 200),
             ("POST", "/products", self.product, 201),
@@ -101,6 +104,8 @@ class InternalApi:
             ("acts:write", ("PUT", "/acts/{act_id}", acts.put, 200)),
             ("acts:write", ("DELETE", "/acts/{act_id}", acts.revoke, 204)),
             ("acts:write", ("GET", "/proposals/{proposal}/acts", acts.list, 200)),
+            ("audit:read", ("GET", "/audit", audit.read, 200)),
+            ("audit:write", ("POST", "/audit", audit.write, 201)),
         )
         for method, path, handler, status in open_routes:
             router.add_api_route(path, handler, methods=[method], status_code=status, response_model=None)
@@ -135,15 +140,16 @@ class InternalApi:
         if not all(map(is_storable, (principal.subject, principal.facility_account or ""))):
             raise HTTPException(422, "The principal holds a text that no database keeps.")
         with self._database.writing() as session:
-            now = self._desk.clock()
-            if store_principal(session, principal, self._desk.config.login, now):
-                record(session, "login", account, now, account=account, issuer=principal.issuer)
+            now, login = self._desk.clock(), self._desk.config.login
+            before = find_principal(session, account)
+            if store_principal(session, principal, login, now):
+                record_push(session, before, principal, login, now)
 
     def delete_principal(self, account: Account) -> None:
         """End an account's rights now."""
         with self._database.writing() as session:
             if remove_principal(session, account, self._desk.wall_clock()):
-                record(session, "account_ended", account, self._desk.clock(), account=account)
+                record(session, "account_ended", "", self._desk.clock(), context=Context(about=account))
 
     def grants(self, question: GrantQuestion) -> Any:
         """What an account may touch of named datasets."""
@@ -156,14 +162,14 @@ class InternalApi:
             with self._desk.reading(principal) as catalogue:
                 answer = answer_grants(catalogue, question.account, tuple(dict.fromkeys(question.datasets)))
         except Refused as refused:
-            self._record_decision(question, refused.refusal.code)
+            self._record_decision(question, refused.refusal)
             log.info(
                 "grants refused", extra={"reference": refused.refusal.reference, "account": question.account}
             )
             status = 404 if refused.refusal.code == "not_found" else 403
             return _refused(refused, status)
-        self._record_decision(question, "granted")
-        return Response(answer, media_type="application/json")
+        self._record_decision(question, answer)
+        return Response(answer.body, media_type="application/json")
 
     def put_plan(self, plan_id: PlanId, body: PlanToStore, response: Response) -> None:
         """Store a plan before anything is made from it."""
@@ -180,8 +186,7 @@ class InternalApi:
             except PlanConflict as error:
                 raise HTTPException(409, str(error)) from None
             if stored == "new":
-                facts = {"plan_hash": body.plan_hash, "datasets": [d.pid for d in body.plan.datasets]}
-                record(session, "plan", plan_id, now, account=body.plan.account, **facts)
+                record_plan(session, body.plan, body.plan_hash, now)
         response.status_code = 201 if stored == "new" else 200
 
     def get_session(self, plan_id: PlanId) -> StoredSession:
@@ -205,26 +210,16 @@ class InternalApi:
             if row is None:
                 raise HTTPException(404, "No such session.")
             if update_session(row, update, now):
-                record(session, "state", plan_id, now, account=row.account, state=row.state)
+                touched = {proposal_of(mount.path) for mount in row.mounts}
+                context = Context(about=row.account, proposals=touched)
+                record(session, "state", plan_id, now, context=context, state=row.state)
 
     def recheck(self) -> list[SessionVerdict]:
         """The rights of every live session, evaluated again."""
         present = Present(self._desk.rules.refresh(), self._desk.clock(), self._desk.wall_clock())
-        now = present.now
         with self._database.reading() as session:
             verdicts = recheck_sessions(session, self._desk.config.login, present)
-        stops = [v for v in verdicts if v.action == "stop"]
-        if stops:
-            with self._database.writing() as session:
-                for verdict in stops:
-                    record(
-                        session,
-                        "recheck",
-                        verdict.plan_id,
-                        now,
-                        account=verdict.account,
-                        reason=verdict.reason,
-                    )
+        record_verdicts(self._database, verdicts, present.now)
         return verdicts
 
     def product(self, request: Request, notice: ProductNotice) -> Any:
@@ -255,16 +250,9 @@ class InternalApi:
         }
         return JSONResponse(numbers | {"problems": problems})
 
-    def _record_decision(self, question: GrantQuestion, decision: str) -> None:
+    def _record_decision(self, question: GrantQuestion, answer: GrantedAnswer | Refusal) -> None:
         with self._database.writing() as session:
-            record(
-                session,
-                "decision",
-                ", ".join(question.datasets).replace("\0", "\N{REPLACEMENT CHARACTER}"),
-                self._desk.clock(),
-                account=question.account,
-                decision=decision,
-            )
+            record_decision(session, question.account, question.datasets, answer, self._desk.clock())
 
 
 def _refused(refused: Refused, status: int) -> JSONResponse:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import HTTPException, Path, Query, Response
+from fastapi import HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
+from sqlalchemy.orm import Session
 
 from beamhub_catalogue.act_making import OPERATOR, acts_upon, make_act, revoke_act
 from beamhub_catalogue.acts import ActConflict, ActNotAllowed, told
-from beamhub_catalogue.audit import record
+from beamhub_catalogue.audit import Context, record
+from beamhub_catalogue.callers import Client, check_scope
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import refusal
 from beamhub_catalogue.models import ActRow, ProposalRow
@@ -23,6 +25,8 @@ from beamhub_core.word import Word
 ActId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 ProposalId = Annotated[str, Path(min_length=1, max_length=200)]
 AccountName = Annotated[str, Field(pattern=r"^u-[a-z2-7]{26}$")]
+Acting = Annotated[str | None, Query(pattern=r"^u-[a-z2-7]{26}$")]
+SCOPE = "acts:write"
 
 
 class ActToMake(Word):
@@ -45,10 +49,10 @@ class ActView(Word):
 class InternalActs:
     """The handlers; each is a plain function that runs in a thread."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desk: Desk, clients: tuple[Client, ...]) -> None:
+        self._desk, self._clients = desk, clients
 
-    def put(self, act_id: ActId, body: ActToMake, response: Response) -> Any:
+    def put(self, request: Request, act_id: ActId, body: ActToMake, response: Response) -> Any:
         """Make an act; telling the same act twice is telling it once."""
         if body.act.id != act_id:
             raise HTTPException(422, "The act has another id than its address.")
@@ -61,7 +65,7 @@ class InternalActs:
                     raise Refused(refusal("not_a_member", body.account, reason))
                 catalogue = self._desk.catalogue(session, person)
                 if make_act(catalogue, body.act):
-                    record(session, "act", body.act.proposal, catalogue.now, account=body.account)
+                    self._record(session, "act", request, body.act, body.account)
                     response.status_code = 201
         except ActConflict as error:
             raise HTTPException(409, str(error)) from None
@@ -71,7 +75,7 @@ class InternalActs:
             return _refused(refused)
         return None
 
-    def revoke(self, act_id: ActId, account: Annotated[str | None, Query(max_length=40)] = None) -> None:
+    def revoke(self, request: Request, act_id: ActId, account: Acting = None) -> None:
         """Take an act back; again, it changes nothing."""
         policy = self._desk.rules.refresh()
         with self._desk.database.writing() as session:
@@ -81,7 +85,16 @@ class InternalActs:
             if row is None:
                 raise HTTPException(404, "No such act.")
             if stood:
-                record(session, "act_revoked", row.proposal, self._desk.clock(), account=account)
+                self._record(session, "act_revoked", request, told(row), account)
+
+    def _record(
+        self, session: Session, kind: str, request: Request, act: ProposalAct, account: str | None
+    ) -> None:
+        service = None if account else check_scope(request, self._clients, SCOPE).name
+        context = Context(service=service, proposals=[act.proposal])
+        facts = {"act": act.kind, "act_id": act.id}
+        subject, now = act.pid or act.proposal, self._desk.clock()
+        record(session, kind, subject, now, account=account, context=context, **facts)
 
     def list(self, proposal: ProposalId) -> list[ActView]:
         """All acts upon a proposal, in the order in which they were made."""

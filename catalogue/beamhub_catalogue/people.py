@@ -10,6 +10,7 @@ from typing import Any, get_args
 from sqlalchemy import Row, and_, or_, select
 from sqlalchemy.orm import Session
 
+from beamhub_catalogue.linked_people import keep_identity
 from beamhub_catalogue.models import LostEntitlementRow, MemberRow, PrincipalRow, StaffRow
 from beamhub_catalogue.texts import is_storable
 from beamhub_core.config.login import LoginConfig
@@ -78,6 +79,7 @@ def store_principal(session: Session, principal: Principal, login: LoginConfig, 
         session.add(row)
         before = set()
     row.body, row.checked_at, row.removed_at = principal.model_dump(mode="json"), principal.checked_at, None
+    keep_identity(session, principal, now)
     after = set(entitled_roles(principal, login))
     lost = {
         r.proposal: r

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 
-from beamhub_catalogue.audit import record
+from beamhub_catalogue.audit_acts import record_product
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.file_report import FileReport
 from beamhub_catalogue.grants import HOME_POOL, refusal
@@ -42,7 +42,7 @@ def take_product(desk: Desk, harvester: Harvester, plan: SessionPlan, path: str)
         with desk.database.writing() as session:
             row = _store(session, desk, plan, where, answer.report)
             row.has_preview = harvester.keep_preview(row.pid, png) or row.has_preview
-            record(session, "product", row.pid, desk.clock(), account=plan.account, plan_id=plan.id)
+            record_product(session, row, plan.account, plan.id, desk.clock())
             return row.pid
     except NotCatalogued as refused:
         raise Refused(refusal("bad_request", path, f"The file {refused.reason}.")) from None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from fastapi import APIRouter, Request
 from sqlalchemy import func, select
 
+from beamhub_catalogue.audit_reading import EntryPage, Paging, is_investigator, own_entries, proposal_entries
+from beamhub_catalogue.audit_retention import prune
 from beamhub_catalogue.clock_marks import clock_problems, guarded_clock, keep_mark
 from beamhub_catalogue.database import Database, ensure_schema
 from beamhub_catalogue.desk import Desk
@@ -26,10 +29,11 @@ from beamhub_catalogue.views import DatasetView, Health, SearchFilters, SearchPa
 from beamhub_core.clock import Clock, shifted_clock
 from beamhub_core.config import FacilityConfig
 from beamhub_core.identity import Principal
-from beamhub_core.rights import Refusal
+from beamhub_core.rights import Refusal, Refused
 
 log = logging.getLogger(__name__)
 
+PRUNE_INTERVAL_S = 24 * 3600.0
 PrincipalResolver = Callable[[Request], Principal | None]
 """Who is calling the search API: given by the portal's app, which knows cookies and hub tokens.
 A plain `def` (it runs in a thread), raising `fastapi.HTTPException(401)` for a token that is none."""
@@ -79,12 +83,13 @@ class CatalogueService:
         self.harvester = Harvester(self.desk)
         self._stop_scanning = threading.Event()
         self._scanner: threading.Thread | None = None
+        self._pruned_at: float | None = None
 
     def start(self) -> None:
         """Start the background scan of the harvest roots and the polling of user offices; idempotent."""
         self.office_poller.start()
         if self._scanner is None:
-            self._scanner = threading.Thread(target=self._scan_for_ever, name="harvest", daemon=True)
+            self._scanner = threading.Thread(target=self._work_for_ever, name="harvest", daemon=True)
             self._scanner.start()
 
     def stop(self) -> None:
@@ -137,6 +142,29 @@ class CatalogueService:
         with self.database.reading() as session:
             return sessions_of(session, account)
 
+    def own_audit(self, account: str, before: int | None = None) -> EntryPage:
+        """What the person behind an account did and what happened to them, newest first."""
+        with self.database.reading() as session:
+            return own_entries(session, account, before)
+
+    def proposal_audit(
+        self, principal: Principal | None, proposal: str, before: int | None = None
+    ) -> EntryPage | Refusal:
+        """What touched a proposal, for its principal investigator; else the refusal of an unknown one."""
+        with self.desk.reading(principal) as catalogue:
+            paging, login = Paging(before), self.config.login
+            try:
+                return proposal_entries(
+                    catalogue.session, catalogue.reader, proposal, catalogue.now, login, paging
+                )
+            except Refused as refused:
+                return refused.refusal
+
+    def is_investigator(self, principal: Principal | None, proposal: str) -> bool:
+        """Whether somebody may read what touched a proposal."""
+        with self.desk.reading(principal) as catalogue:
+            return is_investigator(catalogue.reader, proposal, catalogue.now)
+
     def health(self) -> Health:
         """What works now; `problems` is for operators only."""
         if not self.database.is_up():
@@ -159,14 +187,34 @@ class CatalogueService:
         """The internal API, with its `/internal` prefix; it checks its callers by itself."""
         return InternalApi(self.desk, self.harvester, self.database.is_up).router()
 
-    def _scan_for_ever(self) -> None:
+    def _work_for_ever(self) -> None:
+        """What has to be done from time to time; what fails is tried again in the next round."""
+        jobs = (self._keep_clock_mark, self._prune_daily, self._scan)
         while not self._stop_scanning.is_set():
-            try:
-                keep_mark(self.database, self._guarded)
-                report = self.harvester.scan()
-                if report.harvested or report.problems:
-                    facts = {"harvested": len(report.harvested), "problems": len(report.problems)}
-                    log.info("harvest scan", extra=facts)
-            except Exception:  # outermost layer of the thread: the next scan may work
-                log.exception("harvest scan failed")
+            for job in jobs:
+                try:
+                    job()
+                except (
+                    Exception
+                ):  # outermost layer: one job must not keep the others from theirs
+                    log.exception("background work failed", extra={"job": job.__name__.strip("_")})
             self._stop_scanning.wait(self.config.catalogue.harvest_interval_s)
+
+    def _keep_clock_mark(self) -> None:
+        keep_mark(self.database, self._guarded)
+
+    def _scan(self) -> None:
+        report = self.harvester.scan()
+        if report.harvested or report.problems:
+            facts = {"harvested": len(report.harvested), "problems": len(report.problems)}
+            log.info("harvest scan", extra=facts)
+
+    def _prune_daily(self) -> None:
+        """Once a day of this process's own time, and when it starts."""
+        now = time.monotonic()
+        if self._pruned_at is not None and now - self._pruned_at < PRUNE_INTERVAL_S:
+            return
+        self._pruned_at = now
+        done = prune(self.database, self.config.catalogue.audit, self.desk.wall_clock())
+        if done.n_entries or done.n_sessions:
+            log.info("retention", extra={"entries": done.n_entries, "sessions": done.n_sessions})

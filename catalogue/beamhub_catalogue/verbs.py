@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from beamhub_catalogue.audit import record_command
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.people import find_principal
 from beamhub_catalogue.service import CatalogueService
@@ -59,6 +60,7 @@ def run_harvest(arguments: argparse.Namespace) -> int:
         if arguments.pool is not None and arguments.pool not in {p.name for p in service.config.pools}:
             sys.stderr.write(f"beamhub: there is no pool {arguments.pool!r}\n")
             return 2
+        record_command(service.database, "catalogue harvest", service.clock())
         report = service.harvester.scan(arguments.pool, arguments.path)
     finally:
         service.stop()

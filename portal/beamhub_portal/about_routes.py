@@ -50,6 +50,7 @@ def about_router(portal: Portal) -> APIRouter:
             policy_version=health.policy_version,
             offices=health.offices,
             profiles=portal.config.sessions.profiles,
+            audit_months=portal.config.catalogue.audit.security_log_months,
         )
 
     @router.get("/health")

@@ -21,6 +21,7 @@ from beamhub_core.clock import Clock, utc_now
 from beamhub_core.config import FacilityConfig
 from beamhub_core.errors import ConfigInvalid
 from beamhub_portal.about_routes import about_router
+from beamhub_portal.audit_routes import audit_router
 from beamhub_portal.error_pages import ErrorPages
 from beamhub_portal.guards import BodyBound, FaultGuard, SecurityHeaders
 from beamhub_portal.hub_client import HubClient
@@ -146,7 +147,7 @@ def _add_routes(app: FastAPI, portal: Portal, hub_styles: Path | None) -> None:
     app.include_router(api)
     app.include_router(api, prefix=base)
     app.include_router(portal.service.internal_router())
-    for router in (search_router, login_router, open_router, session_router, about_router):
+    for router in (search_router, login_router, open_router, session_router, audit_router, about_router):
         app.include_router(router(portal), prefix=base)
 
     @app.get(base)

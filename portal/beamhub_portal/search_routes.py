@@ -42,7 +42,8 @@ def search_router(portal: Portal) -> APIRouter:
     @router.get("/datasets/{pid}")
     def dataset(request: Request, pid: str) -> Response:
         visitor = portal.visitors.of(request)
-        view = portal.service.dataset_page(visitor.principal if visitor is not None else None, pid)
+        principal = visitor.principal if visitor is not None else None
+        view = portal.service.dataset_page(principal, pid)
         if isinstance(view, Refusal):
             return portal.pages.refusal(request, visitor, view)
         return portal.pages.answer(
@@ -52,6 +53,7 @@ def search_router(portal: Portal) -> APIRouter:
             dataset=view,
             bibtex=bibtex(view.citation),
             open_address=_open_address(portal, view),
+            may_read_audit=portal.service.is_investigator(principal, view.proposal),
         )
 
     @router.get("/datasets/{pid}/preview.png")

@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, inspect, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 
 from beamhub_catalogue.database import MIGRATIONS, Database, ensure_schema
-from beamhub_catalogue.models import AuditRow, Base, FileRow, LostEntitlementRow, UtcDateTime
+from beamhub_catalogue.models import Base, FileRow, LostEntitlementRow, UtcDateTime
 from catalogue.catalogue_parts import NOW, Facility, write_master
 
 PORTALS = {"portal_visits"}
@@ -35,13 +35,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
     made.close()
 
 
-def note(subject: str) -> AuditRow:
-    return AuditRow(at=NOW, kind="test", account=None, subject=subject, detail={})
+def note(subject: str) -> LostEntitlementRow:
+    return LostEntitlementRow(account=subject, proposal="test", lost_at=NOW)
 
 
 def subjects(database: Database) -> list[str]:
     with database.reading() as session:
-        return sorted(session.scalars(select(AuditRow.subject)))
+        return sorted(session.scalars(select(LostEntitlementRow.account)))
 
 
 class TestSchema:
@@ -123,10 +123,10 @@ class TestSqlite:
 
     def test_a_reader_sees_one_state_while_another_writes(self, database: Database) -> None:
         with database.reading() as looking:
-            assert list(looking.scalars(select(AuditRow.subject))) == []
+            assert list(looking.scalars(select(LostEntitlementRow.account))) == []
             with database.writing() as session:
                 session.add(note("meanwhile"))
-            assert list(looking.scalars(select(AuditRow.subject))) == []
+            assert list(looking.scalars(select(LostEntitlementRow.account))) == []
         assert subjects(database) == ["meanwhile"]
 
     def test_what_fails_half_way_leaves_nothing(self, database: Database) -> None:
@@ -146,7 +146,7 @@ class TestSqlite:
         def write(i: int) -> None:
             for j in range(5):
                 with database.writing() as session:
-                    count = len(session.scalars(select(AuditRow.subject)).all())
+                    count = len(session.scalars(select(LostEntitlementRow.account)).all())
                     session.add(note(f"{i}-{j}-{count}"))
 
         threads = [threading.Thread(target=write, args=(i,)) for i in range(6)]
@@ -163,8 +163,8 @@ class TestSqlite:
             "from beamhub_catalogue.database import Database\n"
             "database = Database(sys.argv[1]); print('ready', flush=True)\n"
             "with database.writing() as session:\n"
-            '    session.execute(text("INSERT INTO audit (at, kind, subject, detail)'
-            " VALUES ('2026-01-01', 'test', 'second', '{}')\"))\n"
+            '    session.execute(text("INSERT INTO lost_entitlements (account, proposal, lost_at)'
+            " VALUES ('second', 'test', '2026-01-01')\"))\n"
             "database.close()"
         )
         address = database.url.render_as_string()

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from beamhub_catalogue import CatalogueService
+from beamhub_catalogue.audit import find_pseudonym
 from beamhub_catalogue.internal import MAX_BODY_BYTES, MAX_NAMED_DATASETS
 from beamhub_catalogue.models import AuditRow
 from beamhub_core.identity import Principal
@@ -297,9 +298,10 @@ def test_decisions_are_written_down_with_what_was_decided(stocked: Stocked) -> N
     stocked.api.grants(OSCAR, OPEN)
     stocked.api.grants(OSCAR, RAW)
     with stocked.service.database.reading() as session:
-        rows = session.scalars(select(AuditRow).where(AuditRow.kind == "decision").order_by(AuditRow.id))
-        told = [(row.account, row.subject, row.detail["decision"]) for row in rows]
-    assert told == [(OSCAR.account, OPEN, "granted"), (OSCAR.account, RAW, "embargoed")]
+        rows = session.scalars(select(AuditRow).where(AuditRow.kind == "decision").order_by(AuditRow.seq))
+        who = find_pseudonym(session, "person", OSCAR.account)
+        told = [(row.actor, row.subject, row.detail["decision"]) for row in rows]
+    assert told == [(who, OPEN, "granted"), (who, RAW, "embargoed")]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import StatementError
 
 from beamhub_catalogue import CatalogueService
-from beamhub_catalogue.models import AuditRow
+from beamhub_catalogue.models import LostEntitlementRow
 from beamhub_core.identity import Entitlement
 from catalogue.catalogue_api_parts import Api, open_api
 from catalogue.catalogue_parts import INES, NAMESPACE, NOW, Facility, session_plan
@@ -63,7 +63,8 @@ def test_questions_about_such_names_are_answered_as_about_unknown_ones(api: Api)
 
 
 def test_no_row_keeps_such_a_text(service: CatalogueService) -> None:
-    for odd in ({"kind": "k" * 41}, {"subject": "a\0b"}, {"account": "\ud800"}):
-        row = {"at": NOW, "kind": "test", "account": None, "subject": "s", "detail": {}} | odd
-        with pytest.raises(StatementError, match=r"audit\.\w+ takes"), service.database.writing() as session:
-            session.add(AuditRow(**row))
+    for odd in ({"account": "k" * 41}, {"proposal": "a\0b"}, {"proposal": "\ud800"}):
+        row = {"account": "u-1", "proposal": "MA-2", "lost_at": NOW} | odd
+        takes = pytest.raises(StatementError, match=r"lost_entitlements\.\w+ takes")
+        with takes, service.database.writing() as session:
+            session.add(LostEntitlementRow(**row))

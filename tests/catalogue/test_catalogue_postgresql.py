@@ -20,7 +20,7 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError, InternalError
 
 from beamhub_catalogue.database import Database, ensure_schema
-from beamhub_catalogue.models import AuditRow, Base
+from beamhub_catalogue.models import Base, LostEntitlementRow
 from beamhub_catalogue.postgresql import DatabaseLost, DatabaseUnusable, Limits
 from beamhub_core.errors import Unavailable
 from catalogue.catalogue_parts import NOW
@@ -58,13 +58,13 @@ def own_server() -> Iterator[PostgresqlServer]:
     server.stop()
 
 
-def note(subject: str) -> AuditRow:
-    return AuditRow(at=NOW, kind="test", account=None, subject=subject, detail={})
+def note(subject: str) -> LostEntitlementRow:
+    return LostEntitlementRow(account=subject, proposal="test", lost_at=NOW)
 
 
 def subjects(database: Database) -> list[str]:
     with database.reading() as session:
-        return sorted(session.scalars(select(AuditRow.subject)))
+        return sorted(session.scalars(select(LostEntitlementRow.account)))
 
 
 class TestTransactions:
@@ -86,10 +86,10 @@ class TestTransactions:
 
     def test_a_reader_sees_one_state_while_another_writes(self, database: Database) -> None:
         with database.reading() as looking:
-            assert list(looking.scalars(select(AuditRow.subject))) == []
+            assert list(looking.scalars(select(LostEntitlementRow.account))) == []
             with database.writing() as session:
                 session.add(note("meanwhile"))
-            assert list(looking.scalars(select(AuditRow.subject))) == []
+            assert list(looking.scalars(select(LostEntitlementRow.account))) == []
         assert subjects(database) == ["meanwhile"]
 
     def test_a_reader_can_write_nothing(self, database: Database) -> None:
@@ -109,7 +109,7 @@ class TestTransactions:
         def write(i: int) -> None:
             for j in range(5):
                 with database.writing() as session:
-                    count = len(session.scalars(select(AuditRow.subject)).all())
+                    count = len(session.scalars(select(LostEntitlementRow.account)).all())
                     session.add(note(f"{i}-{j}-{count}"))
 
         threads = [threading.Thread(target=write, args=(i,)) for i in range(6)]
@@ -128,8 +128,8 @@ class TestTransactions:
             "from beamhub_catalogue.database import Database\n"
             "database = Database(sys.argv[1]); print('ready', flush=True)\n"
             "with database.writing() as session:\n"
-            '    session.execute(text("INSERT INTO audit (at, kind, subject, detail)'
-            " SELECT '2026-01-01', 'test', 'after ' || count(*), '{}' FROM audit\"))\n"
+            '    session.execute(text("INSERT INTO lost_entitlements (account, proposal, lost_at)'
+            " SELECT 'after ' || count(*), 'test', '2026-01-01' FROM lost_entitlements\"))\n"
             "database.close()"
         )
         with database.writing() as session:
@@ -335,6 +335,6 @@ class TestUnusable:
 
     def test_an_error_repeats_no_value(self, database: Database) -> None:
         with pytest.raises(DBAPIError) as caught, database.writing() as session:
-            row = {"at": NOW, "kind": "k" * 41, "account": None, "subject": "hunter2", "detail": {}}
-            session.execute(insert(AuditRow), [row])
+            row = {"account": "k" * 41, "proposal": "hunter2", "lost_at": NOW}
+            session.execute(insert(LostEntitlementRow), [row])
         assert "hunter2" not in str(caught.value)

@@ -1,6 +1,12 @@
 """The tables of the web service."""
 
-from beamhub_catalogue.models.audit import AuditRow
+from beamhub_catalogue.models.audit import (
+    AuditActorRow,
+    AuditCheckpointRow,
+    AuditHeadRow,
+    AuditProposalRow,
+    AuditRow,
+)
 from beamhub_catalogue.models.base import Base, RowId, UtcDateTime
 from beamhub_catalogue.models.data import (
     DatasetRow,
@@ -29,6 +35,10 @@ from beamhub_catalogue.models.sessions import LogbookRow, SessionMountRow, Sessi
 
 __all__ = [
     "ActRow",
+    "AuditActorRow",
+    "AuditCheckpointRow",
+    "AuditHeadRow",
+    "AuditProposalRow",
     "AuditRow",
     "Base",
     "ClockRow",

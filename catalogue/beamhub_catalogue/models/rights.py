@@ -133,7 +133,11 @@ class PersonRow(Base):
 
 
 class IdentityRow(Base):
-    """An account at a provider, and the person it belongs to; `linked_by` says what joined them."""
+    """An account at a provider, and the person it belongs to; `linked_by` says what joined them.
+
+    `orcid` and `facility_account` are what the provider last asserted. `conflict` says why that points to
+    another person too; nothing is merged for it.
+    """
 
     __tablename__ = "identities"
 
@@ -141,8 +145,11 @@ class IdentityRow(Base):
     person_id: Mapped[int] = mapped_column(ForeignKey("people.id"), index=True)
     issuer: Mapped[str] = mapped_column(String(512))
     subject: Mapped[str] = mapped_column(String(512))
+    orcid: Mapped[str | None] = mapped_column(String(19), index=True)
+    facility_account: Mapped[str | None] = mapped_column(String(64), index=True)
     linked_by: Mapped[str] = mapped_column(String(20))
     linked_at: Mapped[datetime]
+    conflict: Mapped[str | None] = mapped_column(String(40))
 
 
 class PrincipalRow(Base):

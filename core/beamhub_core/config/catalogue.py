@@ -76,6 +76,17 @@ class HarvestRoot(Section):
     )
 
 
+class AuditConfig(Section):
+    """How long it is kept who did what."""
+
+    security_log_months: int = Field(
+        default=12, ge=1, le=120, description="Months after which an entry of the audit is removed."
+    )
+    ended_session_months: int = Field(
+        default=13, ge=1, le=120, description="Months after which the row of an ended session is removed."
+    )
+
+
 class CatalogueConfig(Section):
     """The catalogue."""
 
@@ -84,6 +95,7 @@ class CatalogueConfig(Section):
         min_length=1, description="Where proposals and memberships come from; names are unique."
     )
     harvest_roots: tuple[HarvestRoot, ...] = ()
+    audit: AuditConfig = AuditConfig()
     harvest_interval_s: float = Field(
         default=30.0, gt=0, description="Seconds between two looks at the harvest roots."
     )

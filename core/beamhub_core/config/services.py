@@ -50,6 +50,7 @@ class WebClientConfig(Section):
             "plans:write",
             "sessions:recheck",
             "acts:write",
+            "audit:read",
             "audit:write",
             "harvest:write",
         ],
