@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo journey test postgresql lint format types bench reference clean
+.PHONY: help setup demo journey test postgresql lint format types bench soak reference clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ format: $(READY) ## rewrite the code in the project's form
 
 bench: $(READY) ## print every benchmark beside its peer and its limit
 	@for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" $(ARGS) || exit 1; done
+
+soak: $(READY) ## compare the policy engine with its oracle in a million cases
+	cd tests && ../$(BIN)/python -m catalogue.policy_cases --json ../docs/measurements/policy-oracle.json $(ARGS)
 
 reference: $(READY) ## regenerate the configuration's schema and reference page
 	$(BIN)/beamhub config write-reference
