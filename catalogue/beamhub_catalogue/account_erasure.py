@@ -81,7 +81,7 @@ def erase(
         While one of their sessions lives.
     """
     if dry_run:
-        with database.reading() as session:  # what is written here is never committed
+        with database.trying() as session:
             return _erase(session, account, now, operator)
     with database.writing() as session:
         if database.is_sqlite:

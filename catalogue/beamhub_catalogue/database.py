@@ -76,6 +76,15 @@ class Database:
         with _told(), CheckedSession(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
+    @contextmanager
+    def trying(self) -> Iterator[Session]:
+        """A session that may change everything and whose changes are never kept: what would happen, if."""
+        with _told(), CheckedSession(self._writing, expire_on_commit=False) as session:
+            try:
+                yield session
+            finally:
+                session.rollback()
+
     def is_up(self) -> bool:
         """Whether the database answers; known within two seconds also where a server hangs."""
         if self.server is not None:

@@ -25,6 +25,7 @@ from beamhub_catalogue.people import find_principal
 from beamhub_catalogue.rules import RuleBook
 from beamhub_catalogue.search_api import SearchApi
 from beamhub_catalogue.sessions import sessions_of
+from beamhub_catalogue.storage_pools import keep_pools
 from beamhub_catalogue.views import DatasetView, Health, SearchFilters, SearchPage, SessionView
 from beamhub_core.clock import Clock, shifted_clock
 from beamhub_core.config import FacilityConfig
@@ -71,6 +72,7 @@ class CatalogueService:
             self._guarded = guarded_clock(self.database)
             wall_clock = wall_clock or self._guarded
             self.clock = clock or (shifted_clock(offset_file, wall_clock) if offset_file else wall_clock)
+            keep_pools(self.database, config.pools, self.clock())
             self.rules = RuleBook(self.database, config.catalogue, self.clock)
             self.desk = Desk(self.database, config, self.rules, self.clock, wall_clock)
             self.office_poller = OfficePoller(
@@ -194,9 +196,7 @@ class CatalogueService:
             for job in jobs:
                 try:
                     job()
-                except (
-                    Exception
-                ):  # outermost layer: one job must not keep the others from theirs
+                except Exception:  # outermost layer: one job must not keep the others from theirs
                     log.exception("background work failed", extra={"job": job.__name__.strip("_")})
             self._stop_scanning.wait(self.config.catalogue.harvest_interval_s)
 

@@ -25,8 +25,9 @@ from beamhub_catalogue.models import ActRow, DatasetRow, LostEntitlementRow, Sta
 from beamhub_core.identity import Principal
 from catalogue.catalogue_parts import Facility  # the folder of these tests, not the room
 from catalogue.catalogue_reader_parts import SOURCE, Made, member_row, proposal_row, put  # likewise
+from catalogue.policy_building import build_world
 from catalogue.policy_oracle import Answer, Oracle
-from catalogue.policy_world import CHECKED, DOCUMENT, Proposal, Row, World, build_world
+from catalogue.policy_world import CHECKED, DOCUMENT, Dataset, Proposal, Row, World
 
 SECOND = timedelta(seconds=1)
 SEED = 20260601
@@ -51,6 +52,7 @@ def settle(facility: Facility, service: CatalogueService, world: World) -> None:
         for subject, name in world.lost
     ]
     members += [act for p in world.proposals.values() for act in _acts(p)]
+    members += [_withdrawal(d) for d in world.datasets if d.withdrawn]
     made = [Made(d.pid, d.proposal, d.inputs, d.withdrawn, d.private_to) for d in world.datasets]
     put(service, rows, members, made)
 
@@ -81,6 +83,18 @@ def _acts(p: Proposal) -> list[ActRow]:
     ]
 
 
+def _withdrawal(d: Dataset) -> ActRow:
+    return ActRow(
+        id=f"of {d.pid}",
+        proposal=d.proposal,
+        pid=d.pid,
+        kind="withdrawal",
+        reason="test",
+        made_by="operator",
+        made_at=CHECKED,
+    )
+
+
 def told_by(world: World, who: Principal | None, now: datetime) -> dict[str, Answer]:
     """The oracle's answers, by pid."""
     oracle = Oracle(world, who, now)
@@ -109,7 +123,7 @@ def compare_many(
     rng = random.Random(seed)  # noqa: S311  # chance, not secrecy
     seen: Counter[Answer] = Counter()
     while seen.total() < n_cases:
-        world = build_world(rng, n_proposals=24, n_datasets=60, n_instants=4)
+        world = build_world(rng, n_proposals=12, n_datasets=30, n_instants=10)
         settle(facility, service, world)
         for now in world.instants:
             facility.clock.now = now

@@ -17,11 +17,11 @@ from beamhub_catalogue.views import DatasetView, SearchFilters
 from beamhub_core.identity import Principal
 from catalogue.catalogue_parts import Facility  # the folder of these tests, not the room
 from catalogue.catalogue_reader_parts import Made, proposal_row, put  # likewise
+from catalogue.policy_building import build_world
 from catalogue.policy_cases import compare_many, settle, told_by
-from catalogue.policy_world import build_world
 
 SECOND = timedelta(seconds=1)
-N_CASES = int(os.environ.get("BEAMHUB_POLICY_CASES", "20000"))
+N_CASES = int(os.environ.get("BEAMHUB_POLICY_CASES", "30000"))
 """Cases of the test that compares the engine with the oracle in bulk; `make soak` asks for 100,000."""
 SETTLED = settings(
     max_examples=40,
