@@ -155,7 +155,7 @@ def _word_sides(
 
 def _day_sides(rules: Sequence[PolicyRule]) -> list[_Side]:
     """Stretches of days between the first and last days of rules; a rule fits all of a stretch or nothing."""
-    begins = {rule.first_day for rule in rules if rule.first_day}
+    begins = {rule.first_day for rule in rules if rule.first_day and rule.first_day > date.min}
     begins |= {
         rule.last_day + timedelta(days=1) for rule in rules if rule.last_day and rule.last_day < date.max
     }
