@@ -8,15 +8,18 @@ from typing import Annotated, Any
 from fastapi import HTTPException, Path, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
+from sqlalchemy.orm import Session
 
-from beamhub_catalogue.act_making import OPERATOR, acts_upon, make_act, revoke_act
+from beamhub_catalogue.act_making import acts_upon, make_act, take_back
 from beamhub_catalogue.acts import ActConflict, ActNotAllowed, told
 from beamhub_catalogue.audit import record
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import refusal
 from beamhub_catalogue.models import ActRow, ProposalRow
 from beamhub_catalogue.people import find_principal
+from beamhub_catalogue.queries import is_storable
 from beamhub_core.acts import ProposalAct
+from beamhub_core.identity import Principal
 from beamhub_core.rights import Refused
 from beamhub_core.word import Word
 
@@ -55,11 +58,7 @@ class InternalActs:
         self._desk.rules.refresh()
         try:
             with self._desk.database.writing() as session:
-                person = find_principal(session, body.account) if body.account else None
-                if body.account is not None and person is None:
-                    reason = "This account is not logged in here. Log in again."
-                    raise Refused(refusal("not_a_member", body.account, reason))
-                catalogue = self._desk.catalogue(session, person)
+                catalogue = self._desk.catalogue(session, _person(session, body.account))
                 if make_act(catalogue, body.act):
                     record(session, "act", body.act.proposal, catalogue.now, account=body.account)
                     response.status_code = 201
@@ -71,24 +70,39 @@ class InternalActs:
             return _refused(refused)
         return None
 
-    def revoke(self, act_id: ActId, account: Annotated[str | None, Query(max_length=40)] = None) -> None:
-        """Take an act back; again, it changes nothing."""
-        policy = self._desk.rules.refresh()
-        with self._desk.database.writing() as session:
-            before = session.get(ActRow, act_id)
-            stood = before is not None and before.revoked_at is None
-            row = revoke_act(session, act_id, account or OPERATOR, policy, self._desk.clock())
-            if row is None:
-                raise HTTPException(404, "No such act.")
-            if stood:
-                record(session, "act_revoked", row.proposal, self._desk.clock(), account=account)
+    def revoke(self, act_id: ActId, account: Annotated[AccountName | None, Query()] = None) -> Any:
+        """Take an act back, as the account may or, without one, as an operator; again, it changes nothing."""
+        self._desk.rules.refresh()
+        try:
+            with self._desk.database.writing() as session:
+                catalogue = self._desk.catalogue(session, _person(session, account))
+                found = take_back(catalogue, act_id)
+                if found is None:
+                    raise HTTPException(404, "No such act.")
+                row, stood = found
+                if stood:
+                    record(session, "act_revoked", row.proposal, catalogue.now, account=account)
+        except ActNotAllowed as error:
+            return _refused(Refused(refusal("not_a_member", act_id, error.reason)))
+        except Refused as refused:
+            return _refused(refused)
+        return Response(status_code=204)
 
     def list(self, proposal: ProposalId) -> list[ActView]:
         """All acts upon a proposal, in the order in which they were made."""
         with self._desk.database.reading() as session:
-            if session.get(ProposalRow, proposal) is None:
+            if not is_storable(proposal) or session.get(ProposalRow, proposal) is None:
                 raise HTTPException(404, "No such proposal.")
             return [act_view(row) for row in acts_upon(session, proposal)]
+
+
+def _person(session: Session, account: str | None) -> Principal | None:
+    """Who acts; None for an operator."""
+    person = find_principal(session, account) if account else None
+    if account is not None and person is None:
+        reason = "This account is not logged in here. Log in again."
+        raise Refused(refusal("not_a_member", account, reason))
+    return person
 
 
 def act_view(row: ActRow) -> ActView:
