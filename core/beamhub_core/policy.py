@@ -148,7 +148,7 @@ def ends_at(proposal: ProposalFacts, policy: PolicyDocument) -> datetime | None:
 
 
 def start_of_day(day: date, policy: PolicyDocument) -> datetime:
-    """The first instant of a day in the policy's zone; the calendar's first day begins with all zones' time."""
+    """The first instant of a day in the policy's zone; year 1 begins with UTC's."""
     if day == date.min:
         return datetime.min.replace(tzinfo=UTC)  # east of Greenwich its midnight is no instant in UTC
     return datetime.combine(day, time.min, tzinfo=policy.zone)
