@@ -349,6 +349,22 @@ def test_only_a_dataset_of_the_proposal_can_be_withdrawn_with_it(api: Api) -> No
         assert tell(api, None, act("withdrawal", pid=pid))[0] == 404
 
 
+def test_a_folder_with_withdrawn_data_is_mounted_for_none_of_its_datasets(stocked: Stocked) -> None:
+    api, facility = stocked.api, stocked.facility
+    write_master(facility.pool / "MA-2/raw/scan1/other.h5", experiment_identifier="MA-2")
+    stocked.service.harvester.scan()
+    other = "test:MA-2:other"
+    assert api.grants(INES, other).status_code == 200
+    api.running(plan_with(facility, INES, mount_of(facility, "MA-2/raw/scan1", pid=other)))
+    tell(api, None, act("withdrawal", pid=RAW))
+    refusal = api.grants(INES, other).json()["refusal"]
+    assert (refusal["code"], refusal["subject"]) == ("withdrawn", other)
+    assert "one folder with data that was withdrawn" in refusal["reason"]
+    assert api.ask("POST", "/recheck").json()[0]["action"] == "stop"
+    revoke(api)
+    assert api.grants(INES, other).status_code == 200
+
+
 def test_a_product_of_withdrawn_data_is_read_by_nobody(stocked: Stocked) -> None:
     write_product(stocked.facility.pool / "MA-2/processed/p.h5", RAW)
     stocked.service.harvester.scan()
