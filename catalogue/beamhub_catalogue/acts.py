@@ -68,6 +68,14 @@ def keep_act(session: Session, act: ProposalAct, made_by: str, now: datetime) ->
     return True
 
 
+def is_withdrawn(session: Session, pid: str) -> bool:
+    """Whether a withdrawal of one dataset stands."""
+    standing = select(ActRow.id).where(
+        ActRow.pid == pid, ActRow.kind == "withdrawal", ActRow.revoked_at.is_(None)
+    )
+    return session.scalar(standing.limit(1)) is not None
+
+
 def told(row: ActRow) -> ProposalAct:
     """The act of a row."""
     return ProposalAct.model_validate({name: getattr(row, name) for name in ProposalAct.model_fields})

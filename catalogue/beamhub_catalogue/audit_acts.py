@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from beamhub_catalogue.audit import Context, record, recorded_under
+from beamhub_catalogue.audit import NO_CONTEXT, Context, record, recorded_under
 from beamhub_catalogue.database import Database
 from beamhub_catalogue.grants import GrantedAnswer, proposal_of
-from beamhub_catalogue.models import DatasetRow, GovernorRow, SessionMountRow
+from beamhub_catalogue.models import ActRow, DatasetRow, GovernorRow, SessionMountRow
 from beamhub_catalogue.people import entitled_roles
 from beamhub_catalogue.texts import is_storable
 from beamhub_core.config.login import LoginConfig
@@ -141,4 +142,21 @@ def record_product(session: Session, row: DatasetRow, account: str, plan_id: str
         context=Context(proposals={row.proposal, *sources}),
         plan_id=plan_id,
         sha256=sha256,
+    )
+
+
+def record_act(
+    session: Session, kind: Literal["act", "act_revoked"], row: ActRow, now: datetime, *, by: Context | str
+) -> None:
+    """An act upon a proposal was made or taken back, by an account or by whom a context names."""
+    account, context = (by, NO_CONTEXT) if isinstance(by, str) else (None, by)
+    record(
+        session,
+        kind,
+        row.pid or row.proposal,
+        now,
+        account=account,
+        context=replace(context, proposals=[row.proposal]),
+        act=row.kind,
+        act_id=row.id,
     )

@@ -1,17 +1,21 @@
-"""The words of `beamhub catalogue`, `beamhub dataset` and `beamhub policy`.
+"""The words of `beamhub catalogue`, `dataset`, `policy` and `proposal`.
 
-Every `beamhub --help` imports this module, so it loads no library: `beamhub_catalogue.verbs` does the work.
+Every `beamhub --help` imports this module, so it loads no library: the modules that it names do the work.
 """
 
 from __future__ import annotations
 
 import argparse
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from beamhub_catalogue.audit_command import add_account, add_audit
 
 _VERBS = "beamhub_catalogue.verbs"
+_POLICY = "beamhub_catalogue.policy_verbs"
+_PROPOSAL = "beamhub_catalogue.proposal_verbs"
+_PERSON = "a subject at a configured provider, an account u-..., or an ORCID iD"
 
 
 def add(subparsers: Any) -> None:
@@ -21,6 +25,7 @@ def add(subparsers: Any) -> None:
     _add_policy(subparsers)
     add_audit(subparsers)
     add_account(subparsers)
+    _add_proposal(subparsers)
 
 
 def _add_catalogue(subparsers: Any) -> None:
@@ -42,7 +47,10 @@ def _add_dataset(subparsers: Any) -> None:
     _common(listing)
     _reader(listing)
     listing.add_argument("text", nargs="*", help="words that all have to occur")
+    listing.add_argument("--proposal", help="only of this proposal, to the letter")
+    listing.add_argument("--readable", action="store_true", help="only what the reader may read now")
     listing.add_argument("--page", type=int, default=1)
+    listing.add_argument("--limit", type=int, default=20, help="datasets of a page, at most 100; default 20")
     listing.set_defaults(run=f"{_VERBS}:run_list")
     getting = verbs.add_parser("get", help="one dataset as a reader sees it")
     _common(getting)
@@ -58,15 +66,67 @@ def _add_policy(subparsers: Any) -> None:
     check = verbs.add_parser("check", help="whether a policy file is valid; all problems at once")
     check.add_argument("file", type=Path)
     check.add_argument("--json", action="store_true")
-    check.set_defaults(run=f"{_VERBS}:run_check")
-    explain = verbs.add_parser("explain", help="what a person may do with a dataset, and why")
+    check.set_defaults(run=f"{_POLICY}:run_check")
+    explain = verbs.add_parser("explain", help="what a person may do with a dataset or proposal, and why")
     _common(explain)
-    explain.add_argument("pid")
+    explain.add_argument("name", metavar="PID", help="a dataset's pid, or a proposal")
     explain.add_argument(
-        "--as", dest="reader", nargs=2, metavar=("ISSUER", "SUBJECT"), help="default: anonymous"
+        "--as",
+        dest="reader",
+        action=_Person,
+        nargs="+",
+        metavar="SUBJECT",
+        help=f"{_PERSON}; or ISSUER SUBJECT. Stands behind the PID; default: an anonymous reader",
     )
-    explain.add_argument("--at", help="a time with its zone; default: now")
-    explain.set_defaults(run=f"{_VERBS}:run_explain")
+    explain.add_argument("--at", metavar="TIME", help="a time with its zone; default: now")
+    explain.set_defaults(run=f"{_POLICY}:run_explain")
+
+
+def _add_proposal(subparsers: Any) -> None:
+    verbs = subparsers.add_parser(
+        "proposal", help="show a proposal; extend, open or withdraw its data"
+    ).add_subparsers(metavar="VERB", required=True)
+    showing = verbs.add_parser("show", help="a proposal, what the policy makes of it, the acts upon it")
+    _common(showing)
+    showing.add_argument("proposal", metavar="ID")
+    showing.set_defaults(run=f"{_PROPOSAL}:run_show")
+    extend = _act(verbs, "extend", "extend the embargo by some months")
+    extend.add_argument("--months", type=int, required=True)
+    release = _act(verbs, "release", "open the data on a day before the embargo's end")
+    release.add_argument("--on", type=date.fromisoformat, required=True, metavar="DAY", help="YYYY-MM-DD")
+    withdraw = _act(verbs, "withdraw", "let nobody read the data until that is revoked")
+    withdraw.add_argument("--dataset", metavar="PID", help="only this dataset of the proposal")
+    consent = _act(verbs, "consent", "note that the team lets user support read its data")
+    consent.add_argument("--until", required=True, metavar="TIME", help="a time with its zone")
+    revoke = verbs.add_parser("revoke", help="take an act back; it stays in the list")
+    _common(revoke)
+    revoke.add_argument("act", metavar="ACT", help="the act's id, 32 hexadecimal digits")
+    revoke.set_defaults(run=f"{_PROPOSAL}:run_revoke")
+
+
+def _act(verbs: Any, name: str, does: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=does)
+    _common(parser)
+    parser.add_argument("proposal", metavar="ID")
+    parser.add_argument("--reason", required=True, metavar="TEXT", help="why; without names of persons")
+    parser.set_defaults(run=f"{_PROPOSAL}:run_{name}")
+    return parser
+
+
+class _Person(argparse.Action):
+    """One word or two: a person, or issuer and subject."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep the words; a usage error for more than two."""
+        if len(values) > 2:
+            parser.error("--as takes a SUBJECT, or ISSUER SUBJECT, and stands behind the PID")
+        setattr(namespace, self.dest, values)
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -75,4 +135,4 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 
 def _reader(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--as", dest="reader", metavar="SUBJECT", help="default: an anonymous reader")
+    parser.add_argument("--as", dest="reader", metavar="SUBJECT", help=f"{_PERSON}; default: anonymous")

@@ -24,6 +24,10 @@ from beamhub_core.rights import Refusal, Refused
 HOME_POOL = "home"
 PROCESSED = "processed"
 
+SHARED_FOLDER_REASON = (
+    "This dataset lies in one folder with data that was withdrawn, and a session would see both. "
+    "Ask the user office to move it."
+)
 NOT_FOUND_REASON = "There is no such dataset, or it is not for you to know."
 
 
@@ -60,6 +64,11 @@ class DatasetPlaces(NamedTuple):
     withdrawn: bool
     link_closure: str
     missing_links: str
+
+    @property
+    def mounted(self) -> Folder:
+        """What is mounted for it."""
+        return Folder(self.pool, self.folder)
 
 
 _PLACES = (
@@ -108,12 +117,15 @@ def answer_grants(catalogue: Catalogue, account: str, pids: tuple[str, ...]) -> 
     # Neighbours often link to the same files: each text is parsed, and each folder decided on, once.
     links = {text: _folders(text) for text in {row.link_closure for row in wanted}}
     linked = {folder for each in links.values() for folder in each}
-    yard = Yard(catalogue.session, linked)
+    yard = Yard(catalogue.session, linked | {row.mounted for row in wanted})
+    for row in wanted:
+        if yard.holds_withdrawn(row):
+            raise Refused(refusal("withdrawn", row.pid, SHARED_FOLDER_REASON))
     on_links = {folder: yard.decision_on(catalogue.judge, folder) for folder in linked}
     grants = _Grants(account)
     ungranted: dict[Folder, None] = {}
     for row in wanted:
-        grants.add(Folder(row.pool, row.folder), decisions[row.pid], row.proposal, row.pid)
+        grants.add(row.mounted, decisions[row.pid], row.proposal, row.pid)
         for folder in links[row.link_closure]:
             decision = on_links[folder]
             if decision is None:
@@ -207,8 +219,18 @@ class Yard:
         decision = judge.on_proposal(parts[0])
         if not decision.may_mount or len(parts) < 2 or parts[1] == PROCESSED:
             return None
+        return None if self._is_tainted(folder) else decision
+
+    def holds_withdrawn(self, row: DatasetPlaces) -> bool:
+        """Whether a mount of raw data would show withdrawn data too; a product is mounted as a file alone."""
+        return row.kind == "raw" and self._is_tainted(row.mounted)
+
+    def _is_tainted(self, folder: Folder) -> bool:
+        if not self._withdrawn:
+            return False
+        parts = tuple(folder.path.split("/"))
         gone = self._withdrawn.get((folder.pool, parts[0]), ())
-        return None if any(each[: len(parts)] == parts for each in gone) else decision
+        return any(each[: len(parts)] == parts for each in gone)
 
 
 class _Grants:

@@ -10,15 +10,18 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from beamhub_catalogue.act_making import OPERATOR, acts_upon, make_act, revoke_act
+from beamhub_catalogue.act_making import acts_upon, make_act, take_back
 from beamhub_catalogue.acts import ActConflict, ActNotAllowed, told
-from beamhub_catalogue.audit import Context, record
+from beamhub_catalogue.audit import Context
+from beamhub_catalogue.audit_acts import record_act
 from beamhub_catalogue.callers import Client, check_scope
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import refusal
 from beamhub_catalogue.models import ActRow, ProposalRow
 from beamhub_catalogue.people import find_principal
+from beamhub_catalogue.texts import is_storable
 from beamhub_core.acts import ProposalAct
+from beamhub_core.identity import Principal
 from beamhub_core.rights import Refused
 from beamhub_core.word import Word
 
@@ -59,13 +62,10 @@ class InternalActs:
         self._desk.rules.refresh()
         try:
             with self._desk.database.writing() as session:
-                person = find_principal(session, body.account) if body.account else None
-                if body.account is not None and person is None:
-                    reason = "This account is not logged in here. Log in again."
-                    raise Refused(refusal("not_a_member", body.account, reason))
-                catalogue = self._desk.catalogue(session, person)
+                catalogue = self._desk.catalogue(session, _person(session, body.account))
                 if make_act(catalogue, body.act):
-                    self._record(session, "act", request, body.act, body.account)
+                    row = session.get_one(ActRow, act_id)
+                    record_act(session, "act", row, catalogue.now, by=self._by(request, body.account))
                     response.status_code = 201
         except ActConflict as error:
             raise HTTPException(409, str(error)) from None
@@ -75,33 +75,43 @@ class InternalActs:
             return _refused(refused)
         return None
 
-    def revoke(self, request: Request, act_id: ActId, account: Acting = None) -> None:
-        """Take an act back; again, it changes nothing."""
-        policy = self._desk.rules.refresh()
-        with self._desk.database.writing() as session:
-            before = session.get(ActRow, act_id)
-            stood = before is not None and before.revoked_at is None
-            row = revoke_act(session, act_id, account or OPERATOR, policy, self._desk.clock())
-            if row is None:
-                raise HTTPException(404, "No such act.")
-            if stood:
-                self._record(session, "act_revoked", request, told(row), account)
+    def revoke(self, request: Request, act_id: ActId, account: Acting = None) -> Any:
+        """Take an act back, as the account may or, without one, as an operator; again, it changes nothing."""
+        self._desk.rules.refresh()
+        try:
+            with self._desk.database.writing() as session:
+                catalogue = self._desk.catalogue(session, _person(session, account))
+                found = take_back(catalogue, act_id)
+                if found is None:
+                    raise HTTPException(404, "No such act.")
+                row, stood = found
+                if stood:
+                    record_act(session, "act_revoked", row, catalogue.now, by=self._by(request, account))
+        except ActNotAllowed as error:
+            return _refused(Refused(refusal("not_a_member", act_id, error.reason)))
+        except Refused as refused:
+            return _refused(refused)
+        return Response(status_code=204)
 
-    def _record(
-        self, session: Session, kind: str, request: Request, act: ProposalAct, account: str | None
-    ) -> None:
-        service = None if account else check_scope(request, self._clients, SCOPE).name
-        context = Context(service=service, proposals=[act.proposal])
-        facts = {"act": act.kind, "act_id": act.id}
-        subject, now = act.pid or act.proposal, self._desk.clock()
-        record(session, kind, subject, now, account=account, context=context, **facts)
+    def _by(self, request: Request, account: str | None) -> Context | str:
+        """Who acts: the account, or the process that calls."""
+        return account or Context(service=check_scope(request, self._clients, SCOPE).name)
 
     def list(self, proposal: ProposalId) -> list[ActView]:
         """All acts upon a proposal, in the order in which they were made."""
         with self._desk.database.reading() as session:
-            if session.get(ProposalRow, proposal) is None:
+            if not is_storable(proposal) or session.get(ProposalRow, proposal) is None:
                 raise HTTPException(404, "No such proposal.")
             return [act_view(row) for row in acts_upon(session, proposal)]
+
+
+def _person(session: Session, account: str | None) -> Principal | None:
+    """Who acts; None for an operator."""
+    person = find_principal(session, account) if account else None
+    if account is not None and person is None:
+        reason = "This account is not logged in here. Log in again."
+        raise Refused(refusal("not_a_member", account, reason))
+    return person
 
 
 def act_view(row: ActRow) -> ActView:

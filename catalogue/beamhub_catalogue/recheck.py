@@ -133,7 +133,7 @@ class _Rights:
         row = self.places.get(mount.pid) if mount.pid else None
         if row is not None and (row.pool, row.folder) == (mount.pool, mount.path):
             decision = self.judge.on_dataset(row)
-            return decision if decision.may_mount else None
+            return decision if decision.may_mount and not self.yard.holds_withdrawn(row) else None
         return self.yard.decision_on(self.judge, Folder(mount.pool, mount.path))
 
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from beamhub_catalogue.acts import is_withdrawn
 from beamhub_catalogue.file_report import FileReport
 from beamhub_catalogue.models import DatasetRow, FileRow, GovernorRow, InputRow, ParameterRow
 from beamhub_catalogue.walk import FoundFile
@@ -70,7 +71,8 @@ def store_raw(
         )
     )
     if row is None:
-        row = DatasetRow(pid=_raw_pid(session, config, file), kind="raw", has_preview=False, withdrawn=False)
+        pid = _raw_pid(session, config, file)
+        row = DatasetRow(pid=pid, kind="raw", has_preview=False, withdrawn=is_withdrawn(session, pid))
         session.add(row)
     folder = _folder_of(file.path)
     linked = [(found, size) for path, size in report.linked_files if (found := _in_pools(config, path))]
@@ -180,7 +182,8 @@ def store_product(
     ):
         old.withdrawn, old.has_preview = True, False
     if row is None:
-        row = DatasetRow(pid=product.pid, kind="product", has_preview=False, withdrawn=False)
+        row = DatasetRow(pid=product.pid, kind="product", has_preview=False)
+        row.withdrawn = is_withdrawn(session, product.pid)
         session.add(row)
     first = next(row for row in inputs if row.pid == product.inputs[0])
     row.proposal = first.proposal if where.private_to else product.proposal

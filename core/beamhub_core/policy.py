@@ -10,7 +10,7 @@ import calendar
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 
 from beamhub_core.identity import Principal
@@ -154,7 +154,9 @@ def ends_at(proposal: ProposalFacts, policy: PolicyDocument) -> datetime | None:
 
 
 def start_of_day(day: date, policy: PolicyDocument) -> datetime:
-    """The first instant of a day in the policy's zone."""
+    """The first instant of a day in the policy's zone; year 1 begins with UTC's."""
+    if day == date.min:
+        return datetime.min.replace(tzinfo=UTC)  # east of Greenwich its midnight is no instant in UTC
     return datetime.combine(day, time.min, tzinfo=policy.zone)
 
 

@@ -19,6 +19,7 @@ from beamhub_core.rights import MetadataClass
 Term = Annotated[str, StringConstraints(min_length=1, max_length=80)]
 """A word of the user office: an instrument, a class of proposals, an access route."""
 MAX_EXTENSIONS = 12
+_UNORDERED = {"instruments", "proposal_classes", "access_routes", "required_assurance", "required_acr"}
 
 
 class RoleRules(Section):
@@ -118,13 +119,21 @@ class PolicyDocument(Section):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the document's meaning, hexadecimal; spaces and order of keys do not count."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of the document's meaning, hexadecimal; spaces and the order of keys do not count.
+
+        Nor does the order of rules, of which just one ever fits, nor that of words in a list.
+        """
+        told = self.model_dump(mode="json")
+        for part in (told, *(told["rules"] or ()), *told["classes"].values()):
+            for key in _UNORDERED & part.keys():
+                part[key] = sorted(set(part[key])) if part[key] is not None else None
+        told["rules"] = told["rules"] and sorted(told["rules"], key=lambda rule: str(rule["name"]))
+        canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @cached_property
     def label(self) -> str:
-        """The version with the beginning of the digest: two documents never have the same."""
+        """The version with the beginning of the digest, to tell documents of one version apart."""
         return f"{self.version}@{self.digest[:8]}"
 
     def chosen(

@@ -52,10 +52,13 @@ class PolicyRule(Section):
 
     def fits(self, instrument: str, proposal_class: str, access_route: str, started: date | None) -> bool:
         """Whether a proposal may stand under the rule; one without a first day may begin on any day."""
-        words = (instrument, proposal_class, access_route)
-        if not all(s is None or word in s for s, word in zip(self._sets, words, strict=True)):
-            return False
-        return started is None or self.holds_on(started)
+        instruments, classes, routes = self._sets  # asked for every rule at every decision: no loop here
+        return (
+            (instruments is None or instrument in instruments)
+            and (classes is None or proposal_class in classes)
+            and (routes is None or access_route in routes)
+            and (started is None or self.holds_on(started))
+        )
 
     def holds_on(self, day: date) -> bool:
         """Whether a proposal that begins on a day may stand under the rule."""
@@ -155,7 +158,7 @@ def _word_sides(
 
 def _day_sides(rules: Sequence[PolicyRule]) -> list[_Side]:
     """Stretches of days between the first and last days of rules; a rule fits all of a stretch or nothing."""
-    begins = {rule.first_day for rule in rules if rule.first_day}
+    begins = {rule.first_day for rule in rules if rule.first_day and rule.first_day > date.min}
     begins |= {
         rule.last_day + timedelta(days=1) for rule in rules if rule.last_day and rule.last_day < date.max
     }

@@ -51,6 +51,7 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "catalogue.user_offices[] (kind: csv)": ("catalogue", "user_offices", 0),
     "catalogue.user_offices[] (kind: rest)": ("catalogue", "user_offices", 1),
     "catalogue.harvest_roots[]": ("catalogue", "harvest_roots", 0),
+    "catalogue.audit": ("catalogue", "audit"),
     "sessions": ("sessions",),
     "sessions.places[]": ("sessions", "places", 0),
     "sessions.places[].docker": ("sessions", "places", 0, "docker"),
@@ -63,7 +64,7 @@ PLACES: dict[str, tuple[str | int, ...]] = {
 def everything(file: FacilityFile) -> dict[str, Any]:
     """A configuration in which every section stands."""
     data = file.copy()
-    data["catalogue"]["harvest_roots"] = [{"pool": "pool"}]
+    data["catalogue"] |= {"harvest_roots": [{"pool": "pool"}], "audit": {"security_log_months": 24}}
     data["catalogue"]["user_offices"].append({"name": "far", "kind": "rest", "url": "https://office.example"})
     data["sessions"]["places"][0] |= {"backend": "docker", "docker": {"url": "unix:///var/run/docker.sock"}}
     data["sessions"]["templates"] = [{"name": "t", "title": "T", "technique": "x", "file": "a/b.ipynb"}]

@@ -88,7 +88,7 @@ def model(
     mine = []
     scientist = False
     if who is not None:
-        scientist = rules is not None and "instrument_scientist" in who.roles
+        scientist = rules is not None and "instrument_scientist" in who.roles  # no class, no role in it
         for row in rows:
             ours = row.account == who.account and row.proposal == proposal.id
             if ours and not (row.since and now < row.since) and not (row.until and now >= row.until):
