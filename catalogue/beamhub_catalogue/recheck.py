@@ -70,7 +70,9 @@ def recheck_sessions(session: Session, login: LoginConfig, present: Present) -> 
         )
     ]
     mounts = _mounts(session)
-    judges = _judges(session, login, present, {one.account for one in live})
+    shelf = ProposalShelf(session)
+    shelf.load({proposal_of(mount.path) for each in mounts.values() for mount in each})
+    judges = _judges(session, login, present, {one.account for one in live}, shelf)
     places = find_places(session, {mount.pid for each in mounts.values() for mount in each if mount.pid})
     folders = {Folder(mount.pool, mount.path) for each in mounts.values() for mount in each}
     yard = Yard(session, folders)
@@ -94,7 +96,7 @@ def _mounts(session: Session) -> dict[str, list[_Mounted]]:
 
 
 def _judges(
-    session: Session, login: LoginConfig, present: Present, accounts: Iterable[str]
+    session: Session, login: LoginConfig, present: Present, accounts: Iterable[str], shelf: ProposalShelf
 ) -> dict[str, Judge]:
     """A judge for every account that has rights."""
     people: list[Principal] = []
@@ -104,7 +106,6 @@ def _judges(
         for body in session.scalars(select(PrincipalRow.body).where(ours, PrincipalRow.removed_at.is_(None))):
             person = as_of_now(Principal.model_validate(body), login, present.wall_now)
             people += [person] if person is not None else []
-    shelf = ProposalShelf(session)
     readers: dict[str, Reader] = readers_of(session, people, login, present.now)
     return {
         account: Judge(session, reader, present.policy, present.now, shelf)

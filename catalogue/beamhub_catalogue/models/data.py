@@ -78,7 +78,7 @@ class DatasetRow(Base):
             "proposal",
             "pool",
             "folder",
-            sqlite_where=text("withdrawn"),
+            sqlite_where=text("withdrawn = 1"),
             postgresql_where=text("withdrawn"),
         ),
     )

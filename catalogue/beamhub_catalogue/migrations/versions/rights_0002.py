@@ -79,7 +79,7 @@ def _extend_proposals_and_sources() -> None:
         "ix_datasets_withdrawn",
         "datasets",
         ["proposal", "pool", "folder"],
-        sqlite_where=sa.text("withdrawn"),
+        sqlite_where=sa.text("withdrawn = 1"),
         postgresql_where=sa.text("withdrawn"),
     )
     with op.batch_alter_table("proposals") as batch:
