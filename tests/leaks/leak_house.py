@@ -237,4 +237,3 @@ def stored_session(house: House, name: str, number: int, *datasets: Secret) -> S
     update = {"state": "running", "token_digest": token_digest}
     assert house.internal("POST", f"/sessions/{plan.id}/update", update).status_code == 204
     return plan
-

@@ -191,10 +191,14 @@ def _api(path: str, slot: str = "pid") -> Callable[[Secret], list[Probe]]:
     def probes(secret: Secret) -> list[Probe]:
         named = {"pid": secret.pid, "proposal": secret.proposal}.get(slot) or word_of(secret, slot)
         address = path.replace("{pid}", quote(named, safe=":"))
-        filters = {"pid": ["files", "parameters", "samples", "documents"], "proposal": ["datasets", "members"]}
+        filters = {
+            "pid": ["files", "parameters", "samples", "documents"],
+            "proposal": ["datasets", "members"],
+        }
         include = filters.get(slot, ["datasets"])
-        more = [] if address.endswith("files") or "count" in address else [filtered(address, include=include)]
-        return [Probe("GET", one, with_token=i == 1) for i, one in enumerate([address, address, *more])]
+        if path.startswith(BASE) or address.endswith("files") or "count" in address:
+            return [Probe("GET", address)]
+        return [Probe("GET", address), Probe("GET", filtered(address, include=include), with_token=True)]
 
     return probes
 
