@@ -42,8 +42,9 @@ format: $(READY) ## rewrite the code in the project's form
 bench: $(READY) ## print every benchmark beside its peer and its limit
 	@for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" $(ARGS) || exit 1; done
 
-reference: $(READY) ## regenerate the configuration's schema and reference page
+reference: $(READY) ## regenerate the configuration's schema and reference page, and the internal API's document
 	$(BIN)/beamhub config write-reference
+	$(BIN)/beamhub catalogue openapi
 
 clean: ## remove the virtual environment and caches; the demo's data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -20,6 +20,7 @@ from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import answer_grants, refusal
 from beamhub_catalogue.harvest import Harvester
 from beamhub_catalogue.internal_acts import InternalActs
+from beamhub_catalogue.internal_words import documented
 from beamhub_catalogue.models import SessionRow
 from beamhub_catalogue.people import find_principal, remove_principal, store_principal
 from beamhub_catalogue.products import take_product
@@ -100,7 +101,14 @@ class InternalApi:
             ("acts:write", ("GET", "/proposals/{proposal}/acts", acts.list, 200)),
         )
         for method, path, handler, status in open_routes:
-            router.add_api_route(path, handler, methods=[method], status_code=status, response_model=None)
+            router.add_api_route(
+                path,
+                handler,
+                methods=[method],
+                status_code=status,
+                response_model=None,
+                **documented(method, path, None),
+            )
         for scope, (method, path, handler, status) in scoped:
             router.add_api_route(
                 path,
@@ -109,6 +117,7 @@ class InternalApi:
                 status_code=status,
                 response_model=None,
                 dependencies=[Depends(self._needs(scope))],
+                **documented(method, path, scope),
             )
         return router
 

@@ -182,12 +182,11 @@ def test_no_answer_tells_or_depends_on_what_one_may_not_know(house: House, who: 
 
 def seen_in_lists(house: House, caller: Caller) -> dict[str, set[str]]:
     """The pids that each kind of list shows to an identity."""
+    page = house.ask(caller, "GET", f"{BASE}/").text
     return {
         "api": {one["pid"] for one in house.ask(caller, "GET", "/api/Datasets").json()},
         "api below the base": {one["pid"] for one in house.ask(caller, "GET", f"{BASE}/api/Datasets").json()},
-        "portal": set(
-            re.findall(rf'href="{BASE}/datasets/([^"/]+)"', house.ask(caller, "GET", f"{BASE}/").text)
-        ),
+        "portal": set(re.findall(rf'href="{BASE}/datasets/([^"/]+)"', page)),
         "of documents": {
             one["pid"]
             for document in house.ask(caller, "GET", filtered("/api/Documents", include=["datasets"])).json()
