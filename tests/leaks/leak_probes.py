@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -131,9 +131,12 @@ def filtered(path: str, **parts: Any) -> str:
     return f"{path}?{urlencode({'filter': json.dumps(parts)})}"
 
 
-def search_probes(secret: Secret) -> Iterator[Probe]:
+KEPT_FIELDS = ("files", "parameters", "samples")
+
+
+def search_probes(secret: Secret, names: Iterable[str] = FIELDS) -> Iterator[Probe]:
     """Every field of the search API and every operator, in lists and counts."""
-    for name in FIELDS:
+    for name in names:
         for number, where in enumerate(wheres(name, secret)):
             if name == "dataset":
                 yield Probe("GET", filtered("/api/Datasets", where=where))
@@ -151,7 +154,7 @@ def search_probes(secret: Secret) -> Iterator[Probe]:
             elif top is not None:
                 yield Probe("GET", f"/api/{top}/count?{urlencode({'where': json.dumps(where)})}")
     words = dict.fromkeys((*secret.told.values(), *secret.kept.values()))
-    query = " ".join(words)[:280]
+    query = " ".join(reversed(words))[:280]
     for top in ("Datasets", "Documents", "Instruments"):
         yield Probe("GET", filtered(f"/api/{top}", query=query))
     yield Probe("GET", f"{BASE}/?{urlencode({'q': query[:190]})}")
@@ -205,8 +208,9 @@ def _api(path: str, slot: str = "pid") -> Callable[[Secret], list[Probe]]:
 
 def _search_page(secret: Secret) -> list[Probe]:
     names = {"proposal": secret.proposal, "instrument": word_of(secret, "instrument"), "kind": "raw"}
-    asked: list[dict[str, str]] = [{"q": word} for word in (*secret.told.values(), secret.pid)]
-    asked += [{name: value} for name, value in names.items()]
+    searched = ("title", "proposal", "proposal_title", "instrument", "technique", "person")
+    words = [secret.told[name] for name in searched if name in secret.told]
+    asked: list[dict[str, str]] = [{"q": word} for word in (*words, secret.pid)]
     asked += [names, {"technique": word_of(secret, "technique")}, {"q": "Zq", "readable": "1"}]
     return [Probe("GET", f"{BASE}/?{urlencode(one)}") for one in asked]
 

@@ -13,7 +13,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import unquote_plus, urlencode
 
 import pytest
@@ -22,6 +21,8 @@ from httpx import Response
 
 from leaks.leak_house import BASE, HUB_TOKEN, Caller, House, open_house
 from leaks.leak_probes import (
+    FIELDS,
+    KEPT_FIELDS,
     ROUTES,
     SHORT,
     Pairs,
@@ -54,6 +55,7 @@ RANDOM = re.compile(
     r'(?<=Reference <code>)[0-9a-f]{8,10}|(?<="reference":")[0-9a-f]{10}|(?<=state=)[\w-]{32}'
     r"|(?<=code_challenge=)[\w-]{43}"
 )
+FULL = os.environ.get("BEAMHUB_LEAKS") == "full"
 SKIPPED_HEADERS = ("set-cookie", "date")
 
 
@@ -105,12 +107,10 @@ class Sweep:
         if probe.as_hub:
             return self.house.internal(probe.method, probe.path.removeprefix("/internal"), body)
         form = {name: value.replace("{xsrf}", self.caller.xsrf) for name, value in probe.form.items()}
-        more: dict[str, Any] = {"data": form} if form else {} if body is None else {"json": body}
-        caller = self.caller
+        caller, token = self.caller, None
         if probe.with_token and caller.token is not None:
-            caller = Caller(caller.name)
-            more["headers"] = {"Authorization": f"Bearer {self.caller.token}"}
-        return self.house.ask(caller, probe.method, probe.path, **more)
+            caller, token = Caller(caller.name), caller.token
+        return self.house.ask(caller, probe.method, probe.path, form=form, body=body, token=token)
 
     def compare(self, probe: Probe, pairs: Pairs) -> None:
         """One answer, the same as that about a made-up thing."""
@@ -154,7 +154,7 @@ def secrets_to_ask(who: str, clock: int) -> Iterable[tuple[Secret, bool]]:
     half = level_of(ANNOUNCED, who, clock) == "metadata"
     for secret in SECRETS:
         chosen = secret is hidden[0] or (secret is ANNOUNCED and half)
-        yield secret, chosen or os.environ.get("BEAMHUB_LEAKS") == "full"
+        yield secret, chosen or FULL
 
 
 def test_every_route_of_the_app_is_asked(house: House) -> None:
@@ -173,8 +173,8 @@ def test_no_answer_tells_or_depends_on_what_one_may_not_know(house: House, who: 
             for probe in ROUTES[key](secret):
                 sweep.compare(probe, pairs) if level != "full" else sweep.ask(probe)
             house.combinations.add((*key, who, clock))
-        if everywhere and level != "full":
-            for probe in search_probes(secret):
+        if everywhere and level != "full" and (secret is not ORPHAN or FULL):
+            for probe in search_probes(secret, FIELDS if level == "hidden" else KEPT_FIELDS):
                 sweep.compare(probe, pairs)
     for probe in plain_probes():
         sweep.ask(probe)
@@ -226,7 +226,7 @@ def test_all_routes_agree_on_what_one_may_know_and_read(house: House, who: str, 
             assert (opened, grants) == (expected, 403 if at_home else expected), (secret.name, level)
 
 
-@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("clock", [BEFORE, 0])
 @pytest.mark.parametrize("who", PEOPLE)
 def test_counts_and_facets_count_what_the_lists_show(house: House, who: str, clock: int) -> None:
     house.at(clock)
