@@ -48,8 +48,9 @@ bench: $(READY) ## print every benchmark beside its peer and its limit
 soak: $(READY) ## compare the policy engine with its oracle in a million cases
 	cd tests && ../$(BIN)/python -m catalogue.policy_cases --json ../docs/measurements/policy-oracle.json $(ARGS)
 
-reference: $(READY) ## regenerate the configuration's schema and reference page
+reference: $(READY) ## regenerate the configuration's schema and reference page, and the internal API's document
 	$(BIN)/beamhub config write-reference
+	$(BIN)/beamhub catalogue openapi
 
 clean: ## remove the virtual environment and caches; the demo's data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -37,6 +37,10 @@ def _add_catalogue(subparsers: Any) -> None:
     harvest.add_argument("--pool", help="only this pool")
     harvest.add_argument("--path", help="only this folder or file of the pool, relative to it")
     harvest.set_defaults(run=f"{_VERBS}:run_harvest")
+    openapi = verbs.add_parser("openapi", help="write the internal API's OpenAPI document into a checkout")
+    openapi.add_argument("--root", type=Path, default=Path(), help="the checkout (this folder)")
+    openapi.add_argument("--check", action="store_true", help="write nothing; fail when the file is stale")
+    openapi.set_defaults(run="beamhub_catalogue.internal_openapi:run_openapi")
 
 
 def _add_dataset(subparsers: Any) -> None:

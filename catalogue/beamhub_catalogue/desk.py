@@ -47,10 +47,14 @@ class Desk:
         reader = reader_of(session, person, self.config.login, now)
         return Catalogue(session, reader, policy, now, self.config.name)
 
-    def may_read_all(self, session: Session, account: str, rows: list[DatasetRow]) -> bool:
-        """Whether an account, as far as the hub knows it, may read all these datasets."""
+    def readable(self, session: Session, account: str, rows: list[DatasetRow]) -> list[DatasetRow]:
+        """Of these datasets, those that an account may read, as far as the hub knows it."""
         principal = find_principal(session, account)
         if principal is None:
-            return False
+            return []
         judge = self.catalogue(session, principal).judge
-        return all(judge.on_dataset(row).may_read for row in rows)
+        return [row for row in rows if judge.on_dataset(row).may_read]
+
+    def may_read_all(self, session: Session, account: str, rows: list[DatasetRow]) -> bool:
+        """Whether an account, as far as the hub knows it, may read all these datasets."""
+        return bool(rows) and len(self.readable(session, account, rows)) == len(rows)

@@ -23,6 +23,7 @@ from beamhub_catalogue.grants import GrantedAnswer, answer_grants, proposal_of, 
 from beamhub_catalogue.harvest import Harvester
 from beamhub_catalogue.internal_acts import InternalActs
 from beamhub_catalogue.internal_audit import InternalAudit
+from beamhub_catalogue.internal_words import documented
 from beamhub_catalogue.keeping import is_about_values
 from beamhub_catalogue.models import SessionRow
 from beamhub_catalogue.people import find_principal, remove_principal, store_principal
@@ -108,7 +109,14 @@ class InternalApi:
             ("audit:write", ("POST", "/audit", audit.write, 201)),
         )
         for method, path, handler, status in open_routes:
-            router.add_api_route(path, handler, methods=[method], status_code=status, response_model=None)
+            router.add_api_route(
+                path,
+                handler,
+                methods=[method],
+                status_code=status,
+                response_model=None,
+                **documented(method, path, None),
+            )
         for scope, (method, path, handler, status) in scoped:
             router.add_api_route(
                 path,
@@ -117,6 +125,7 @@ class InternalApi:
                 status_code=status,
                 response_model=None,
                 dependencies=[Depends(self._needs(scope))],
+                **documented(method, path, scope),
             )
         return router
 

@@ -15,7 +15,14 @@ from beamhub_catalogue.grants import HOME_POOL, refusal
 from beamhub_catalogue.harvest import UNKEPT, Harvester
 from beamhub_catalogue.keeping import is_about_values
 from beamhub_catalogue.models import DatasetRow
-from beamhub_catalogue.records import Location, NotCatalogued, find_inputs, read_product, store_product
+from beamhub_catalogue.records import (
+    Location,
+    NotCatalogued,
+    catalogued_inputs,
+    check_inputs,
+    read_product,
+    store_product,
+)
 from beamhub_catalogue.walk import SUFFIXES, found_file
 from beamhub_core.config.facility import FacilityConfig
 from beamhub_core.config.storage import PoolConfig
@@ -92,10 +99,9 @@ def _store(
     product = read_product(desk.config, where, report)
     if product.account != plan.account:
         raise NotCatalogued("says that another account made it")
-    inputs = find_inputs(session, product)
-    if not desk.may_read_all(session, plan.account, inputs):
-        # The same words as for an unknown pid: a claim must not find out what exists.
-        raise NotCatalogued(f"was made from {product.inputs[0][:120]!r}, which is not catalogued")
+    # What the account may not read counts as not there: a claim must not find out what exists.
+    inputs = desk.readable(session, plan.account, catalogued_inputs(session, product))
+    check_inputs(product, inputs)
     if where.private_to and product.proposal not in {row.proposal for row in inputs}:
         # In a home no folder says whose it is, and the pid would be made of any words.
         raise NotCatalogued(f"says that it belongs to {product.proposal[:80]!r}, but none of its inputs does")

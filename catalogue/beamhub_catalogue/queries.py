@@ -109,7 +109,7 @@ class Catalogue:
             start=row.start,
             end=row.end,
             embargo=embargo,
-            citation=self._citation(row, team, product),
+            citation=self._citation(row, team, product if full else None),
             preview_available=full and row.has_preview,
             made_from=self._related(row, InputRow.input_id, InputRow.product_id),
             used_by=self._related(row, InputRow.product_id, InputRow.input_id),
@@ -196,6 +196,7 @@ class Catalogue:
         return tuple(RelatedDataset(r.pid, r.title, r.kind, technique_label(r.technique)) for r in rows)
 
     def _citation(self, row: DatasetRow, team: tuple[str, ...], product: Product | None) -> Citation:
+        """Who made a product is part of how it was made: before the date, the team stands in its place."""
         authors = (product.who,) if product else team
         when = row.start or row.harvested_at
         year = when.astimezone(self.policy.zone).year

@@ -154,12 +154,22 @@ def find_inputs(session: Session, product: Product) -> list[DatasetRow]:
     NotCatalogued
         If one is unknown; it may be harvested later.
     """
+    rows = catalogued_inputs(session, product)
+    check_inputs(product, rows)
+    return rows
+
+
+def catalogued_inputs(session: Session, product: Product) -> list[DatasetRow]:
+    """Those of the datasets that a product names as its inputs that there are."""
     query = select(DatasetRow).where(DatasetRow.pid.in_(product.inputs)).order_by(DatasetRow.pid)
-    rows = session.scalars(query).all()
+    return list(session.scalars(query))
+
+
+def check_inputs(product: Product, rows: list[DatasetRow]) -> None:
+    """Raise `NotCatalogued` for the first input, by name, that is not among the rows."""
     unknown = sorted(set(product.inputs) - {row.pid for row in rows})
     if unknown:
         raise NotCatalogued(f"was made from {unknown[0][:120]!r}, which is not catalogued", unknown[0][:300])
-    return list(rows)
 
 
 def store_product(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
@@ -180,8 +181,10 @@ class DatasetItems:
         query = select(child).where(child.dataset_id.in_([row.id for row in readable]), wanted)
         children = self._catalogue.session.scalars(query.order_by(child.id).limit(MAX_CHILDREN)).all()
         found: dict[int, list[Item]] = defaultdict(list)
+        pids = {row.id: row.pid for row in readable}
         for one in children:
-            found[one.dataset_id].append(_file(one) if relation == "files" else _parameter(one))
+            pid = pids[one.dataset_id]
+            found[one.dataset_id].append(_file(one, pid) if relation == "files" else _parameter(one, pid))
         return found
 
     def _documents(self, proposal: str) -> list[Item]:
@@ -231,14 +234,24 @@ def _instrument(name: str, facility: str) -> Item:
     return {"pid": name, "name": name, "facility": facility}
 
 
-def _file(row: FileRow) -> Item:
-    return {"id": str(row.id), "name": row.name, "path": row.path, "size": row.size_bytes}
+def _child_id(*words: str) -> str:
+    """An id made of what the reader sees; a row's number would tell how many rows the reader does not."""
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:24]
 
 
-def _parameter(row: ParameterRow) -> Item:
+def _file(row: FileRow, pid: str) -> Item:
+    return {
+        "id": _child_id(pid, row.pool, row.path),
+        "name": row.name,
+        "path": row.path,
+        "size": row.size_bytes,
+    }
+
+
+def _parameter(row: ParameterRow, pid: str) -> Item:
     value = plain_number(row.number) if row.number is not None else row.word
     unit = {"unit": row.unit} if row.unit else {}
-    return {"id": str(row.id), "name": row.name, "value": value} | unit
+    return {"id": _child_id(pid, row.name), "name": row.name, "value": value} | unit
 
 
 def _instant(when: datetime | None) -> str | None:

@@ -16,6 +16,7 @@ from beamhub_core.clock import utc_now
 from beamhub_core.config import FacilityConfig
 from beamhub_core.errors import ConfigInvalid, Unavailable
 from beamhub_core.identity import FacilityRole, Principal
+from beamhub_core.rights import Refused
 from beamhub_hub.claims import merge_claims, principal_from_claims
 from beamhub_hub.denial import LoginDenied, ProviderUnavailable
 from beamhub_hub.handlers import LoginCallbackHandler, LoginStartHandler, ProviderLogoutHandler
@@ -228,15 +229,15 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
             return
         try:
             await self.web.remove_principal(principal.account)
-        except Unavailable as error:
-            self.log.warning("web not told of a removed principal: reason=%s", error.reason)
+        except (Unavailable, Refused) as error:
+            self.log.warning("web not told of a removed principal: reason=%s", error)
 
     async def _push_quietly(self, principal: Principal) -> None:
         try:
             await self.web.push_principal(principal)
-        except Unavailable as error:
+        except (Unavailable, Refused) as error:
             # Web goes on with the older answer, whose age it knows.
-            self.log.warning("web not told of a refreshed principal: reason=%s", error.reason)
+            self.log.warning("web not told of a refreshed principal: reason=%s", error)
 
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
         """Nothing starts from an answer older than the time of grace, whoever asks for the start."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from jupyterhub.handlers import BaseHandler, LogoutHandler
 
 from beamhub_core.errors import Unavailable
+from beamhub_core.rights import Refused
 from beamhub_hub.denial import LoginDenied, ProviderUnavailable
 from beamhub_hub.login_attempt import (
     COOKIE_PREFIX,
@@ -19,7 +20,7 @@ from beamhub_hub.login_attempt import (
     new_attempt,
     read_attempt,
 )
-from beamhub_hub.pages import PageError, denied_page, provider_down_page, web_down_page
+from beamhub_hub.pages import PageError, denied_page, provider_down_page, web_down_page, web_refused_page
 
 if TYPE_CHECKING:
     from beamhub_hub.authenticator import BeamhubAuthenticator
@@ -106,12 +107,11 @@ class LoginCallbackHandler(_LoginPages):
             raise self._denied(denied) from None
         except ProviderUnavailable as error:
             raise self._provider_down(error) from None
-        except Unavailable as error:
+        except (Unavailable, Refused) as error:
             reference = secrets.token_hex(4)
-            self.log.warning(
-                "login failed, web not available: reference=%s reason=%s", reference, error.reason
-            )
-            raise web_down_page(reference) from None
+            self.log.warning("login failed, web did not take it: reference=%s reason=%s", reference, error)
+            page = web_down_page if isinstance(error, Unavailable) else web_refused_page
+            raise page(reference) from None
         self.redirect(self._validate_next_url(attempt.next_url) or self.settings["default_url"])
 
     def _take_attempt(self) -> LoginAttempt:

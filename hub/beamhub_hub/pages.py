@@ -41,3 +41,13 @@ def web_down_page(reference: str) -> PageError:
         "not logged in. What runs keeps running. Try again in a few minutes."
     )
     return PageError(503, "The catalogue is not available", advice, reference)
+
+
+def web_refused_page(reference: str) -> PageError:
+    """The page of a login that the service of rights did not take: it would not a second time."""
+    advice = (
+        "Your identity was confirmed, but the service that knows your rights did not take it, so you were "
+        "not logged in. What runs keeps running. Trying again does not help: tell your facility the "
+        "reference."
+    )
+    return PageError(502, "This login cannot be noted down", advice, reference)

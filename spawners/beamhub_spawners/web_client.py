@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, TypeVar
 
 import httpx
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from beamhub_core.errors import Unavailable
 from beamhub_core.identity import Principal
 from beamhub_core.rights import GrantAnswer, Refusal, Refused
 from beamhub_core.session import SessionPlan, SessionUpdate, SessionVerdict, StoredSession
 from beamhub_core.word import Word, digest
+from beamhub_spawners.web_refusals import TAKEN_BACK, web_refusal
+
+log = logging.getLogger(__name__)
 
 TIMEOUT = httpx.Timeout(10.0, connect=2.0)
+BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError)
+_Answer = TypeVar("_Answer")
 
 
 class WebClient:
     """The internal API of the web service, as the hub uses it.
 
-    Every method raises `Unavailable` when web does not answer in time or answers with a
-    fault of its own, and `Refused` when policy says no.
+    Every method raises `Unavailable` when web does not answer in time, answers with a fault of its own or
+    in another shape, and `Refused` when policy says no. `NotKnown`, `Conflict` and `NotTaken` are refusals
+    of web itself: asking again gives the same answer.
+
+    Every call but `recheck`, whose stops are noted in the audit each time, may be repeated without a second
+    effect (docs/reference/internal-api.md). So one whose connection broke is sent a second time: the usual
+    reason is a web service that was restarted under an open connection. A time-out is not repeated.
     """
 
     def __init__(self, url: str, token: str) -> None:
@@ -45,7 +56,7 @@ class WebClient:
     async def grants(self, account: str, datasets: tuple[str, ...]) -> GrantAnswer:
         """What the account may touch of the named datasets."""
         body = await self._send("POST", "/grants", {"account": account, "datasets": list(datasets)})
-        return GrantAnswer.model_validate(body)
+        return _read(_GRANTS, body)
 
     async def store_plan(self, plan: SessionPlan) -> None:
         """Store a plan before anything is made from it; storing the same plan twice is one storing."""
@@ -58,30 +69,64 @@ class WebClient:
         await self._send("POST", f"/sessions/{plan_id}/update", update)
 
     async def session(self, plan_id: str) -> StoredSession:
-        """One stored session."""
-        return StoredSession.model_validate(await self._send("GET", f"/sessions/{plan_id}"))
+        """One stored session; raises `NotKnown` for one that web was never told of."""
+        return _read(_SESSION, await self._send("GET", f"/sessions/{plan_id}"))
 
     async def live_sessions(self) -> tuple[StoredSession, ...]:
         """Every session that is not ended or failed."""
-        rows = await self._send("GET", "/sessions?live=true")
-        return tuple(StoredSession.model_validate(row) for row in rows)
+        return _read(_SESSIONS, await self._send("GET", "/sessions?live=true"))
 
     async def recheck(self) -> tuple[SessionVerdict, ...]:
         """Re-evaluate the rights of every live session."""
-        rows = await self._send("POST", "/recheck")
-        return tuple(SessionVerdict.model_validate(row) for row in rows)
+        return _read(_VERDICTS, await self._send("POST", "/recheck", repeat=False))
 
-    async def _send(self, method: str, path: str, body: Word | dict[str, Any] | None = None) -> Any:
+    async def _send(
+        self, method: str, path: str, body: Word | dict[str, Any] | None = None, *, repeat: bool = True
+    ) -> Any:
         content = body.model_dump(mode="json") if isinstance(body, Word) else body
-        try:
-            response = await self._http.request(method, path, json=content)
-        except httpx.HTTPError as error:
-            raise Unavailable("web", type(error).__name__) from error
-        if response.status_code in (403, 404, 409, 422):
-            try:
-                raise Refused(Refusal.model_validate(response.json()["refusal"]))
-            except (ValueError, KeyError, TypeError, ValidationError):
-                raise Unavailable("web", f"HTTP {response.status_code}") from None
-        if response.is_error:
+        response = await self._answer(method, path, content, repeat=repeat)
+        if response.status_code in (403, *TAKEN_BACK):
+            raise _refused(method, path, response)
+        if not response.is_success:
             raise Unavailable("web", f"HTTP {response.status_code}")
-        return response.json() if response.content else None
+        try:
+            return response.json() if response.content else None
+        except ValueError:
+            raise Unavailable("web", "its answer is no JSON") from None
+
+    async def _answer(self, method: str, path: str, content: Any, *, repeat: bool) -> httpx.Response:
+        try:
+            return await self._http.request(method, path, json=content)
+        except httpx.HTTPError as error:
+            if not repeat or not isinstance(error, BROKEN):
+                raise Unavailable("web", type(error).__name__) from error
+        return await self._answer(method, path, content, repeat=False)
+
+
+_GRANTS, _SESSION = TypeAdapter(GrantAnswer), TypeAdapter(StoredSession)
+_SESSIONS, _VERDICTS = TypeAdapter(tuple[StoredSession, ...]), TypeAdapter(tuple[SessionVerdict, ...])
+
+
+def _read(kind: TypeAdapter[_Answer], body: Any) -> _Answer:
+    try:
+        return kind.validate_python(body)
+    except ValidationError:
+        raise Unavailable("web", "its answer has another shape") from None
+
+
+def _refused(method: str, path: str, response: httpx.Response) -> Refused | Unavailable:
+    """The policy's refusal where the answer holds one, else web's own."""
+    try:
+        return Refused(Refusal.model_validate(response.json()["refusal"]))
+    except (ValueError, KeyError, TypeError, ValidationError):
+        if response.status_code not in TAKEN_BACK:
+            return Unavailable("web", f"HTTP {response.status_code}")
+    refused = web_refusal(response.status_code, "")
+    facts = {"request": f"{method} {path}"[:200], "status": response.status_code}
+    log.warning(
+        "web did not take a request [reference %s]: %s",
+        refused.refusal.reference,
+        repr(response.text[:300]),
+        extra=facts,
+    )
+    return refused
