@@ -9,6 +9,7 @@ with ten memberships a proposal.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -354,10 +355,17 @@ def databases(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, 
     if options.sqlite_only:
         return
     sys.path.insert(0, str(ROOT / "tests"))
-    from postgresql_server import running_postgresql  # only here: the tests' own server
+    from postgresql_server import PostgresqlServer, find_programs  # only here: the tests' own server
 
-    with running_postgresql(folder / "postgresql", durable=True) as url:
-        yield "PostgreSQL", url
+    programs = find_programs()
+    if programs is None:
+        print("PostgreSQL: left out, its programs (initdb, postgres) are not here")
+        return
+    server = PostgresqlServer(programs, durable=True)
+    try:
+        yield "PostgreSQL", server.url(server.make_database(empty=True))
+    finally:
+        server.stop()
 
 
 def main() -> None:
@@ -377,6 +385,7 @@ def main() -> None:
         "memberships": options.datasets // PER_PROPOSAL * MEMBERS_EACH,
         "sessions": options.sessions,
     }
+    gc.freeze()  # as the web service does once it is up
     with tempfile.TemporaryDirectory(prefix="beamhub-bench-") as folder:
         for name, url in databases(options, Path(folder)):
             database = Database(url)

@@ -16,7 +16,7 @@ from beamhub_catalogue.database import Database
 from beamhub_catalogue.grants import GrantedAnswer, proposal_of
 from beamhub_catalogue.models import ActRow, DatasetRow, GovernorRow, SessionMountRow
 from beamhub_catalogue.people import entitled_roles
-from beamhub_catalogue.texts import is_storable
+from beamhub_catalogue.texts import among, is_storable
 from beamhub_core.config.login import LoginConfig
 from beamhub_core.identity import Principal
 from beamhub_core.rights import Refusal
@@ -59,7 +59,9 @@ def record_decision(
     """
     asked = tuple(dict.fromkeys(pids))
     found = session.execute(
-        select(DatasetRow.pid, DatasetRow.proposal).where(DatasetRow.pid.in_(filter(is_storable, asked)))
+        select(DatasetRow.pid, DatasetRow.proposal).where(
+            among(session, DatasetRow.pid, filter(is_storable, asked))
+        )
     ).all()
     facts: dict[str, Any] = {"n_unknown": len(asked) - len(found)}
     if isinstance(answer, Refusal):

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from beamhub_catalogue.models import DatasetRow, GovernorRow, ProposalRow
 from beamhub_catalogue.people import Reader
 from beamhub_catalogue.rules import FACTS, proposal_facts
+from beamhub_catalogue.texts import among
 from beamhub_core.policy import RAW, DatasetFacts, Decision, ProposalFacts, decide, strictest
 from beamhub_core.policy_document import PolicyDocument
 
@@ -58,12 +59,13 @@ class ProposalShelf:
     def load(self, proposals: Iterable[str]) -> None:
         """Fetch the facts of many proposals with few queries; what no user office knows is closed."""
         wanted = [p for p in dict.fromkeys(proposals) if p not in self._facts]
-        for i in range(0, len(wanted), MAX_IN_ONE_QUERY):
-            part = wanted[i : i + MAX_IN_ONE_QUERY]
-            for row in self._session.execute(select(*FACTS).where(ProposalRow.id.in_(part))):
+        if wanted:
+            for row in self._session.execute(
+                select(*FACTS).where(among(self._session, ProposalRow.id, wanted))
+            ):
                 self._facts[row.id] = proposal_facts(row.id, row)
-            for proposal in part:
-                self._facts.setdefault(proposal, proposal_facts(proposal, None))
+        for proposal in wanted:
+            self._facts.setdefault(proposal, proposal_facts(proposal, None))
 
     def row(self, proposal: str) -> ProposalRow | None:
         """The user office's row of a proposal."""

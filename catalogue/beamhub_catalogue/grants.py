@@ -14,10 +14,10 @@ from sqlalchemy import Text, select
 from sqlalchemy import cast as sa_cast
 from sqlalchemy.orm import Session
 
-from beamhub_catalogue.decisions import MAX_IN_ONE_QUERY, Judge
+from beamhub_catalogue.decisions import Judge
 from beamhub_catalogue.models import DatasetRow
 from beamhub_catalogue.queries import Catalogue
-from beamhub_catalogue.texts import is_storable
+from beamhub_catalogue.texts import among, is_storable
 from beamhub_core.policy import GUEST_REASON, Decision
 from beamhub_core.rights import Refusal, Refused
 
@@ -71,9 +71,11 @@ class DatasetPlaces(NamedTuple):
         return Folder(self.pool, self.folder)
 
 
+# The table's columns, not the class's: rows need not pass through the mapper, which takes as long again.
+_COLUMNS = DatasetRow.__table__.c
 _PLACES = (
-    *(getattr(DatasetRow, name) for name in DatasetPlaces._fields[:-2]),
-    *(sa_cast(getattr(DatasetRow, name), Text) for name in DatasetPlaces._fields[-2:]),
+    *(_COLUMNS[name] for name in DatasetPlaces._fields[:-2]),
+    *(sa_cast(_COLUMNS[name], Text) for name in DatasetPlaces._fields[-2:]),
 )
 
 
@@ -151,13 +153,8 @@ def answer_grants(catalogue: Catalogue, account: str, pids: tuple[str, ...]) -> 
 
 def find_places(session: Session, pids: Iterable[str]) -> dict[str, DatasetPlaces]:
     """The rows of the pids that there are; what a reader may know of them is still to be decided."""
-    found: dict[str, DatasetPlaces] = {}
-    wanted = [pid for pid in pids if is_storable(pid)]
-    for i in range(0, len(wanted), MAX_IN_ONE_QUERY):
-        query = select(*_PLACES).where(DatasetRow.pid.in_(wanted[i : i + MAX_IN_ONE_QUERY]))
-        for row in session.execute(query):
-            found[row[1]] = DatasetPlaces(*row)
-    return found
+    query = select(*_PLACES).where(among(session, _COLUMNS.pid, filter(is_storable, pids)))
+    return {row[1]: DatasetPlaces(*row) for row in session.execute(query)}
 
 
 def _check_may_open(row: DatasetPlaces | None, decision: Decision | None, pid: str) -> None:
@@ -203,12 +200,10 @@ class Yard:
     def __init__(self, session: Session, folders: Iterable[Folder]) -> None:
         self._withdrawn: dict[tuple[str, str], list[tuple[str, ...]]] = defaultdict(list)
         proposals = sorted({proposal_of(folder.path) for folder in folders})
-        for i in range(0, len(proposals), MAX_IN_ONE_QUERY):
-            query = select(DatasetRow.pool, DatasetRow.proposal, DatasetRow.folder).where(
-                DatasetRow.withdrawn, DatasetRow.proposal.in_(proposals[i : i + MAX_IN_ONE_QUERY])
-            )
-            for pool, proposal, folder in session.execute(query):
-                self._withdrawn[pool, proposal].append(tuple(folder.split("/")))
+        query = select(DatasetRow.pool, DatasetRow.proposal, DatasetRow.folder)
+        query = query.where(DatasetRow.withdrawn, among(session, DatasetRow.proposal, proposals))
+        for pool, proposal, folder in session.execute(query):
+            self._withdrawn[pool, proposal].append(tuple(folder.split("/")))
 
     def decision_on(self, judge: Judge, folder: Folder) -> Decision | None:
         """The decision that a mount of a folder stands on; None where it may not be mounted.

@@ -4,39 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import HTTPException, Query, Request, Response
 from pydantic import AwareDatetime, Field
 
 from beamhub_catalogue.audit import Context, find_pseudonym, record, recorded_under
-from beamhub_catalogue.audit_kinds import Code, Issuer, NotRecordable, PlanId
+from beamhub_catalogue.audit_kinds import NotRecordable
 from beamhub_catalogue.audit_reading import MAX_PAGE, EntryFilter, all_entries
 from beamhub_catalogue.callers import Client, check_scope
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.models import AuditRow
+from beamhub_core.audit_notice import AccountName, AuditNotice
 from beamhub_core.word import Word
-
-AccountName = Annotated[str, Field(pattern=r"^u-[a-z2-7]{26}$")]
-TOLD_KINDS = Literal[
-    "login", "login_refused", "account_ended", "refusal", "admin_act", "impersonation", "server_access"
-]
-
-
-class AuditNotice(Word):
-    """Something that happened at the hub or the gateway.
-
-    `reference` is the caller's own name of the event, random and not made from a person: the same notice sent
-    twice is one entry. `account` acted, `about` is whom it happened to.
-    """
-
-    reference: Annotated[str, Field(pattern=r"^[0-9a-f-]{16,64}$")]
-    kind: TOLD_KINDS
-    account: AccountName | None = None
-    about: AccountName | None = None
-    code: Code | None = None
-    issuer: Issuer | None = None
-    plan_id: PlanId | None = None
 
 
 class AuditQuestion(Word):

@@ -11,10 +11,11 @@ from typing import Literal, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from beamhub_catalogue.decisions import MAX_IN_ONE_QUERY, Judge, ProposalShelf
+from beamhub_catalogue.decisions import Judge, ProposalShelf
 from beamhub_catalogue.grants import DatasetPlaces, Folder, Yard, find_places, proposal_of
 from beamhub_catalogue.models import PrincipalRow, SessionMountRow, SessionRow
 from beamhub_catalogue.people import Reader, as_of_now, readers_of
+from beamhub_catalogue.texts import among
 from beamhub_core.config.login import LoginConfig
 from beamhub_core.identity import Principal
 from beamhub_core.policy import Decision
@@ -100,12 +101,10 @@ def _judges(
 ) -> dict[str, Judge]:
     """A judge for every account that has rights."""
     people: list[Principal] = []
-    wanted = sorted(accounts)
-    for i in range(0, len(wanted), MAX_IN_ONE_QUERY):
-        ours = PrincipalRow.account.in_(wanted[i : i + MAX_IN_ONE_QUERY])
-        for body in session.scalars(select(PrincipalRow.body).where(ours, PrincipalRow.removed_at.is_(None))):
-            person = as_of_now(Principal.model_validate(body), login, present.wall_now)
-            people += [person] if person is not None else []
+    standing = select(PrincipalRow.body).where(PrincipalRow.removed_at.is_(None))
+    for body in session.scalars(standing.where(among(session, PrincipalRow.account, sorted(accounts)))):
+        person = as_of_now(Principal.model_validate(body), login, present.wall_now)
+        people += [person] if person is not None else []
     readers: dict[str, Reader] = readers_of(session, people, login, present.now)
     return {
         account: Judge(session, reader, present.policy, present.now, shelf)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from typing import Any
 
-from sqlalchemy import String, case, func, or_, select
+from sqlalchemy import String, case, func, not_, or_, select
 
 from beamhub_catalogue.guards import Guard
 from beamhub_catalogue.models import DatasetRow, FileRow, MemberRow, ParameterRow, ProposalRow
@@ -44,6 +44,7 @@ class Vocabulary:
             (DatasetRow.title,),
         )
         open_now = (ProposalRow.opens_at.is_not(None)) & (ProposalRow.opens_at <= catalogue.now)
+        open_now = open_now & not_(ProposalRow.withdrawn)
         self.document = Entity(
             "Document",
             {
@@ -194,10 +195,11 @@ class DatasetItems:
 
 def document_item(row: ProposalRow, catalogue: Catalogue) -> Item:
     """A proposal as a document."""
-    rules = catalogue.policy.classes.get(row.policy_class or "")
+    rules = catalogue.policy.classes.get(row.embargo_class or "")
+    is_open = row.opens_at is not None and row.opens_at <= catalogue.now
     item: Item = {
         "pid": row.id,
-        "isPublic": row.opens_at is not None and row.opens_at <= catalogue.now,
+        "isPublic": is_open and not row.withdrawn,
         "type": "proposal",
         "title": row.title,
         "startDate": _day(row.start),

@@ -12,6 +12,7 @@ from oauthenticator.generic import GenericOAuthenticator
 from traitlets import Any as AnyTrait
 from traitlets import default
 
+from beamhub_core.audit_notice import AuditNotice, new_reference
 from beamhub_core.clock import utc_now
 from beamhub_core.config import FacilityConfig
 from beamhub_core.errors import ConfigInvalid, Unavailable
@@ -104,7 +105,16 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         attempt, code = data["attempt"], data["code"]
         record = await self._record_of_code(self.provider, code, attempt)
         await self.web.push_principal(record.principal)
+        account, issuer = record.principal.account, record.principal.issuer
+        await self.tell(AuditNotice(reference=new_reference(), kind="login", account=account, issuer=issuer))
         return self._auth_model(record)
+
+    async def tell(self, notice: AuditNotice) -> None:
+        """Have something kept in the audit; where that fails, the log says so and work goes on."""
+        try:
+            await self.web.tell(notice)
+        except (Unavailable, Refused) as error:
+            self.log.error("audit not told: kind=%s reason=%s", notice.kind, error)
 
     async def _record_of_code(
         self, provider: OpenIdProvider, code: str, attempt: LoginAttempt

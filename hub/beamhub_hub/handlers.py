@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jupyterhub.handlers import BaseHandler, LogoutHandler
 
+from beamhub_core.audit_notice import AuditNotice, new_reference
 from beamhub_core.errors import Unavailable
 from beamhub_core.rights import Refused
 from beamhub_hub.denial import LoginDenied, ProviderUnavailable
@@ -92,6 +93,12 @@ class LoginStartHandler(_LoginPages):
             self.clear_cookie(name, path=self._attempt_path)
 
 
+UNATTESTED = frozenset(
+    ("attempt_missing", "code_missing", "code_refused", "provider_refused", "response_issuer")
+)
+"""Denials for which no provider vouched that there was a login: anybody can cause them, without end."""
+
+
 class LoginCallbackHandler(_LoginPages):
     """Take the provider's answer."""
 
@@ -104,6 +111,12 @@ class LoginCallbackHandler(_LoginPages):
             if user is None:
                 raise LoginDenied("not_allowed")
         except LoginDenied as denied:
+            if denied.code not in UNATTESTED:
+                issuer = self._authenticator.provider.config.issuer
+                notice = AuditNotice(
+                    reference=new_reference(), kind="login_refused", code=denied.code, issuer=issuer
+                )
+                await self._authenticator.tell(notice)
             raise self._denied(denied) from None
         except ProviderUnavailable as error:
             raise self._provider_down(error) from None

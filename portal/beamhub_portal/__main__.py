@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import socket
 import sys
@@ -59,6 +60,9 @@ def main(argv: list[str] | None = None) -> int:
     except BeamhubError as error:
         sys.stderr.write(f"beamhub_portal: {error}\n")
         return error.exit_code
+    # What is there now stays: the collector need not look through it again in the middle of a request.
+    gc.collect()
+    gc.freeze()
     server = uvicorn.Server(
         uvicorn.Config(
             app,

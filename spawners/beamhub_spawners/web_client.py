@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from beamhub_core.audit_notice import AuditNotice
 from beamhub_core.errors import Unavailable
 from beamhub_core.identity import Principal
 from beamhub_core.rights import GrantAnswer, Refusal, Refused
@@ -75,6 +76,10 @@ class WebClient:
     async def live_sessions(self) -> tuple[StoredSession, ...]:
         """Every session that is not ended or failed."""
         return _read(_SESSIONS, await self._send("GET", "/sessions?live=true"))
+
+    async def tell(self, notice: AuditNotice) -> None:
+        """Have something kept in the audit; the same notice told twice is one entry."""
+        await self._send("POST", "/audit", notice)
 
     async def recheck(self) -> tuple[SessionVerdict, ...]:
         """Re-evaluate the rights of every live session."""

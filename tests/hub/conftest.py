@@ -23,5 +23,6 @@ def hub(module_hub: RunningHub) -> RunningHub:
     module_hub.web.is_down = False
     module_hub.web.verdicts = []
     module_hub.web.pushes.clear()
+    module_hub.web.notices.clear()
     module_hub.web.removed.clear()
     return module_hub

@@ -104,6 +104,7 @@ class WebDouble:
     pushes: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
+    notices: list[dict[str, Any]] = field(default_factory=list)
     rechecks: int = 0
     is_down: bool = False
 
@@ -155,6 +156,9 @@ class _WebHandler(_JsonHandler):
         if self.path.endswith("/recheck"):
             self.web.rechecks += 1
             self.answer(200, self.web.verdicts)
+        elif self.path.endswith("/audit"):
+            self.web.notices.append(body)
+            self.answer(201, {"seq": len(self.web.notices)})
         elif self.path.endswith("/grants"):
             self.answer(200, no_grants(body["account"]))
         else:

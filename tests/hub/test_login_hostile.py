@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from beamhub_hub.handlers import UNATTESTED
 from hub.hostile_provider import (  # the folder of these tests, not the room
     HostileProvider,
     Script,
@@ -157,6 +158,9 @@ def test_a_hostile_answer_is_a_403_page_with_a_reference(hub: RunningHub, case: 
     lines = [line for line in hub.log[since:].splitlines() if reference and f"reference={reference}" in line]
     assert len(lines) == 1
     assert f"reason={code}" in lines[0]
+    # The audit keeps what a provider vouched for, and nothing that anybody could cause without end.
+    vouched = [(notice["kind"], notice["code"]) for notice in hub.web.notices]
+    assert vouched == ([] if code in UNATTESTED else [("login_refused", code)])
 
 
 @pytest.mark.parametrize("case", UNAVAILABLE)

@@ -86,6 +86,8 @@ def test_a_login_ends_where_it_was_meant_to_with_the_principal_at_web(hub: Runni
     assert [item["subgroups"] for item in principal["entitlements"]] == [["MA-1"]]
     assert principal["ignored_entitlements"] == 1
     assert hub.web.pushes == [account]
+    told = [(notice["kind"], notice["account"], notice["issuer"]) for notice in hub.web.notices]
+    assert told == [("login", account, hub.provider.issuer)]
 
 
 def test_the_request_has_state_nonce_and_an_s256_challenge(hub: RunningHub) -> None:
