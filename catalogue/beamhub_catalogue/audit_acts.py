@@ -28,9 +28,12 @@ Part = dict[str, Any]
 def record_push(
     session: Session, before: Principal | None, after: Principal, login: LoginConfig, now: datetime
 ) -> None:
-    """A login, or a refresh that changed rights; one that changed none leaves no entry."""
+    """A new account, or a push that changed rights; one that changed none leaves no entry.
+
+    Logins are told by the hub, which alone sees them.
+    """
     if before is None:
-        record(session, "login", "", now, account=after.account, issuer=after.issuer, roles=list(after.roles))
+        record(session, "account_known", "", now, account=after.account, **_newcomer(after))
         return
     had, has = set(entitled_roles(before, login).items()), set(entitled_roles(after, login).items())
     gained, lost = (sorted({proposal for proposal, _ in found}) for found in (has - had, had - has))
@@ -47,6 +50,10 @@ def record_push(
             roles=list(after.roles),
             assurance_changed=not same_assurance,
         )
+
+
+def _newcomer(who: Principal) -> dict[str, Any]:
+    return {"issuer": who.issuer, "roles": list(who.roles)}
 
 
 def record_decision(

@@ -102,7 +102,7 @@ class Detail(Word):
 
 
 class LoginDetail(Detail):
-    """Somebody logged in, or the hub told of somebody it had not told of before."""
+    """Somebody logged in, or the hub told of an account that web did not know."""
 
     issuer: Issuer | None = None
     roles: tuple[FacilityRole, ...] = ()
@@ -222,6 +222,7 @@ class LinkDetail(Detail):
 
 KINDS: dict[str, type[Detail]] = {
     "login": LoginDetail,
+    "account_known": LoginDetail,
     "login_refused": CodeDetail,
     "rights_changed": RightsDetail,
     "account_ended": Detail,

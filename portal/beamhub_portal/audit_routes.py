@@ -17,6 +17,7 @@ KIND_WORDS = {
     "login_refused": "Login refused",
     "rights_changed": "Rights changed",
     "account_ended": "Rights ended",
+    "account_known": "Account became known here",
     "decision": "Access decided",
     "refusal": "Refused",
     "plan": "Session planned",

@@ -136,7 +136,7 @@ def test_a_refresh_is_recorded_only_when_it_changes_rights(stocked: Stocked) -> 
     before = kinds(stocked)
     stocked.api.push(somebody("zb-one", "OP-1"))
     after = kinds(stocked)[len(before) :]
-    assert before.count("login") == 5  # four people of the stock, and this one
+    assert before.count("account_known") == 5  # four people of the stock, and this one
     assert after == ["rights_changed"]
     with stocked.service.database.reading() as session:
         row = session.scalars(select(AuditRow).where(AuditRow.kind == "rights_changed")).one()
@@ -251,7 +251,7 @@ def test_a_person_gets_everything_that_is_stored_about_them(
     assert [s["plan_id"] for s in told["sessions"]] == [plan.id]
     assert len(told["products"]) == 2
     assert len(told["logbook"]) == len(told["acts"]) == len(told["shares"]) == 1
-    assert {"login", "plan", "product", "decision"} <= {entry["kind"] for entry in told["audit"]}
+    assert {"account_known", "plan", "product", "decision"} <= {entry["kind"] for entry in told["audit"]}
     assert not any(name.endswith("digest") for row in told["sessions"] + told["shares"] for name in row)
     again, error = shell.run("account", "export", who.subject, "-o", str(target))
     assert (again, error["error"]) == (2, "BadArgument")
@@ -299,7 +299,7 @@ def test_an_erased_person_who_comes_back_is_a_new_person(stocked: Stocked) -> No
     erase(stocked.service.database, who.account, NOW, "root")
     stocked.api.push(who)
     assert len(stocked.service.own_audit(who.account).entries) == 1
-    assert stocked.service.own_audit(who.account).entries[0].kind == "login"
+    assert stocked.service.own_audit(who.account).entries[0].kind == "account_known"
     with stocked.service.database.reading() as session:
         erased = session.scalars(select(PersonRow).where(PersonRow.erased_at.is_not(None))).one()
         assert (erased.name, erased.orcid) == ("", None)

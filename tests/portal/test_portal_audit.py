@@ -28,7 +28,7 @@ def test_a_person_reads_their_own_entries_and_no_others(browser: Browser, house:
     page = browser.get(f"{BASE}/audit")
     assert page.status_code == 200
     assert "of-colin" in page.text
-    assert "Logged in" in text_of(page)
+    assert "Account became known here" in text_of(page)
     assert "of-mia" not in page.text
     assert mia.account not in page.text
 
