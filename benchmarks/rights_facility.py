@@ -1,4 +1,4 @@
-"""A large facility in a database, from a fixed seed: proposals of a hundred datasets, ten memberships each."""
+"""A large facility from a fixed seed: proposals of a hundred datasets and ten memberships each."""
 
 from __future__ import annotations
 

@@ -115,9 +115,10 @@ class Judge:
         found: dict[str, Decision] = {}
         for row in rows:
             plain = not row.withdrawn and row.private_to is None
-            own = self._decide(row.proposal, RAW if plain else DatasetFacts(row.withdrawn, row.private_to))
+            facts = RAW if plain else DatasetFacts(row.withdrawn, row.private_to)
+            own = (plain and self._on_raw.get(row.proposal)) or self._decide(row.proposal, facts)
             if row.kind != "raw":
-                above = [self._decide(proposal, facts) for proposal, facts in governors.get(row.id, ())]
+                above = [self._decide(proposal, of_it) for proposal, of_it in governors.get(row.id, ())]
                 own = strictest([own, *above])
             found[row.pid] = own
         return found

@@ -119,7 +119,8 @@ def answer_grants(catalogue: Catalogue, account: str, pids: tuple[str, ...]) -> 
     # Neighbours often link to the same files: each text is parsed, and each folder decided on, once.
     links = {text: _folders(text) for text in {row.link_closure for row in wanted}}
     linked = {folder for each in links.values() for folder in each}
-    yard = Yard(catalogue.session, linked | {row.mounted for row in wanted})
+    proposals = {row.proposal for row in wanted} | {proposal_of(folder.path) for folder in linked}
+    yard = Yard(catalogue.session, proposals)
     for row in wanted:
         if yard.holds_withdrawn(row):
             raise Refused(refusal("withdrawn", row.pid, SHARED_FOLDER_REASON))
@@ -154,7 +155,7 @@ def answer_grants(catalogue: Catalogue, account: str, pids: tuple[str, ...]) -> 
 def find_places(session: Session, pids: Iterable[str]) -> dict[str, DatasetPlaces]:
     """The rows of the pids that there are; what a reader may know of them is still to be decided."""
     query = select(*_PLACES).where(among(session, _COLUMNS.pid, filter(is_storable, pids)))
-    return {row[1]: DatasetPlaces(*row) for row in session.execute(query)}
+    return {row.pid: row for row in map(DatasetPlaces._make, session.execute(query))}
 
 
 def _check_may_open(row: DatasetPlaces | None, decision: Decision | None, pid: str) -> None:
@@ -197,9 +198,8 @@ def proposal_of(path: str) -> str:
 class Yard:
     """Whole folders of raw data that links lead to, and which of them may be mounted."""
 
-    def __init__(self, session: Session, folders: Iterable[Folder]) -> None:
+    def __init__(self, session: Session, proposals: Iterable[str]) -> None:
         self._withdrawn: dict[tuple[str, str], list[tuple[str, ...]]] = defaultdict(list)
-        proposals = sorted({proposal_of(folder.path) for folder in folders})
         query = select(DatasetRow.pool, DatasetRow.proposal, DatasetRow.folder)
         query = query.where(DatasetRow.withdrawn, among(session, DatasetRow.proposal, proposals))
         for pool, proposal, folder in session.execute(query):
@@ -218,11 +218,9 @@ class Yard:
 
     def holds_withdrawn(self, row: DatasetPlaces) -> bool:
         """Whether a mount of raw data would show withdrawn data too; a product is mounted as a file alone."""
-        return row.kind == "raw" and self._is_tainted(row.mounted)
+        return bool(self._withdrawn) and row.kind == "raw" and self._is_tainted(row.mounted)
 
     def _is_tainted(self, folder: Folder) -> bool:
-        if not self._withdrawn:
-            return False
         parts = tuple(folder.path.split("/"))
         gone = self._withdrawn.get((folder.pool, parts[0]), ())
         return any(each[: len(parts)] == parts for each in gone)

@@ -72,11 +72,11 @@ def recheck_sessions(session: Session, login: LoginConfig, present: Present) -> 
     ]
     mounts = _mounts(session)
     shelf = ProposalShelf(session)
-    shelf.load({proposal_of(mount.path) for each in mounts.values() for mount in each})
+    proposals = {proposal_of(mount.path) for each in mounts.values() for mount in each}
+    shelf.load(proposals)
     judges = _judges(session, login, present, {one.account for one in live}, shelf)
     places = find_places(session, {mount.pid for each in mounts.values() for mount in each if mount.pid})
-    folders = {Folder(mount.pool, mount.path) for each in mounts.values() for mount in each}
-    yard = Yard(session, folders)
+    yard = Yard(session, proposals)
     return [
         _verdict(one, _Rights(judges.get(one.account), places, yard), mounts.get(one.plan_id, ()), present)
         for one in live

@@ -22,7 +22,7 @@ from catalogue.catalogue_reader_parts import (  # the folder of these tests, not
 
 LISTS = ("Datasets", "Documents", "Instruments")
 CALM = {200, 400, 404, 413, 414, 422}
-LIMIT_S = 2.0
+LIMIT_S = 10.0  # of processor time, which the machine's other work does not lengthen; a runaway takes minutes
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,9 @@ HALF = re.compile(r"\\u(0000|d[89a-f])")  # half a character, or two that make a
 
 def ask(api: Api, path: str, **query: str) -> httpx.Response:
     """The answer, which came in time, calmly, and without a hidden name that was not in the question."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     answer = api.get(path, **query)
-    assert time.perf_counter() - begun < LIMIT_S
+    assert time.process_time() - begun < LIMIT_S
     assert answer.status_code in CALM, answer.text
     if answer.status_code == 200:
         assert "hush" not in answer.text.lower()
