@@ -24,7 +24,7 @@ SECOND = timedelta(seconds=1)
 N_CASES = int(os.environ.get("BEAMHUB_POLICY_CASES", "30000"))
 """Cases of the test that compares the engine with the oracle in bulk; `make soak` asks for 100,000."""
 SETTLED = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
