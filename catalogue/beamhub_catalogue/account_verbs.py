@@ -16,15 +16,16 @@ from sqlalchemy.orm import Session
 from beamhub_catalogue.account_erasure import Erasure, erase
 from beamhub_catalogue.account_export import build_export
 from beamhub_catalogue.audit import Context, operator_name, record
-from beamhub_catalogue.audit_verbs import BadArgument, opened, show
+from beamhub_catalogue.audit_verbs import BadArgument
 from beamhub_catalogue.known_accounts import UnknownAccount, find_account
 from beamhub_catalogue.linked_people import accounts_of, link, unlink
 from beamhub_catalogue.models import IdentityRow, PersonRow
+from beamhub_catalogue.shown import opened_service, show
 
 
 def run_show(arguments: argparse.Namespace) -> int:
     """Who somebody is."""
-    with opened(arguments) as service:
+    with opened_service(arguments) as service:
         with service.database.reading() as session:
             account = find_account(session, service.config, arguments.subject)
             facts = _person(session, account)
@@ -42,7 +43,7 @@ def run_link(arguments: argparse.Namespace) -> int:
     """Join accounts to the person behind the first."""
     if len(arguments.subjects) < 2:
         raise BadArgument("SUBJECT", arguments.subjects[0], "two subjects: whom to join, and who joins")
-    with opened(arguments) as service, service.database.writing() as session:
+    with opened_service(arguments) as service, service.database.writing() as session:
         to, *joining = [_identity(session, service, name) for name in arguments.subjects]
         at, operator = service.clock(), operator_name()
         moved = [
@@ -57,7 +58,7 @@ def run_link(arguments: argparse.Namespace) -> int:
 
 def run_unlink(arguments: argparse.Namespace) -> int:
     """Make an account a person of its own."""
-    with opened(arguments) as service, service.database.writing() as session:
+    with opened_service(arguments) as service, service.database.writing() as session:
         account = _identity(session, service, arguments.subject)
         context = Context(about=account, operator=operator_name())
         done = unlink(session, account, service.clock(), context)
@@ -68,7 +69,7 @@ def run_unlink(arguments: argparse.Namespace) -> int:
 
 def run_export(arguments: argparse.Namespace) -> int:
     """Everything about a person, into a file that only its owner can read."""
-    with opened(arguments) as service:
+    with opened_service(arguments) as service:
         with service.database.reading() as session:
             account = find_account(session, service.config, arguments.subject)
             service.rules.refresh()
@@ -82,7 +83,7 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 def run_erase(arguments: argparse.Namespace) -> int:
     """Forget a person."""
-    with opened(arguments) as service:
+    with opened_service(arguments) as service:
         with service.database.reading() as session:
             account = find_account(session, service.config, arguments.subject)
         at = service.clock()

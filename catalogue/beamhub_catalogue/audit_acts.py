@@ -33,7 +33,8 @@ def record_push(
     Logins are told by the hub, which alone sees them.
     """
     if before is None:
-        record(session, "account_known", "", now, account=after.account, **_newcomer(after))
+        facts: dict[str, Any] = {"issuer": after.issuer, "roles": list(after.roles)}
+        record(session, "account_known", "", now, account=after.account, **facts)
         return
     had, has = set(entitled_roles(before, login).items()), set(entitled_roles(after, login).items())
     gained, lost = (sorted({proposal for proposal, _ in found}) for found in (has - had, had - has))
@@ -50,10 +51,6 @@ def record_push(
             roles=list(after.roles),
             assurance_changed=not same_assurance,
         )
-
-
-def _newcomer(who: Principal) -> dict[str, Any]:
-    return {"issuer": who.issuer, "roles": list(who.roles)}
 
 
 def record_decision(

@@ -6,19 +6,14 @@ import argparse
 import dataclasses
 import json
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 from beamhub_catalogue.audit import Context, operator_name, record
 from beamhub_catalogue.audit_chain import Mark, head_of, verify
 from beamhub_catalogue.audit_reading import EntryFilter, EntryView, all_entries
 from beamhub_catalogue.audit_retention import prune
 from beamhub_catalogue.known_accounts import find_account
-from beamhub_catalogue.service import CatalogueService
-from beamhub_core.config import read_config
+from beamhub_catalogue.shown import opened_service, show
 from beamhub_core.errors import BeamhubError
 
 _MARK = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
@@ -39,7 +34,7 @@ class BadArgument(BeamhubError):
 
 def run_head(arguments: argparse.Namespace) -> int:
     """The mark to keep elsewhere."""
-    with opened(arguments) as service, service.database.reading() as session:
+    with opened_service(arguments) as service, service.database.reading() as session:
         head = head_of(session)
     show(arguments, dataclasses.asdict(head), [f"{head.seq}:{head.digest}"])
     return 0
@@ -48,7 +43,7 @@ def run_head(arguments: argparse.Namespace) -> int:
 def run_verify(arguments: argparse.Namespace) -> int:
     """Walk the chain; exit code 1, and an entry that says so, when it is broken."""
     expect = _mark(arguments.expect)
-    with opened(arguments) as service:
+    with opened_service(arguments) as service:
         with service.database.reading() as session:
             found = verify(session, expect)
         if found.fault is not None:
@@ -69,7 +64,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
 def run_list(arguments: argparse.Namespace) -> int:
     """A page of entries; what an operator reads of others is an entry itself."""
     since = _time(arguments.since)
-    with opened(arguments) as service:
+    with opened_service(arguments) as service:
         with service.database.reading() as session:
             account = find_account(session, service.config, arguments.account) if arguments.account else None
             which = EntryFilter(account, arguments.proposal, arguments.kind, since)
@@ -89,32 +84,13 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def run_prune(arguments: argparse.Namespace) -> int:
     """Remove what is past its retention."""
-    with opened(arguments) as service:
+    with opened_service(arguments) as service:
         config = service.config.catalogue.audit
         done = prune(service.database, config, service.desk.wall_clock(), operator_name())
     more = "; more are past their time: run it again" if done.is_more else ""
     words = f"{done.n_entries} entries and {done.n_sessions} ended session(s) removed{more}"
     show(arguments, dataclasses.asdict(done), [words])
     return 0
-
-
-@contextmanager
-def opened(arguments: argparse.Namespace) -> Iterator[CatalogueService]:
-    """The catalogue of a configuration, closed at the end."""
-    service = CatalogueService(read_config(arguments.config))
-    try:
-        yield service
-    finally:
-        service.stop()
-
-
-def show(arguments: argparse.Namespace, facts: dict[str, Any], lines: list[str]) -> None:
-    """One JSON object, or lines in which no control character reaches the terminal."""
-    if arguments.json:
-        sys.stdout.write(json.dumps(facts, default=str) + "\n")
-        return
-    for line in lines:
-        sys.stdout.write("".join(c if c.isprintable() or c == "\t" else "?" for c in line) + "\n")
 
 
 def _line(entry: EntryView) -> str:

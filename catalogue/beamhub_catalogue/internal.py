@@ -19,10 +19,11 @@ from beamhub_catalogue.audit import Context, record
 from beamhub_catalogue.audit_acts import record_decision, record_plan, record_push, record_verdicts
 from beamhub_catalogue.callers import bearer_token, check_scope, read_clients
 from beamhub_catalogue.desk import Desk
-from beamhub_catalogue.grants import GrantedAnswer, answer_grants, proposal_of, refusal
+from beamhub_catalogue.grants import GrantedAnswer, answer_grants, proposal_of
 from beamhub_catalogue.harvest import Harvester
 from beamhub_catalogue.internal_acts import InternalActs
 from beamhub_catalogue.internal_audit import InternalAudit
+from beamhub_catalogue.internal_refusals import not_known, refused_answer
 from beamhub_catalogue.internal_words import documented
 from beamhub_catalogue.keeping import is_about_values
 from beamhub_catalogue.models import SessionRow
@@ -38,7 +39,7 @@ from beamhub_catalogue.sessions import (
     update_session,
 )
 from beamhub_catalogue.texts import is_storable
-from beamhub_core.identity import Principal, account_name
+from beamhub_core.identity import ACCOUNT_PATTERN, Principal, account_name
 from beamhub_core.product import ProductNotice
 from beamhub_core.rights import Refusal, Refused, RelativePath
 from beamhub_core.session import SessionPlan, SessionUpdate, SessionVerdict, StoredSession
@@ -49,7 +50,7 @@ log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1_000_000
 MAX_NAMED_DATASETS = 1_000
 
-Account = Annotated[str, Path(pattern=r"^u-[a-z2-7]{26}$")]
+Account = Annotated[str, Path(pattern=ACCOUNT_PATTERN)]
 PlanId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 _Route = tuple[str, str, Callable[..., Any], int]
 Pid = Annotated[str, Field(min_length=1, max_length=300)]
@@ -166,8 +167,7 @@ class InternalApi:
             principal = find_principal(session, question.account)
         try:
             if principal is None:
-                reason = "This account is not logged in here. Log in again."
-                raise Refused(refusal("not_a_member", question.account, reason))
+                raise not_known(question.account)
             with self._desk.reading(principal) as catalogue:
                 answer = answer_grants(catalogue, question.account, tuple(dict.fromkeys(question.datasets)))
         except Refused as refused:
@@ -175,8 +175,7 @@ class InternalApi:
             log.info(
                 "grants refused", extra={"reference": refused.refusal.reference, "account": question.account}
             )
-            status = 404 if refused.refusal.code == "not_found" else 403
-            return _refused(refused, status)
+            return refused_answer(refused)
         self._record_decision(question, answer)
         return Response(answer.body, media_type="application/json")
 
@@ -241,7 +240,7 @@ class InternalApi:
         try:
             pid = take_product(self._desk, self._harvester, SessionPlan.model_validate(row.plan), notice.path)
         except Refused as refused:
-            return _refused(refused, 422)
+            return refused_answer(refused, 422)
         return JSONResponse({"pid": pid}, status_code=201)
 
     def harvest(self, body: HarvestRequest) -> JSONResponse:
@@ -262,10 +261,6 @@ class InternalApi:
     def _record_decision(self, question: GrantQuestion, answer: GrantedAnswer | Refusal) -> None:
         with self._database.writing() as session:
             record_decision(session, question.account, question.datasets, answer, self._desk.clock())
-
-
-def _refused(refused: Refused, status: int) -> JSONResponse:
-    return JSONResponse({"refusal": refused.refusal.model_dump(mode="json")}, status_code=status)
 
 
 def _check_instant(name: str, when: datetime) -> None:

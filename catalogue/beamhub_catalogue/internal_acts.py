@@ -6,9 +6,6 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import HTTPException, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
-from pydantic import Field
-from sqlalchemy.orm import Session
 
 from beamhub_catalogue.act_making import acts_upon, make_act, take_back
 from beamhub_catalogue.acts import ActConflict, ActNotAllowed, told
@@ -17,18 +14,18 @@ from beamhub_catalogue.audit_acts import record_act
 from beamhub_catalogue.callers import Client, check_scope
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import refusal
+from beamhub_catalogue.internal_refusals import person_of, refused_answer
 from beamhub_catalogue.models import ActRow, ProposalRow
-from beamhub_catalogue.people import find_principal
 from beamhub_catalogue.texts import is_storable
 from beamhub_core.acts import ProposalAct
-from beamhub_core.identity import Principal
+from beamhub_core.audit_notice import AccountName
+from beamhub_core.identity import ACCOUNT_PATTERN
 from beamhub_core.rights import Refused
 from beamhub_core.word import Word
 
 ActId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 ProposalId = Annotated[str, Path(min_length=1, max_length=200)]
-AccountName = Annotated[str, Field(pattern=r"^u-[a-z2-7]{26}$")]
-Acting = Annotated[str | None, Query(pattern=r"^u-[a-z2-7]{26}$")]
+Acting = Annotated[str | None, Query(pattern=ACCOUNT_PATTERN)]
 SCOPE = "acts:write"
 
 
@@ -62,7 +59,9 @@ class InternalActs:
         self._desk.rules.refresh()
         try:
             with self._desk.database.writing() as session:
-                catalogue = self._desk.catalogue(session, _person(session, body.account))
+                catalogue = self._desk.catalogue(
+                    session, person_of(session, body.account) if body.account else None
+                )
                 if make_act(catalogue, body.act):
                     row = session.get_one(ActRow, act_id)
                     record_act(session, "act", row, catalogue.now, by=self._by(request, body.account))
@@ -70,9 +69,9 @@ class InternalActs:
         except ActConflict as error:
             raise HTTPException(409, str(error)) from None
         except ActNotAllowed as error:
-            return _refused(Refused(refusal("not_a_member", body.act.proposal, error.reason)))
+            return refused_answer(Refused(refusal("not_a_member", body.act.proposal, error.reason)))
         except Refused as refused:
-            return _refused(refused)
+            return refused_answer(refused)
         return None
 
     def revoke(self, request: Request, act_id: ActId, account: Acting = None) -> Any:
@@ -80,7 +79,7 @@ class InternalActs:
         self._desk.rules.refresh()
         try:
             with self._desk.database.writing() as session:
-                catalogue = self._desk.catalogue(session, _person(session, account))
+                catalogue = self._desk.catalogue(session, person_of(session, account) if account else None)
                 found = take_back(catalogue, act_id)
                 if found is None:
                     raise HTTPException(404, "No such act.")
@@ -88,9 +87,9 @@ class InternalActs:
                 if stood:
                     record_act(session, "act_revoked", row, catalogue.now, by=self._by(request, account))
         except ActNotAllowed as error:
-            return _refused(Refused(refusal("not_a_member", act_id, error.reason)))
+            return refused_answer(Refused(refusal("not_a_member", act_id, error.reason)))
         except Refused as refused:
-            return _refused(refused)
+            return refused_answer(refused)
         return Response(status_code=204)
 
     def _by(self, request: Request, account: str | None) -> Context | str:
@@ -105,15 +104,6 @@ class InternalActs:
             return [act_view(row) for row in acts_upon(session, proposal)]
 
 
-def _person(session: Session, account: str | None) -> Principal | None:
-    """Who acts; None for an operator."""
-    person = find_principal(session, account) if account else None
-    if account is not None and person is None:
-        reason = "This account is not logged in here. Log in again."
-        raise Refused(refusal("not_a_member", account, reason))
-    return person
-
-
 def act_view(row: ActRow) -> ActView:
     """A row as the word that travels."""
     return ActView(
@@ -123,8 +113,3 @@ def act_view(row: ActRow) -> ActView:
         revoked_by=row.revoked_by,
         revoked_at=row.revoked_at,
     )
-
-
-def _refused(refused: Refused) -> JSONResponse:
-    status = 404 if refused.refusal.code == "not_found" else 403
-    return JSONResponse({"refusal": refused.refusal.model_dump(mode="json")}, status_code=status)

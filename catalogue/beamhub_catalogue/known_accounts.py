@@ -11,9 +11,9 @@ from beamhub_catalogue.audit import find_pseudonym
 from beamhub_catalogue.models import IdentityRow, PrincipalRow
 from beamhub_core.config.facility import FacilityConfig
 from beamhub_core.errors import BeamhubError
-from beamhub_core.identity import account_name
+from beamhub_core.identity import ACCOUNT_PATTERN, account_name
 
-_ACCOUNT = re.compile(r"u-[a-z2-7]{26}")
+_ACCOUNT = re.compile(ACCOUNT_PATTERN)
 
 
 class UnknownAccount(BeamhubError):

@@ -14,10 +14,10 @@ from beamhub_catalogue.people import find_principal
 from beamhub_catalogue.texts import is_storable
 from beamhub_core.config.login import LoginConfig
 from beamhub_core.errors import BeamhubError
-from beamhub_core.identity import Principal, account_name
+from beamhub_core.identity import ACCOUNT_PATTERN, Principal, account_name
 
 MAX_SUBJECT = 512
-_ACCOUNT = re.compile(r"u-[a-z2-7]{26}")
+_ACCOUNT = re.compile(ACCOUNT_PATTERN)
 _ORCID = re.compile(r"\d{4}-\d{4}-\d{4}-\d{3}[\dX]", re.ASCII)
 
 

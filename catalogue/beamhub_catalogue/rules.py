@@ -19,7 +19,7 @@ from beamhub_catalogue.views import ProblemView
 from beamhub_core.clock import Clock
 from beamhub_core.config.catalogue import CatalogueConfig
 from beamhub_core.errors import ConfigInvalid
-from beamhub_core.policy import ProposalFacts, chosen_rule, ends_at, opens_at, rules_for
+from beamhub_core.policy import ProposalFacts, chosen_rule, class_of, ends_at, opens_under
 from beamhub_core.policy_document import PolicyDocument
 from beamhub_core.policy_file import read_policy
 
@@ -143,9 +143,10 @@ def govern(row: ProposalRow, acts: Sequence[ActRow], policy: PolicyDocument) -> 
     row.support_until = max(consents, default=None)
     facts = proposal_facts(row.id, row)
     chosen = chosen_rule(facts, policy)
+    rules = class_of(chosen, policy)
     row.rule, row.embargo_class = chosen or (None, None)
-    row.opens_at, row.ends_at = opens_at(facts, policy), ends_at(facts, policy)
-    row.metadata_public = rules_for(facts, policy).metadata == "public"
+    row.opens_at, row.ends_at = opens_under(rules, facts, policy), ends_at(facts, policy)
+    row.metadata_public = rules.metadata == "public"
 
 
 def _ungoverned(session: Session, file: str) -> list[dict[str, Any]]:

@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from beamhub_core.identity import ACCOUNT_PATTERN
 from beamhub_core.word import Word
 
 NoticeKind = Literal[
     "login", "login_refused", "account_ended", "refusal", "admin_act", "impersonation", "server_access"
 ]
-AccountName = Annotated[str, Field(pattern=r"^u-[a-z2-7]{26}$")]
+AccountName = Annotated[str, Field(pattern=ACCOUNT_PATTERN)]
 
 
 class AuditNotice(Word):

@@ -15,6 +15,10 @@ FacilityRole = Literal["admin", "instrument_scientist", "trainer", "support", "s
 """`service` is no human being; `guest` is a person for whom no institution vouches."""
 
 
+ACCOUNT_PATTERN = r"^u-[a-z2-7]{26}$"
+"""Of the hub's name of an account; see account_name()."""
+
+
 class Entitlement(Word):
     """A group membership asserted by a community.
 
@@ -36,7 +40,7 @@ class Principal(Word):
     )
     subject: str = Field(max_length=512, description="Stable subject at that issuer, case kept.")
     account: str = Field(
-        pattern=r"^u-[a-z2-7]{26}$", description="Name of the account in the hub; see account_name()."
+        pattern=ACCOUNT_PATTERN, description="Name of the account in the hub; see account_name()."
     )
     display_name: str = Field(max_length=200)
     home_organisation: str | None = Field(default=None, max_length=200)

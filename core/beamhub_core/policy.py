@@ -127,10 +127,11 @@ def opens_at(proposal: ProposalFacts, policy: PolicyDocument) -> datetime | None
     runs, no rule applies to it, or its class never opens. Where a clock change skips midnight, the day
     ends when the clock jumps.
     """
-    return _opening(proposal, rules_for(proposal, policy), policy)
+    return opens_under(rules_for(proposal, policy), proposal, policy)
 
 
-def _opening(proposal: ProposalFacts, rules: EmbargoClass, policy: PolicyDocument) -> datetime | None:
+def opens_under(rules: EmbargoClass, proposal: ProposalFacts, policy: PolicyDocument) -> datetime | None:
+    """`opens_at` for who knows the proposal's embargo class already."""
     if rules.embargo_months == "never":
         return None
     days = [proposal.released_on] if proposal.released_on is not None else []
@@ -172,7 +173,11 @@ def chosen_rule(proposal: ProposalFacts, policy: PolicyDocument) -> tuple[str, s
 
 def rules_for(proposal: ProposalFacts, policy: PolicyDocument) -> EmbargoClass:
     """The embargo class of a proposal; `CLOSED` where no rule applies."""
-    chosen = chosen_rule(proposal, policy)
+    return class_of(chosen_rule(proposal, policy), policy)
+
+
+def class_of(chosen: tuple[str, str] | None, policy: PolicyDocument) -> EmbargoClass:
+    """The embargo class that a chosen rule gives; `CLOSED` where none was chosen."""
     return CLOSED if chosen is None else policy.classes[chosen[1]]
 
 
@@ -200,10 +205,10 @@ def decide(
         Rows that may join the reader to proposals and instruments; those of others count nothing.
     """
     chosen = chosen_rule(proposal, policy)
-    rules = CLOSED if chosen is None else policy.classes[chosen[1]]
+    rules = class_of(chosen, policy)
     mine = _active_memberships(principal, memberships, proposal.id, now)
     rights = [*_by_membership(mine), *_by_role(principal, memberships, proposal, rules, policy, now)]
-    opening = _opening(proposal, rules, policy)
+    opening = opens_under(rules, proposal, policy)
     is_open = opening is not None and opening <= now
     withdrawn = proposal.withdrawn or dataset.withdrawn
     state: DatasetState = "open" if is_open else "metadata_open" if rules.metadata == "public" else "closed"

@@ -11,8 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 import yaml
+from sqlalchemy import select
 
 from beamhub_catalogue import CatalogueService
+from beamhub_catalogue.database import Database
+from beamhub_catalogue.models import LostEntitlementRow
 from beamhub_core.config import FacilityConfig
 from beamhub_core.identity import Entitlement, FacilityRole, Principal, account_name
 from beamhub_core.session import SessionPlan
@@ -350,3 +353,14 @@ def session_plan(
         "explain": {"chosen": "here", "because": "only place", "verdicts": []},
     }
     return SessionPlan.model_validate(words | changes)
+
+
+def note(subject: str) -> LostEntitlementRow:
+    """A small row to write."""
+    return LostEntitlementRow(account=subject, proposal="test", lost_at=NOW)
+
+
+def subjects(database: Database) -> list[str]:
+    """Of whom there is a note()."""
+    with database.reading() as session:
+        return sorted(session.scalars(select(LostEntitlementRow.account)))

@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 
 from beamhub_catalogue.database import MIGRATIONS, Database, ensure_schema
 from beamhub_catalogue.models import Base, FileRow, LostEntitlementRow, UtcDateTime
-from catalogue.catalogue_parts import NOW, Facility, write_master
+from catalogue.catalogue_parts import NOW, Facility, note, subjects, write_master
 
 PORTALS = {"portal_visits"}
 
@@ -33,15 +33,6 @@ def database(tmp_path: Path) -> Iterator[Database]:
     ensure_schema(made)
     yield made
     made.close()
-
-
-def note(subject: str) -> LostEntitlementRow:
-    return LostEntitlementRow(account=subject, proposal="test", lost_at=NOW)
-
-
-def subjects(database: Database) -> list[str]:
-    with database.reading() as session:
-        return sorted(session.scalars(select(LostEntitlementRow.account)))
 
 
 class TestSchema:

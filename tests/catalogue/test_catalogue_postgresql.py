@@ -23,7 +23,7 @@ from beamhub_catalogue.database import Database, ensure_schema
 from beamhub_catalogue.models import Base, LostEntitlementRow
 from beamhub_catalogue.postgresql import DatabaseLost, DatabaseUnusable, Limits
 from beamhub_core.errors import Unavailable
-from catalogue.catalogue_parts import NOW
+from catalogue.catalogue_parts import NOW, note, subjects
 from postgresql_server import MISSING, PostgresqlServer, find_programs
 
 pytestmark = pytest.mark.postgresql
@@ -56,15 +56,6 @@ def own_server() -> Iterator[PostgresqlServer]:
     server = PostgresqlServer(programs)
     yield server
     server.stop()
-
-
-def note(subject: str) -> LostEntitlementRow:
-    return LostEntitlementRow(account=subject, proposal="test", lost_at=NOW)
-
-
-def subjects(database: Database) -> list[str]:
-    with database.reading() as session:
-        return sorted(session.scalars(select(LostEntitlementRow.account)))
 
 
 class TestTransactions:

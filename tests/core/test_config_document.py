@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from beamhub_core.config.document import MAX_DEPTH, MAX_NODES, DocumentRefused, read_document
 
-words = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), max_size=20)
+any_words = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), max_size=20)
+# PyYAML writes YAML 1.1, in which 1e3 is a word and needs no quotes; in the core schema it is a number.
+words = any_words.filter(lambda word: not re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", word))
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**17), 10**17) | words,
     lambda inner: (
@@ -53,6 +56,8 @@ def test_any_text_is_data_or_refused(text: str) -> None:
         ("~", None),
         ("-8", -8),
         ("2.5e3", 2500.0),
+        ("0E0", 0.0),
+        ("'0E0'", "0E0"),
         ("'8'", "8"),
     ],
 )
