@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Processes that run tests side by side; 0 runs them in this one.
+JOBS ?= 2
+PARALLEL := --numprocesses $(JOBS) --dist loadscope
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo journey test postgresql lint format types bench soak reference clean
@@ -28,10 +31,10 @@ journey: $(READY) ## run the main job headless, end to end; prints one JSON obje
 	@cd tests && ../$(BIN)/python -m journey $(ARGS)
 
 test: $(READY) ## run the tests that need nothing but Python
-	$(BIN)/python -m pytest -m 'not docker and not kubernetes and not keycloak and not browser and not postgresql' $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not docker and not kubernetes and not keycloak and not browser and not postgresql' $(ARGS)
 
 postgresql: $(READY) ## run the catalogue's and the portal's tests on a PostgreSQL server of their own
-	$(BIN)/python -m pytest tests/catalogue tests/portal -m 'not browser and not docker' --database postgresql $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) tests/catalogue tests/portal -m 'not browser and not docker' --database postgresql $(ARGS)
 
 lint: $(READY) ## check style, types and layers
 	$(BIN)/ruff check .

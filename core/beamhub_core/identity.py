@@ -32,8 +32,38 @@ class Entitlement(Word):
     authority: str | None = None
 
 
+class Capability(Word):
+    """What a community allows somebody to do with a resource; a space of its own beside groups.
+
+    Source: AARC-G027. Without actions it gives nothing here.
+    """
+
+    namespace: str
+    resource: str
+    children: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    authority: str
+
+
+class Identity(Word):
+    """Who somebody is at one provider."""
+
+    issuer: str = Field(max_length=512)
+    subject: str = Field(max_length=512)
+
+    @property
+    def account(self) -> str:
+        """The account that is the identity's own; see account_name()."""
+        return account_name(self.issuer, self.subject)
+
+
 class Principal(Word):
-    """A person whose claims were checked."""
+    """A person whose claims were checked.
+
+    Issuer and subject are those of the identity that the account was made for; further identities that
+    were linked to it are named in `linked`. Entitlements are those that any of them asserts now; assurance
+    and `acr` are those of the last login alone (AARC-G031: a relying party does not combine assurance).
+    """
 
     issuer: str = Field(
         max_length=512, description="Issuer identifier of the provider that spoke for the person."
@@ -46,7 +76,9 @@ class Principal(Word):
     home_organisation: str | None = Field(default=None, max_length=200)
     orcid: str | None = Field(default=None, pattern=r"^\d{4}-\d{4}-\d{4}-\d{3}[\dX]$")
     facility_account: str | None = Field(default=None, max_length=64)
+    linked: tuple[Identity, ...] = Field(default=(), max_length=16)
     entitlements: tuple[Entitlement, ...] = ()
+    capabilities: tuple[Capability, ...] = ()
     ignored_entitlements: int = 0
     roles: tuple[FacilityRole, ...] = ()
     assurance: tuple[str, ...] = ()
@@ -55,6 +87,11 @@ class Principal(Word):
     gid: int | None = Field(default=None, ge=1)
     gids: tuple[int, ...] = ()
     checked_at: datetime
+
+    @property
+    def identities(self) -> tuple[Identity, ...]:
+        """All identities of the account, its own first."""
+        return (Identity(issuer=self.issuer, subject=self.subject), *self.linked)
 
 
 def account_name(issuer: str, subject: str) -> str:

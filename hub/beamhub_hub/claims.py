@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 
-from beamhub_core.config.login import ProviderConfig
+from beamhub_core.config.provider import ProviderConfig
 from beamhub_core.entitlements import parse_entitlements
 from beamhub_core.identity import Principal, account_name
 from beamhub_hub.denial import LoginDenied
@@ -83,7 +83,7 @@ def principal_from_claims(
     for name in provider.required_claims:
         _check_required(claims, name)
     community_id = claims.get("voperson_id")
-    if subject in provider.blocked_subjects or community_id in provider.blocked_subjects:
+    if _is_blocked(provider, subject) or _is_blocked(provider, community_id):
         raise LoginDenied("subject_blocked")
     groups = parse_entitlements(_union(claims), provider.entitlement_namespaces)
     return Principal(
@@ -101,6 +101,14 @@ def principal_from_claims(
         acr=_text(claims.get("acr")) or None,
         checked_at=checked_at,
     )
+
+
+def _is_blocked(provider: ProviderConfig, identifier: object) -> bool:
+    """Whether an identifier never logs in. Operators ask that their monitoring accounts do not."""
+    if not isinstance(identifier, str):
+        return False
+    is_monitoring = provider.blocks_monitoring_accounts and identifier.lower().startswith("test@")
+    return is_monitoring or identifier in provider.blocked_subjects
 
 
 def _check_required(claims: Claims, name: str) -> None:
@@ -163,9 +171,9 @@ def _orcid(value: object) -> str | None:
 
 
 def _facility_account(claims: Claims, provider: ProviderConfig) -> str | None:
-    if provider.facility_account_claim is None:
+    if provider.claims.facility_account is None:
         return None
-    value = claims.get(provider.facility_account_claim)
+    value = claims.get(provider.claims.facility_account)
     return value if isinstance(value, str) and _FACILITY_ACCOUNT.fullmatch(value) else None
 
 

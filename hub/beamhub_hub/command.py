@@ -10,7 +10,7 @@ from typing import Any
 
 from beamhub_core.clock import utc_now
 from beamhub_core.config import FacilityConfig, read_config
-from beamhub_core.config.login import ProviderConfig
+from beamhub_core.config.provider import ProviderConfig
 from beamhub_core.entitlements import display_text
 from beamhub_core.errors import BeamhubError
 from beamhub_core.identity import Principal

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import httpx
 
 from beamhub_core.clock import Clock, utc_now
-from beamhub_core.config.login import ProviderConfig
+from beamhub_core.config.provider import ProviderConfig
 from beamhub_hub.denial import LoginDenied, ProviderUnavailable
 from beamhub_hub.id_token import (
     MAX_TOKEN_BYTES,

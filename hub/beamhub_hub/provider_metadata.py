@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from beamhub_core.config.login import ProviderConfig
+from beamhub_core.config.provider import ProviderConfig
 from beamhub_hub.denial import ProviderUnavailable
 
 MAX_KEYS = 64

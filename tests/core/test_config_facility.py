@@ -43,6 +43,11 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "pools[]": ("pools", 0),
     "login": ("login",),
     "login.providers[]": ("login", "providers", 0),
+    "login.providers[].claims": ("login", "providers", 0, "claims"),
+    "login.guests": ("login", "guests"),
+    "login.identity_map": ("login", "identity_map"),
+    "login.identity_map.ldap": ("login", "identity_map", "ldap"),
+    "login.role_rules[]": ("login", "role_rules", 0),
     "hub": ("hub",),
     "hub.proxy": ("hub", "proxy"),
     "web": ("web",),
@@ -65,6 +70,17 @@ def everything(file: FacilityFile) -> dict[str, Any]:
     """A configuration in which every section stands."""
     data = file.copy()
     data["catalogue"] |= {"harvest_roots": [{"pool": "pool"}], "audit": {"security_log_months": 24}}
+    data["login"]["providers"][0]["claims"] = {"orcid": "eduperson_orcid"}
+    data["login"] |= {
+        "guests": {"max_guests": 3},
+        "identity_map": {
+            "kind": "ldap",
+            "ldap": {"url": "ldaps://ldap.example.org", "base_dn": "ou=people,dc=example,dc=org"},
+        },
+        "role_rules": [
+            {"provider": "community", "entitlement": "urn:geant:example.org:group:staff", "role": "support"}
+        ],
+    }
     data["catalogue"]["user_offices"].append({"name": "far", "kind": "rest", "url": "https://office.example"})
     data["sessions"]["places"][0] |= {"backend": "docker", "docker": {"url": "unix:///var/run/docker.sock"}}
     data["sessions"]["templates"] = [{"name": "t", "title": "T", "technique": "x", "file": "a/b.ipynb"}]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beamhub_core.config.login import ProviderConfig
+from beamhub_core.config.provider import ProviderConfig
 from beamhub_core.errors import ConfigInvalid
 from beamhub_core.identity import Principal, account_name
 from beamhub_hub.claims import merge_claims, principal_from_claims
@@ -43,17 +43,17 @@ def provider(**changes: Any) -> ProviderConfig:
     return ProviderConfig.model_validate({**fields, **changes})
 
 
-def principal(claims: dict[str, object], **changes: Any) -> Principal:
+def principal(said: dict[str, object], /, **changes: Any) -> Principal:
     """The Principal of some claims."""
     return principal_from_claims(
-        claims, provider=provider(**changes), roles=RoleAssignments({}), checked_at=NOW
+        said, provider=provider(**changes), roles=RoleAssignments({}), checked_at=NOW
     )
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), json_values), st.sets(st.sampled_from(NAMES), max_size=2))
 def test_any_claims_give_a_principal_or_a_typed_denial(claims: dict[str, object], required: set[str]) -> None:
     try:
-        found = principal(claims, required_claims=tuple(required), facility_account_claim="account")
+        found = principal(claims, required_claims=tuple(required), claims={"facility_account": "account"})
     except LoginDenied as denied:
         assert denied.code in ("token_subject", "claim_missing", "claim_type", "subject_blocked")
     else:
@@ -165,7 +165,7 @@ def test_a_display_name_cannot_change_the_direction_or_the_line() -> None:
 def test_the_facility_account_counts_only_where_the_config_says_so() -> None:
     claims: dict[str, object] = {"sub": "a", "uid": "ferreira"}
     assert principal(claims).facility_account is None
-    assert principal(claims, facility_account_claim="uid").facility_account == "ferreira"
+    assert principal(claims, claims={"facility_account": "uid"}).facility_account == "ferreira"
 
 
 def test_a_role_comes_from_the_facilitys_own_list(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beamhub_core.config.login import ProviderConfig
+from beamhub_core.config.provider import ProviderConfig
 from beamhub_hub.denial import LoginDenied, ProviderUnavailable
 from beamhub_hub.id_token import (
     MAX_TOKEN_BYTES,

@@ -1,0 +1,92 @@
+"""Where the facility says which account, numeric ids and home organisation a person has there."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from beamhub_core.config.section import AbsolutePath, SecretFile, Section
+
+
+class LdapConfig(Section):
+    """A directory that is asked at each login and refresh."""
+
+    url: str = Field(
+        pattern=r"^ldaps?://[^\s/?#@]+/?$",
+        description="Address of the directory, e.g. 'ldaps://ldap.example.org'.",
+    )
+    bind_dn: str | None = Field(
+        default=None, max_length=1000, description="Name to bind with; none: anonymous."
+    )
+    bind_password_file: SecretFile | None = Field(
+        default=None, description="Absolute path of a file that holds the password of `bind_dn`."
+    )
+    base_dn: str = Field(min_length=1, max_length=1000, description="Below which people are searched.")
+    group_base_dn: str | None = Field(
+        default=None,
+        max_length=1000,
+        description="Below which groups are searched; none: only the primary group counts.",
+    )
+    filter: str = Field(
+        default="(&(objectClass=posixAccount)(beamhubSubject={subject}))",
+        max_length=1000,
+        description="Finds one person. {issuer}, {subject}, {orcid} and {facility_account} stand for "
+        "escaped values of the login.",
+    )
+    group_filter: str = Field(
+        default="(&(objectClass=posixGroup)(memberUid={uid}))",
+        max_length=1000,
+        description="Finds a person's groups. {uid} stands for the account, {dn} for the entry's name.",
+    )
+    account_attribute: str = Field(default="uid", description="Attribute with the account.")
+    uid_attribute: str = Field(default="uidNumber", description="Attribute with the numeric user id.")
+    gid_attribute: str = Field(default="gidNumber", description="Attribute with the numeric group id.")
+    home_organisation_attribute: str | None = Field(
+        default=None, description="Attribute with the home organisation."
+    )
+    display_name_attribute: str | None = Field(default=None, description="Attribute with the name.")
+    ca_file: AbsolutePath | None = Field(
+        default=None, description="Certificates that the directory's is checked against; none: the system's."
+    )
+    timeout_s: float = Field(default=5.0, gt=0, le=60, description="Longest wait for the directory.")
+    unsafe_allow_plain: bool = Field(
+        default=False, description="Accept ldap:// without TLS; for loopback and closed test networks only."
+    )
+
+    @model_validator(mode="after")
+    def _has_transport_security(self) -> LdapConfig:
+        if self.url.startswith("ldap://") and not self.unsafe_allow_plain:
+            raise ValueError("'ldap://' has no TLS; use ldaps://, or 'unsafe_allow_plain: true' on loopback")
+        if (self.bind_dn is None) != (self.bind_password_file is None):
+            raise ValueError("'bind_dn' and 'bind_password_file' stand together or not at all")
+        return self
+
+
+class IdentityMapConfig(Section):
+    """The facility's own word on accounts: a table, a directory, or the machine's name service (SSSD)."""
+
+    kind: Literal["csv", "ldap", "nss"] = Field(
+        description="'csv': a table; 'ldap': a directory; 'nss': the accounts of the machine (SSSD), found "
+        "by the facility account that a claim or table gives."
+    )
+    file: AbsolutePath | None = Field(
+        default=None,
+        description="The table of kind 'csv': 'issuer,subject,account,uid,gid,gids,home_organisation,name'.",
+    )
+    ldap: LdapConfig | None = Field(default=None, description="The directory of kind 'ldap'.")
+    is_required: bool = Field(
+        default=False,
+        description="Who is not in the map may not log in. Otherwise: no numeric ids, no facility home.",
+    )
+    min_uid: int = Field(
+        default=1000, ge=1, description="Lower numeric ids are refused: they are the system's."
+    )
+
+    @model_validator(mode="after")
+    def _has_its_part(self) -> IdentityMapConfig:
+        if (self.file is not None) != (self.kind == "csv"):
+            raise ValueError("'file' belongs to kind 'csv', and to no other")
+        if (self.ldap is not None) != (self.kind == "ldap"):
+            raise ValueError("'ldap' belongs to kind 'ldap', and to no other")
+        return self
