@@ -18,7 +18,7 @@ class RoleRule(Section):
         max_length=1024,
         description="Group or role that gives the facility role, e.g. 'urn:geant:example.org:group:staff'.",
     )
-    role: FacilityRole
+    role: FacilityRole = Field(description="What the members are here.")
 
 
 class GuestConfig(Section):
