@@ -34,6 +34,11 @@ DenialCode = Literal[
     "claim_missing",
     "claim_type",
     "subject_blocked",
+    "subject_scope",  # AARC-G026: an identifier of another operator, or none with a scope
+    "organisation_not_allowed",
+    "assurance_missing",
+    "acr_missing",
+    "auth_too_old",
     "not_allowed",
 ]
 
@@ -69,6 +74,16 @@ _ADVICE: dict[str, str] = {
     "claim_missing": "Your identity provider does not send something this facility requires. Ask the help "
     "desk of your home organisation, and tell the facility's support this reference.",
     "subject_blocked": "This account may not log in here.",
+    "subject_scope": "Your identity provider vouched for an account of another community. Log in with an "
+    "account of the community that the login page names, or tell the facility's support this reference.",
+    "organisation_not_allowed": "This login is open to people of certain home organisations, and yours is "
+    "not among them, or was not named. Choose another way to log in, or ask the facility's support.",
+    "assurance_missing": "This facility needs to know that your home organisation checked who you are, and "
+    "it does not say so. Ask its help desk for identity assurance (REFEDS), or choose another way to log in.",
+    "acr_missing": "This login needs a second factor, and your identity provider did not confirm one. Set "
+    "one up at your home organisation, then start again.",
+    "auth_too_old": "This login needs you to authenticate again at your identity provider. Start again, and "
+    "do not reuse an older login there.",
 }
 
 

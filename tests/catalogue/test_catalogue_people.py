@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from beamhub_catalogue import CatalogueService
 from beamhub_catalogue.models import MemberRow
 from beamhub_catalogue.people import (
-    entitled_roles,
     find_principal,
     join_memberships,
     remove_principal,
@@ -20,6 +19,7 @@ from beamhub_catalogue.people import (
     team_names,
 )
 from beamhub_core.config.login import LoginConfig
+from beamhub_core.entitled_proposals import entitled_roles
 from beamhub_core.identity import Entitlement, Principal
 from beamhub_core.rights import ProposalRole
 from catalogue.catalogue_parts import INES, ISSUER, MEMBERS, NAMESPACE, NOW, SAM, Facility, person
