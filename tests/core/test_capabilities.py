@@ -14,6 +14,7 @@ from beamhub_core.entitlements import (
     parse_entitlements,
 )
 from beamhub_core.identity import Capability
+from core.entitlement_fuzz import NAMESPACES, WORDS, check  # tests' folder
 from core.entitlement_values import NAMESPACE, authority, component, hostile_json, res, urn, word
 
 name = component.filter(lambda text: text != "act")
@@ -40,6 +41,14 @@ def test_no_text_raises_and_none_is_both_group_and_capability(text: str) -> None
     value = f"{NAMESPACE}:{text}"
     assert parse_capability(text, (NAMESPACE,)) is None or parse_entitlement(text, (NAMESPACE,)) is None
     assert parse_capability(value, (NAMESPACE,)) is None or parse_entitlement(value, (NAMESPACE,)) is None
+
+
+@given(
+    st.sampled_from(["", *(f"{space}:{kind}:" for space in NAMESPACES for kind in ("group", "res"))]),
+    st.lists(st.sampled_from(WORDS) | st.text(max_size=4), max_size=6),
+)
+def test_the_laws_of_the_fuzzer_hold_for_any_words_of_the_grammar(start: str, words: list[str]) -> None:
+    check(start + "".join(words))
 
 
 @given(st.lists(name, min_size=1, max_size=3), st.lists(action, min_size=1, max_size=3))
