@@ -113,11 +113,15 @@ def find_principal(session: Session, account: str) -> Principal | None:
 def as_of_now(principal: Principal | None, login: LoginConfig, wall_now: datetime) -> Principal | None:
     """The person without what the provider said too long ago: entitlements and roles end with the grace time.
 
+    A guest stays one: that role takes rights away and gives none.
+
     `wall_now` is the machine's own clock, as `checked_at` is; never a shifted one.
     """
     if principal is None or wall_now - principal.checked_at <= timedelta(hours=login.grace_h):
         return principal
-    return principal.model_copy(update={"entitlements": (), "roles": (), "assurance": ()})
+    kept = tuple(role for role in principal.roles if role == "guest")
+    nothing = {"entitlements": (), "capabilities": (), "assurance": ()}
+    return principal.model_copy(update={**nothing, "roles": kept})
 
 
 def reader_of(session: Session, principal: Principal | None, login: LoginConfig, now: datetime) -> Reader:
