@@ -1,4 +1,4 @@
-"""The hub's authenticator: one provider's verified answer becomes a `Principal`, and web is told of it."""
+"""The hub's authenticator: verified answers become an account's `Principal`, and web is told."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from beamhub_core.audit_notice import AuditNotice, new_reference
 from beamhub_core.clock import utc_now
 from beamhub_core.config import FacilityConfig
 from beamhub_core.errors import ConfigInvalid, Unavailable
-from beamhub_core.identity import FacilityRole, Principal
+from beamhub_core.identity import FacilityRole, Identity, Principal
 from beamhub_core.rights import Refused
-from beamhub_hub.claims import merge_claims, principal_from_claims
+from beamhub_hub.account_principal import account_principal, with_identity
 from beamhub_hub.denial import LoginDenied, ProviderUnavailable
-from beamhub_hub.handlers import LoginCallbackHandler, LoginStartHandler, ProviderLogoutHandler
-from beamhub_hub.login_attempt import LoginAttempt
-from beamhub_hub.login_record import LoginRecord, lasting_claims, read_record
+from beamhub_hub.handlers import LoginCallbackHandler, LoginChoiceHandler, LoginHereHandler, LoginStartHandler
+from beamhub_hub.login_kinds import LoginKind
+from beamhub_hub.login_record import IdentityRecord, LoginRecord, read_record
+from beamhub_hub.logout_handler import ProviderLogoutHandler
+from beamhub_hub.openid_kind import TOKEN_REFUSED, OpenIdKind
 from beamhub_hub.pages import PageError
-from beamhub_hub.provider import OpenIdProvider, Tokens
 from beamhub_hub.role_assignments import RoleAssignments, read_role_assignments
 from beamhub_hub.static_files import STATIC_FOLDER, STATIC_PATH
 from beamhub_spawners.web_client import WebClient
 
 SAME_ANSWER_S = 2.0
 """An answer this young is not asked for again: several requests of one page need one."""
-_TOKEN_REFUSED = frozenset(("userinfo_refused", "code_refused"))
+_NAME = "[a-z][a-z0-9-]{0,40}"
 
 
 def group_of(role: FacilityRole) -> str:
@@ -40,14 +41,12 @@ def group_of(role: FacilityRole) -> str:
 
 
 class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oauthenticator is untyped
-    """Authorization code with PKCE, ID token verified by us, then userinfo of the same subject.
+    """Several ways to log in, each verified by its own kind; one account for all identities of a person.
 
-    Of the generic class it keeps traits and routes; `authenticate` and `refresh_user` are ours,
-    because the generic ones never look at the ID token when they read userinfo.
+    Of the generic class it keeps traits; routes, `authenticate` and `refresh_user` are ours, because the
+    generic ones never look at the ID token when they read userinfo.
     """
 
-    login_handler = LoginStartHandler
-    callback_handler = LoginCallbackHandler
     logout_handler = ProviderLogoutHandler
 
     platform = AnyTrait(help="A function without arguments that gives the Platform.").tag(config=True)
@@ -55,19 +54,20 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
-        self._provider: OpenIdProvider | None = None
+        self._kinds: dict[str, LoginKind] | None = None
 
     @default("any_allow_config")
     def _default_any_allow_config(self) -> bool:
         return True  # check_allowed below decides; the hub's warning about missing lists does not apply
 
     @property
-    def provider(self) -> OpenIdProvider:
-        """The provider that people log in with: the first one, as long as there is one."""
-        if self._provider is None:
+    def kinds(self) -> dict[str, LoginKind]:
+        """The ways to log in, by name, in the order of the configuration."""
+        if self._kinds is None:
             login = self.facility.login
-            self._provider = OpenIdProvider(login.providers[0], leeway_s=login.leeway_s)
-        return self._provider
+            kinds = [OpenIdKind(each, login, roles=self._roles, clock=self.clock) for each in login.providers]
+            self._kinds = {kind.name: kind for kind in kinds}
+        return self._kinds
 
     @property
     def facility(self) -> FacilityConfig:
@@ -85,15 +85,29 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         """The machine's own time: a provider's answer does not age by a demonstration's shifted clock."""
         return utc_now()
 
+    def callback_url(self, name: str) -> str:
+        """The redirect URI of one provider: each has its own (RFC 9700, 4.4.2.1, against mix-up)."""
+        return f"{self.facility.hub.public_url.rstrip('/')}/hub/login/{name}/callback"
+
+    def login_url(self, base_url: str) -> str:
+        """Where a login begins: at the only or the remembered provider, else at the choice."""
+        return f"{base_url}oauth_login"
+
     def get_handlers(self, app: Any) -> list[Any]:
         """The routes of login and logout, and our pages' static files."""
-        static = (rf"{STATIC_PATH}/(.*)", CacheControlStaticFilesHandler, {"path": str(STATIC_FOLDER)})
-        return [*super().get_handlers(app), static]
+        return [
+            (r"/login", LoginChoiceHandler),
+            (r"/oauth_login", LoginHereHandler),
+            (rf"/login/({_NAME})", LoginStartHandler),
+            (rf"/login/({_NAME})/callback", LoginCallbackHandler),
+            (r"/logout", ProviderLogoutHandler),
+            (rf"{STATIC_PATH}/(.*)", CacheControlStaticFilesHandler, {"path": str(STATIC_FOLDER)}),
+        ]
 
     # -- login ------------------------------------------------------------------------------------
 
     async def authenticate(self, handler: Any, data: Any = None, **kwargs: Any) -> dict[str, Any]:
-        """The account of a callback's code, after web knows its Principal.
+        """The account of a callback's answer, after web knows its Principal.
 
         Raises
         ------
@@ -102,10 +116,11 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         Unavailable
             If web cannot be told: without it no right would be current, so nobody is logged in.
         """
-        attempt, code = data["attempt"], data["code"]
-        record = await self._record_of_code(self.provider, code, attempt)
+        kind, attempt = self.kinds[data["kind"]], data["attempt"]
+        latest = await kind.finish(data["answer"], attempt, return_to=self.callback_url(kind.name))
+        record = await self._record_with(handler, latest)
         await self.web.push_principal(record.principal)
-        account, issuer = record.principal.account, record.principal.issuer
+        account, issuer = record.principal.account, latest.principal.issuer
         await self.tell(AuditNotice(reference=new_reference(), kind="login", account=account, issuer=issuer))
         return self._auth_model(record)
 
@@ -116,31 +131,24 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         except (Unavailable, Refused) as error:
             self.log.error("audit not told: kind=%s reason=%s", notice.kind, error)
 
-    async def _record_of_code(
-        self, provider: OpenIdProvider, code: str, attempt: LoginAttempt
-    ) -> LoginRecord:
-        tokens = await provider.exchange_code(
-            code=code, redirect_uri=self.oauth_callback_url, code_verifier=attempt.code_verifier
-        )
-        signed = await provider.verified_claims(tokens, nonce=attempt.nonce)
-        return await self._record(provider, tokens, signed)
+    async def _record_with(self, handler: Any, latest: IdentityRecord) -> LoginRecord:
+        """The record of the account that an identity logs in to, with the account's other identities."""
+        identity = latest.identity
+        user = handler.find_user(identity.account)
+        known = read_record(await user.get_auth_state()) if user is not None else None
+        return self._joined(identity, (), known.identities if known else (), latest)
 
-    async def _record(
-        self, provider: OpenIdProvider, tokens: Tokens, signed: dict[str, object]
+    def _joined(
+        self,
+        account: Identity,
+        linked: tuple[Identity, ...],
+        records: tuple[IdentityRecord, ...],
+        latest: IdentityRecord,
     ) -> LoginRecord:
-        checked_at = self.clock()
-        claims = merge_claims(signed, await provider.userinfo(tokens.access_token))
-        principal = principal_from_claims(
-            claims, provider=provider.config, roles=self._roles(), checked_at=checked_at
-        )
-        return LoginRecord(
-            provider=provider.config.name,
-            principal=principal,
-            access_token=tokens.access_token,
-            refresh_token=tokens.refresh_token,
-            id_token=tokens.id_token,
-            signed_claims=lasting_claims(signed),
-        )
+        found = with_identity(records, latest, (account, *linked))
+        grace_s = self.facility.login.grace_h * 3600
+        principal = account_principal(account, linked, found, now=self.clock(), grace_s=grace_s)
+        return LoginRecord(principal=principal, identities=found)
 
     def _roles(self) -> RoleAssignments:
         """Read at each login: the list may change while the hub runs. A broken list gives no role."""
@@ -166,10 +174,20 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         record = read_record(auth_model["auth_state"]) if auth_model else None
         return record is not None and record.principal.account == username
 
-    async def id_token_of(self, user: Any) -> str | None:
-        """The ID token of an account's last login, for the provider's logout only."""
+    async def logout_url(self, user: Any) -> str | None:
+        """Where an account's last login ends at its provider, if that has such a place.
+
+        Raises
+        ------
+        ProviderUnavailable
+            If the provider cannot be asked.
+        """
         record = read_record(await user.get_auth_state())
-        return record.id_token if record else None
+        kind = self.kinds.get(record.current.provider) if record else None
+        if record is None or kind is None:
+            return None
+        return_to = self.facility.hub.public_url.rstrip("/") + "/"
+        return await kind.logout_url(record.current, return_to=return_to)
 
     # -- refresh ----------------------------------------------------------------------------------
 
@@ -189,7 +207,7 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
             if record.is_fresh(self.clock(), SAME_ANSWER_S):
                 return True
             try:
-                renewed = await self._renewed(self.provider, record)
+                renewed = await self._renewed(record)
             except ProviderUnavailable as error:
                 counts = record.is_fresh(self.clock(), self.facility.login.grace_h * 3600)
                 self.log.warning("refresh: reason=%s, last answer counts: %s", error.reason, counts)
@@ -208,24 +226,13 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
             lock = self._locks[account] = asyncio.Lock()
         return lock
 
-    async def _renewed(self, provider: OpenIdProvider, record: LoginRecord) -> LoginRecord:
-        if record.provider != provider.config.name or record.principal.issuer != provider.config.issuer:
+    async def _renewed(self, record: LoginRecord) -> LoginRecord:
+        kind = self.kinds.get(record.current.provider)
+        if kind is None:
             raise LoginDenied("token_issuer")
-        subject: dict[str, object] = {"sub": record.principal.subject}
-        try:
-            return await self._record(provider, record.tokens(), {**record.signed_claims, **subject})
-        except LoginDenied as denied:
-            if denied.code not in _TOKEN_REFUSED or record.refresh_token is None:
-                raise
-        tokens = await provider.refresh(record.refresh_token)
-        signed: dict[str, object] = {**record.signed_claims, **subject}
-        if tokens.id_token is not None:
-            signed = await provider.verified_claims(tokens, nonce=None)
-            if signed["sub"] != record.principal.subject:  # OpenID Connect Core 1.0, 12.2
-                raise LoginDenied("token_subject")
-        else:
-            tokens = Tokens(tokens.access_token, record.id_token, tokens.refresh_token)
-        return await self._record(provider, tokens, signed)
+        account = record.principal.identities[0]
+        latest = await kind.renew(record.current)
+        return self._joined(account, record.principal.linked, record.identities, latest)
 
     async def _take_denial(self, principal: Principal, denied: LoginDenied) -> None:
         """A token that is not accepted any more leaves the time of grace; any other denial ends it now."""
@@ -235,7 +242,7 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
             denied.code,
             principal.account,
         )
-        if denied.code in _TOKEN_REFUSED:
+        if denied.code in TOKEN_REFUSED:
             return
         try:
             await self.web.remove_principal(principal.account)

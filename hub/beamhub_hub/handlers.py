@@ -1,12 +1,12 @@
-"""Login, callback and logout as browsers meet them."""
+"""Choice of a provider, login and callback as browsers meet them."""
 
 from __future__ import annotations
 
-import re
 import secrets
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from jupyterhub.handlers import BaseHandler, LogoutHandler
+from jupyterhub.handlers import BaseHandler
+from tornado.httputil import url_concat
 
 from beamhub_core.audit_notice import AuditNotice, new_reference
 from beamhub_core.errors import Unavailable
@@ -16,21 +16,34 @@ from beamhub_hub.login_attempt import (
     COOKIE_PREFIX,
     MAX_AGE_S,
     MAX_ATTEMPTS,
+    Demand,
     LoginAttempt,
     cookie_name_of,
     new_attempt,
+    read_acr_values,
     read_attempt,
 )
-from beamhub_hub.pages import PageError, denied_page, provider_down_page, web_down_page, web_refused_page
+from beamhub_hub.login_kinds import LoginKind
+from beamhub_hub.pages import (
+    PageError,
+    denied_page,
+    no_such_provider_page,
+    provider_down_page,
+    web_down_page,
+    web_refused_page,
+)
 
 if TYPE_CHECKING:
     from beamhub_hub.authenticator import BeamhubAuthenticator
 
-_ERROR_CODE = re.compile(r"[a-z_]{1,60}")
+REMEMBERED = "beamhub-provider"
+"""The cookie with the name of the provider that this browser logged in with last: a preference, no secret."""
+REMEMBERED_DAYS = 180
+MAX_HINT = 512
 
 
 class _LoginPages(BaseHandler):  # type: ignore[misc]  # JupyterHub is untyped
-    """What login and callback share."""
+    """What choice, login and callback share."""
 
     @property
     def _authenticator(self) -> BeamhubAuthenticator:
@@ -45,14 +58,31 @@ class _LoginPages(BaseHandler):  # type: ignore[misc]  # JupyterHub is untyped
         summary: str = f"{self.request.method} {self.request.path}"
         return summary
 
-    def _provider_down(self, error: ProviderUnavailable) -> PageError:
+    def _kind(self, name: str) -> LoginKind:
+        kind = self._authenticator.kinds.get(name)
+        if kind is None:
+            raise no_such_provider_page()
+        return kind
+
+    @property
+    def _remembered(self) -> str | None:
+        """The provider of this browser's last login, as long as it is configured."""
+        name = self.get_cookie(REMEMBERED, "")
+        return name if name in self._authenticator.kinds else None
+
+    def _login_query(self) -> dict[str, str]:
+        """What of this request goes on to the start of a login."""
+        wanted = ("next", "acr", "aarc_idp_hint")
+        return {name: value for name in wanted if (value := self.get_query_argument(name, ""))}
+
+    def _provider_down(self, kind: LoginKind, error: ProviderUnavailable) -> PageError:
         self.log.warning(
             "provider not available: reference=%s provider=%s reason=%s",
             error.reference,
             error.provider,
             error.reason,
         )
-        return provider_down_page(self._authenticator.provider.config.title, error)
+        return provider_down_page(kind.title, error)
 
     def _denied(self, denied: LoginDenied) -> PageError:
         self.log.warning(
@@ -61,21 +91,52 @@ class _LoginPages(BaseHandler):  # type: ignore[misc]  # JupyterHub is untyped
         return denied_page(denied)
 
 
-class LoginStartHandler(_LoginPages):
-    """Send the browser to the provider."""
+class LoginChoiceHandler(_LoginPages):
+    """The page where one says with which provider to log in."""
 
     async def get(self) -> None:
+        """Show the ways to log in, the one of last time first."""
+        if self.current_user is not None and "acr" not in self.request.query_arguments:
+            self.redirect(self.get_next_url(self.current_user))
+            return
+        query, remembered = self._login_query(), self._remembered
+        kinds = sorted(self._authenticator.kinds.values(), key=lambda kind: kind.name != remembered)
+        ways = [
+            {
+                "title": kind.title,
+                "url": url_concat(f"{self.hub.base_url}login/{kind.name}", query),
+                "by_post": kind.starts_by_post,
+                "is_remembered": kind.name == remembered,
+            }
+            for kind in kinds
+        ]
+        self.finish(await self.render_template("login.html", ways=ways, needs_more="acr" in query))
+
+
+class LoginStartHandler(_LoginPages):
+    """Send the browser to a provider."""
+
+    async def get(self, name: str) -> None:
         """Start an attempt; its secrets wait in a signed cookie for the answer."""
-        attempt = new_attempt(self._validate_next_url(self.get_argument("next", "")))
+        kind = self._kind(name)
+        if kind.starts_by_post:
+            self.redirect(url_concat(f"{self.hub.base_url}login", self._login_query()))
+            return
+        await self._begin(kind, Demand(acr_values=read_acr_values(self.get_query_argument("acr", ""))))
+
+    async def post(self, name: str) -> None:
+        """Start an attempt that makes something; the hub checked the form's token."""
+        await self._begin(self._kind(name), Demand())
+
+    async def _begin(self, kind: LoginKind, demand: Demand) -> None:
+        attempt = new_attempt(kind.name, self._validate_next_url(self.get_argument("next", "")), demand)
+        hint = self.get_query_argument("aarc_idp_hint", "")[:MAX_HINT] or None
         try:
-            url = await self._authenticator.provider.authorization_url(
-                redirect_uri=self._authenticator.oauth_callback_url,
-                state=attempt.state,
-                nonce=attempt.nonce,
-                code_challenge=attempt.code_challenge,
+            url = await kind.begin(
+                attempt, return_to=self._authenticator.callback_url(kind.name), idp_hint=hint
             )
         except ProviderUnavailable as error:
-            raise self._provider_down(error) from None
+            raise self._provider_down(kind, error) from None
         self._forget_old_attempts()
         self._set_cookie(
             attempt.cookie_name,
@@ -93,6 +154,19 @@ class LoginStartHandler(_LoginPages):
             self.clear_cookie(name, path=self._attempt_path)
 
 
+class LoginHereHandler(LoginStartHandler):
+    """The short way: to the only or the remembered provider, else to the choice."""
+
+    async def get(self) -> None:  # type: ignore[override]  # the address holds no name
+        """Start there, or send the browser to the choice."""
+        kinds = self._authenticator.kinds
+        only = next(iter(kinds)) if len(kinds) == 1 else self._remembered
+        if only is None:
+            self.redirect(url_concat(f"{self.hub.base_url}login", self._login_query()))
+            return
+        await super().get(only)
+
+
 UNATTESTED = frozenset(
     ("attempt_missing", "code_missing", "code_refused", "provider_refused", "response_issuer")
 )
@@ -102,32 +176,45 @@ UNATTESTED = frozenset(
 class LoginCallbackHandler(_LoginPages):
     """Take the provider's answer."""
 
-    async def get(self) -> None:
+    async def get(self, name: str) -> None:
         """Log the person in, or say on a page why not; a login cookie is set at the very end only."""
+        kind = self._kind(name)
         try:
-            attempt = self._take_attempt()
-            code = await self._read_code()
-            user = await self.login_user({"code": code, "attempt": attempt})
+            attempt = self._take_attempt(kind)
+            data = {"kind": kind.name, "answer": self._answer(), "attempt": attempt}
+            user = await self.login_user(data)
             if user is None:
                 raise LoginDenied("not_allowed")
         except LoginDenied as denied:
             if denied.code not in UNATTESTED:
-                issuer = self._authenticator.provider.config.issuer
                 notice = AuditNotice(
-                    reference=new_reference(), kind="login_refused", code=denied.code, issuer=issuer
+                    reference=new_reference(), kind="login_refused", code=denied.code, issuer=kind.issuer
                 )
                 await self._authenticator.tell(notice)
             raise self._denied(denied) from None
         except ProviderUnavailable as error:
-            raise self._provider_down(error) from None
+            raise self._provider_down(kind, error) from None
         except (Unavailable, Refused) as error:
             reference = secrets.token_hex(4)
             self.log.warning("login failed, web did not take it: reference=%s reason=%s", reference, error)
             page = web_down_page if isinstance(error, Unavailable) else web_refused_page
             raise page(reference) from None
+        self.set_cookie(
+            REMEMBERED,
+            kind.name,
+            expires_days=REMEMBERED_DAYS,
+            path=self._attempt_path,
+            httponly=True,
+            samesite="Lax",
+            secure=self.request.protocol == "https",
+        )
         self.redirect(self._validate_next_url(attempt.next_url) or self.settings["default_url"])
 
-    def _take_attempt(self) -> LoginAttempt:
+    def _answer(self) -> dict[str, str]:
+        """The answer's parameters, each once."""
+        return {name: self.get_query_argument(name) for name in self.request.query_arguments}
+
+    def _take_attempt(self, kind: LoginKind) -> LoginAttempt:
         """The attempt that this answer belongs to; its cookie is spent by looking."""
         state = self.get_query_argument("state", "")
         name = cookie_name_of(state)
@@ -137,47 +224,6 @@ class LoginCallbackHandler(_LoginPages):
         cookie = self.get_secure_cookie(name, max_age_days=1)
         self.clear_cookie(name, path=self._attempt_path)
         attempt = read_attempt(cookie, state)
-        if attempt is None:
+        if attempt is None or attempt.provider != kind.name:
             raise LoginDenied("attempt_missing")
         return attempt
-
-    async def _read_code(self) -> str:
-        """The authorization code. Source: RFC 6749, 4.1.2; RFC 9207 for the issuer beside it."""
-        provider = self._authenticator.provider
-        metadata = await provider.metadata()
-        issuer = self.get_query_argument("iss", None)
-        if issuer != metadata.issuer and (issuer is not None or metadata.names_issuer_in_response):
-            raise LoginDenied("response_issuer")
-        error = self.get_query_argument("error", None)
-        if error is not None:
-            raise LoginDenied("provider_refused", error if _ERROR_CODE.fullmatch(error) else "")
-        code: str = self.get_query_argument("code", "")
-        if not 0 < len(code) <= 4096:
-            raise LoginDenied("code_missing")
-        return code
-
-
-class ProviderLogoutHandler(LogoutHandler):  # type: ignore[misc]  # JupyterHub is untyped
-    """End the session here, with every token that came of it, then at the provider."""
-
-    async def get(self) -> Any:
-        """Read the ID token before the session is gone: it tells the provider whose session ends."""
-        user = self.current_user
-        authenticator = cast("BeamhubAuthenticator", self.authenticator)
-        self._provider_url: str | None = None
-        if user is not None:
-            id_token = await authenticator.id_token_of(user)
-            try:
-                self._provider_url = await authenticator.provider.end_session_url(
-                    id_token=id_token, return_to=authenticator.facility.hub.public_url.rstrip("/") + "/"
-                )
-            except ProviderUnavailable as error:
-                self.log.warning("provider not told of a logout: reason=%s", error.reason)
-        return await super().get()
-
-    async def render_logout_page(self) -> None:
-        """Go on to the provider, or say that the session here has ended."""
-        if self._provider_url is not None:
-            self.redirect(self._provider_url)
-            return
-        self.finish(await self.render_template("logout.html"))

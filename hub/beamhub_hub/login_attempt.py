@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+from pydantic import Field, ValidationError
+
+from beamhub_core.audit_notice import AccountName
+from beamhub_core.config.section import SectionName
+from beamhub_core.word import Word
 
 MAX_AGE_S = 900
 MAX_ATTEMPTS = 8
 """Unfinished logins that one browser may have; older cookies are cleared."""
 COOKIE_PREFIX = "beamhub-login-"
 _STATE = re.compile(r"[A-Za-z0-9_-]{43}")
+_ACR = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
-class LoginAttempt:
+class Demand:
+    """What one login must show beyond what its provider's configuration asks for; it never asks for less."""
+
+    acr_values: tuple[str, ...] = ()
+    idp_hint: str | None = None
+    links_to: str | None = None
+
+
+class LoginAttempt(Word):
     """What must come back, and what goes on afterwards."""
 
+    provider: SectionName
     state: str
     nonce: str
     code_verifier: str
     next_url: str
+    acr_values: tuple[str, ...] = Field(default=(), max_length=4)
+    """Authentication contexts of which this login must show one."""
+    links_to: AccountName | None = None
+    """The account that the identity shall be linked to, instead of a login."""
 
     @property
     def cookie_name(self) -> str:
@@ -38,13 +57,29 @@ class LoginAttempt:
 
     def to_cookie(self) -> str:
         """The cookie's value, to be signed."""
-        return json.dumps(asdict(self))
+        return self.model_dump_json(exclude_defaults=True)
 
 
-def new_attempt(next_url: str) -> LoginAttempt:
+def new_attempt(provider: str, next_url: str, demand: Demand = Demand()) -> LoginAttempt:
     """An attempt that nobody can guess: three values of 256 bits."""
     state, nonce, code_verifier = (secrets.token_urlsafe(32) for _ in range(3))
-    return LoginAttempt(state=state, nonce=nonce, code_verifier=code_verifier, next_url=next_url)
+    return LoginAttempt(
+        provider=provider,
+        state=state,
+        nonce=nonce,
+        code_verifier=code_verifier,
+        next_url=next_url,
+        acr_values=demand.acr_values,
+        links_to=demand.links_to,
+    )
+
+
+def read_acr_values(text: str) -> tuple[str, ...]:
+    """The authentication contexts in a link, separated by spaces; what is none is left out.
+
+    A link may ask for any: a stronger demand harms nobody, and the provider's answer is checked against it.
+    """
+    return tuple(dict.fromkeys(word for word in text[:1000].split() if _ACR.fullmatch(word)))[:4]
 
 
 def cookie_name_of(state: str) -> str | None:
@@ -57,7 +92,7 @@ def read_attempt(cookie: bytes | None, state: str) -> LoginAttempt | None:
     if cookie is None:
         return None
     try:
-        attempt = LoginAttempt(**json.loads(cookie))
-    except (ValueError, TypeError):
+        attempt = LoginAttempt.model_validate_json(cookie)
+    except ValidationError:
         return None
     return attempt if secrets.compare_digest(attempt.state.encode(), state.encode()) else None

@@ -1,25 +1,32 @@
-"""What the hub keeps, encrypted, of one login: enough to ask the provider again and to log out."""
+"""What the hub keeps, encrypted, of an account's logins: enough to ask its providers again and to log out."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from beamhub_core.identity import Principal
+from beamhub_core.identity import Identity, Principal
 from beamhub_core.word import Word
 from beamhub_hub.provider import Tokens
 
+MAX_IDENTITIES = 16
 
-class LoginRecord(Word):
-    """JupyterHub's `auth_state` of an account; never handed to a session."""
+
+class IdentityRecord(Word):
+    """What one provider said last of one identity."""
 
     provider: str
-    principal: Principal
-    access_token: str
-    refresh_token: str | None
-    id_token: str | None
+    principal: Principal = Field(description="The identity alone: its own account, nothing linked.")
+    access_token: str | None = None
+    refresh_token: str | None = None
+    id_token: str | None = None
     signed_claims: dict[str, str | int | float] = {}
+
+    @property
+    def identity(self) -> Identity:
+        """Who it is about."""
+        return Identity(issuer=self.principal.issuer, subject=self.principal.subject)
 
     def is_fresh(self, now: datetime, age_s: float) -> bool:
         """Whether the provider's last answer is at most this old."""
@@ -27,10 +34,29 @@ class LoginRecord(Word):
 
     def tokens(self) -> Tokens:
         """The tokens of the last answer."""
-        return Tokens(self.access_token, self.id_token, self.refresh_token)
+        return Tokens(self.access_token or "", self.id_token, self.refresh_token)
 
 
-SIGNED_AND_LASTING = ("acr", "auth_time")
+class LoginRecord(Word):
+    """JupyterHub's `auth_state` of an account; never handed to a session.
+
+    The first identity is the one that logged in last. `principal` is what web was told of the account.
+    """
+
+    principal: Principal
+    identities: tuple[IdentityRecord, ...] = Field(min_length=1, max_length=MAX_IDENTITIES)
+
+    @property
+    def current(self) -> IdentityRecord:
+        """The identity that logged in last."""
+        return self.identities[0]
+
+    def is_fresh(self, now: datetime, age_s: float) -> bool:
+        """Whether the last answer of the current identity's provider is at most this old."""
+        return self.current.is_fresh(now, age_s)
+
+
+SIGNED_AND_LASTING = ("acr", "auth_time", "sid")
 """Claims of the login's ID token that stay true when only userinfo is read again. Groups are not among them:
 a group that userinfo no longer names is gone."""
 

@@ -51,3 +51,10 @@ def web_refused_page(reference: str) -> PageError:
         "reference."
     )
     return PageError(502, "This login cannot be noted down", advice, reference)
+
+
+def no_such_provider_page() -> PageError:
+    """The page of an address that names no provider."""
+    return PageError(
+        404, "No such login", "There is no login at this address. Start again from the login page."
+    )

@@ -24,6 +24,7 @@ from beamhub_hub.id_token import (
     read_header,
     read_verified,
 )
+from beamhub_hub.login_attempt import LoginAttempt
 from beamhub_hub.provider_metadata import ProviderMetadata, SigningKey, parse_keys, parse_metadata
 
 MAX_ANSWER_BYTES = 512 * 1024
@@ -78,23 +79,28 @@ class OpenIdProvider:
         return self._metadata[1]
 
     async def authorization_url(
-        self, *, redirect_uri: str, state: str, nonce: str, code_challenge: str
+        self, *, redirect_uri: str, attempt: LoginAttempt, idp_hint: str | None = None
     ) -> str:
-        """Where the browser goes to log in. Source: RFC 6749, 4.1.1; RFC 7636 (S256)."""
+        """Where the browser goes to log in.
+
+        Source: RFC 6749, 4.1.1; RFC 7636 (S256); OpenID Connect Core 1.0, 3.1.2.1; AARC-G061 for the hint.
+        """
         endpoint = (await self.metadata()).authorization_endpoint
-        query = urlencode(
-            {
-                "response_type": "code",
-                "client_id": self.config.client_id,
-                "redirect_uri": redirect_uri,
-                "scope": " ".join(self.config.scopes),
-                "state": state,
-                "nonce": nonce,
-                "code_challenge": code_challenge,
-                "code_challenge_method": "S256",
-            }
-        )
-        return f"{endpoint}{'&' if '?' in endpoint else '?'}{query}"
+        query = {
+            "response_type": "code",
+            "client_id": self.config.client_id,
+            "redirect_uri": redirect_uri,
+            "scope": " ".join(self.config.scopes),
+            "state": attempt.state,
+            "nonce": attempt.nonce,
+            "code_challenge": attempt.code_challenge,
+            "code_challenge_method": "S256",
+        }
+        if idp_hint is not None:
+            query[self.config.idp_hint_name] = idp_hint
+        if self.config.max_age_s is not None:
+            query["max_age"] = str(self.config.max_age_s)
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
     async def end_session_url(self, *, id_token: str | None, return_to: str) -> str | None:
         """Where the browser goes to log out, if the provider offers it.

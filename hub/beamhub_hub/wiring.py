@@ -98,8 +98,6 @@ def _configure_login(c: Any, config: FacilityConfig, platform: Platform) -> None
     c.JupyterHub.authenticator_class = BeamhubAuthenticator
     # A function, because traitlets copies a value deeply, and a web client has no copy.
     c.BeamhubAuthenticator.platform = lambda: platform
-    c.BeamhubAuthenticator.login_service = config.login.providers[0].title
-    c.BeamhubAuthenticator.oauth_callback_url = config.hub.public_url.rstrip("/") + "/hub/oauth_callback"
     c.BeamhubAuthenticator.enable_auth_state = True
     c.BeamhubAuthenticator.manage_groups = True
     c.BeamhubAuthenticator.refresh_pre_spawn = True

@@ -104,7 +104,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
                 *(sys.executable, "-m", "beamhub_hub.demo_provider", "--port", str(provider_port)),
                 *("--accounts", str(folder / "accounts.json")),
                 *("--client-secret-file", str(folder / "secrets" / "provider")),
-                *("--redirect-uri", f"{addresses.public_url}/hub/oauth_callback"),
+                *("--redirect-uri", f"{addresses.public_url}/hub/login/hostile/callback"),
             ],
             addresses.issuer,
         )
@@ -133,7 +133,7 @@ def test_every_demo_person_logs_in_through_the_providers_own_page(platform: Plat
     assert hasattr(person, "subject")
     with browser() as client:
         page = client.get(f"{platform.public_url}/hub/login?next=%2Fhub%2Fhome")
-        link = re.search(r'href="([^"]*oauth_login[^"]*)"', page.text)
+        link = re.search(r'href="([^"]*/login/hostile[^"]*)"', page.text)
         assert link is not None
         form = client.get(f"{platform.public_url}{link[1].replace('&amp;', '&')}")
         assert str(form.url).startswith(platform.issuer)
@@ -212,7 +212,7 @@ def test_the_demo_provider_takes_no_other_request(platform: Platform, change: di
     good = {
         "response_type": "code",
         "client_id": CLIENT_ID,
-        "redirect_uri": f"{platform.public_url}/hub/oauth_callback",
+        "redirect_uri": f"{platform.public_url}/hub/login/hostile/callback",
         "scope": "openid",
         "state": "s",
         "nonce": "n",
@@ -230,7 +230,7 @@ def test_a_code_without_its_verifier_gets_no_token(platform: Platform) -> None:
     query = {
         "response_type": "code",
         "client_id": CLIENT_ID,
-        "redirect_uri": f"{platform.public_url}/hub/oauth_callback",
+        "redirect_uri": f"{platform.public_url}/hub/login/hostile/callback",
         "scope": "openid",
         "state": "s",
         "nonce": "n2",

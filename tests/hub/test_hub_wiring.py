@@ -66,7 +66,6 @@ def test_front_page_callback_and_portal_follow_the_public_url(
     assert portal_url(config) == "/beam/services/web/"
     assert c.JupyterHub.default_url == "/beam/services/web/"
     assert c.JupyterHub.bind_url == "https://analysis.example.org/beam/"
-    assert c.BeamhubAuthenticator.oauth_callback_url == "https://analysis.example.org/beam/hub/oauth_callback"
     (service,) = c.JupyterHub.services
     assert service["oauth_redirect_uri"] == "https://analysis.example.org/beam/services/web/oauth_callback"
 

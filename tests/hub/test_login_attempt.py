@@ -11,12 +11,12 @@ from beamhub_hub.login_attempt import LoginAttempt, cookie_name_of, new_attempt,
 
 @given(st.text(max_size=50))
 def test_an_attempt_comes_back_from_its_cookie_as_it_went(next_url: str) -> None:
-    attempt = new_attempt(next_url)
+    attempt = new_attempt("aai", next_url)
     assert read_attempt(attempt.to_cookie().encode(), attempt.state) == attempt
 
 
 def test_a_state_that_shares_only_the_cookies_name_is_another_login() -> None:
-    attempt = new_attempt("/")
+    attempt = new_attempt("aai", "/")
     other = attempt.state[:16] + "x" * 27
     assert cookie_name_of(other) == attempt.cookie_name
     assert read_attempt(attempt.to_cookie().encode(), other) is None
@@ -34,5 +34,11 @@ def test_a_state_that_we_never_made_names_no_cookie(state: str) -> None:
 
 def test_the_challenge_is_the_one_of_the_specification() -> None:
     # Source: RFC 7636, appendix B.
-    attempt = LoginAttempt("s", "n", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "/")
+    attempt = LoginAttempt(
+        provider="aai",
+        state="s",
+        nonce="n",
+        code_verifier="dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
+        next_url="/",
+    )
     assert attempt.code_challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"

@@ -187,7 +187,7 @@ def test_web_down_at_login_lets_nobody_in(hub: RunningHub) -> None:
 def test_a_callback_replayed_logs_nobody_in(hub: RunningHub) -> None:
     with browser() as client:
         answer = log_in(hub, client)
-        callback = next(r.url for r in answer.history if r.url.path == "/hub/oauth_callback")
+        callback = next(r.url for r in answer.history if r.url.path == "/hub/login/hostile/callback")
     with browser() as thief:
         replayed = thief.get(callback)
         assert replayed.status_code == 403

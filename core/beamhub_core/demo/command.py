@@ -102,15 +102,16 @@ def build_children(layout: DemoLayout, ports: Ports, config: FacilityConfig) -> 
         raise ProxyMissing
     proxy_token = config.hub.proxy.token_file.read_text().strip()
     configured = ["--config", str(layout.config_file)]
+    provider = config.login.providers[0]
     return [
         Child(
             "identity provider",
             [*python, "beamhub_hub.demo_provider", "--port", str(ports.provider),
              "--accounts", str(layout.root / "accounts.json"),
              "--client-secret-file", str(layout.secret("provider-client-secret")),
-             "--redirect-uri", f"{config.hub.public_url}/hub/oauth_callback"],
+             "--redirect-uri", f"{config.hub.public_url}/hub/login/{provider.name}/callback"],
             layout.logs / "provider.log",
-            f"{config.login.providers[0].issuer}/.well-known/openid-configuration",
+            f"{provider.issuer}/.well-known/openid-configuration",
         ),
         Child(
             "proxy",
