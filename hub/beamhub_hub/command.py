@@ -1,4 +1,4 @@
-"""`beamhub login explain`: what a provider's claims would mean here, by the very code of the login."""
+"""`beamhub login`: what a provider's claims would mean here, by the very code of the login, and its check."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from beamhub_core.config.provider import ProviderConfig
 from beamhub_core.entitlements import display_text
 from beamhub_core.errors import BeamhubError
 from beamhub_core.identity import Principal
+from beamhub_hub import check_provider
+from beamhub_hub.check_provider import find_provider
 from beamhub_hub.claims import merge_claims, principal_from_claims
 from beamhub_hub.role_assignments import read_role_assignments
 
@@ -47,12 +49,17 @@ def add(subparsers: Any) -> None:
     explain.add_argument("--provider", default=None, help="name of the provider (default: the first)")
     explain.add_argument("--json", action="store_true", help="print one JSON object")
     explain.set_defaults(run=run_explain)
+    check = verbs.add_parser("check-provider", help="show what a provider offers of what the login needs")
+    check.add_argument("name", help="name of the provider in the configuration")
+    check.add_argument("--config", type=Path, required=True, help="facility.yaml")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.set_defaults(run=check_provider.run)
 
 
 def run_explain(arguments: argparse.Namespace) -> int:
     """Print the Principal; the denial of a login ends with exit code 4."""
     config = read_config(arguments.config)
-    provider = _provider(config, arguments.provider)
+    provider = find_provider(config, arguments.provider)
     principal = explain(_read_claims(arguments.file), config, provider)
     if arguments.json:
         answer = {"version": 1, "ok": True, "principal": principal.model_dump(mode="json")}
@@ -75,27 +82,6 @@ def explain(document: dict[str, Any], config: FacilityConfig, provider: Provider
         claims = merge_claims(document["id_token"], document["userinfo"])
     roles = read_role_assignments(config.login.role_assignments)
     return principal_from_claims(claims, provider=provider, roles=roles, checked_at=utc_now())
-
-
-def _provider(config: FacilityConfig, name: str | None) -> ProviderConfig:
-    for provider in config.login.providers:
-        if name in (None, provider.name):
-            return provider
-    known = ", ".join(provider.name for provider in config.login.providers)
-    raise ProviderUnknown(str(name), known)
-
-
-class ProviderUnknown(BeamhubError):
-    """No provider has this name."""
-
-    exit_code = 3
-
-    def __init__(self, name: str, known: str) -> None:
-        super().__init__(name, known)
-        self.name, self.known = name, known
-
-    def __str__(self) -> str:
-        return f"No provider is called {self.name!r}. There are: {self.known}."
 
 
 def _read_claims(path: Path) -> dict[str, Any]:

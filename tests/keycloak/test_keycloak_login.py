@@ -1,4 +1,4 @@
-"""Logins at a real Keycloak: whose rights web is told of, and what the realm may change while the hub runs."""
+"""Logins at a real Keycloak: whose rights web is told of, and what may change while the hub runs."""
 
 from __future__ import annotations
 

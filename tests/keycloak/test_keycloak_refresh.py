@@ -19,7 +19,7 @@ from keycloak.keycloak_parts import (  # the folder of these tests, not a librar
 
 pytestmark = [pytest.mark.hub, pytest.mark.keycloak]
 ACCESS_TOKEN_S = 4.0
-"""The lifetime in realm.json, which Keycloak rounds up by a second: after it, only the refresh token is left."""
+"""The lifetime in realm.json, rounded up to whole seconds: after it, only the refresh token is left."""
 
 
 @pytest.fixture

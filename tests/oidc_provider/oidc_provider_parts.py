@@ -55,9 +55,7 @@ def installed_package() -> Path:
         for name in ("package.json", "package-lock.json"):
             shutil.copy(HERE / name, folder / name)
         command = ["npm", "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"]
-        answer = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, check=False, timeout=300
-        )
+        answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
         if answer.returncode != 0:
             pytest.skip(f"npm could not install oidc-provider: {answer.stderr.strip()[-300:]}")
         done.write_text(locked, "utf-8")
@@ -150,9 +148,7 @@ class StrictHub:
 
 
 @contextmanager
-def strict_hub(
-    folder: Path, change: Callable[[dict[str, Any]], None] | None = None
-) -> Iterator[StrictHub]:
+def strict_hub(folder: Path, change: Callable[[dict[str, Any]], None] | None = None) -> Iterator[StrictHub]:
     """A hub that logs people in at a strict provider; `change` edits the provider's configuration."""
     with ExitStack() as stack:
         started: list[StrictProvider] = []
