@@ -73,7 +73,7 @@ def store_principal(session: Session, principal: Principal, login: LoginConfig, 
         newest = max(row.checked_at, row.removed_at) if row.removed_at else row.checked_at
         if principal.checked_at < newest:
             return False
-        before = set(entitled_roles(Principal.model_validate(row.body), login))
+        before = _ever_named(Principal.model_validate(row.body), login)
     else:
         row = PrincipalRow(account=principal.account)
         session.add(row)
@@ -84,12 +84,20 @@ def store_principal(session: Session, principal: Principal, login: LoginConfig, 
     lost = session.scalars(
         select(LostEntitlementRow).where(LostEntitlementRow.account.in_(_accounts(principal)))
     ).all()
-    for proposal in before - after - {r.proposal for r in lost if r.account == principal.account}:
+    for proposal in (
+        before - _ever_named(principal, login) - {r.proposal for r in lost if r.account == principal.account}
+    ):
         session.add(LostEntitlementRow(account=principal.account, proposal=proposal, lost_at=now))
     for row_lost in lost:
         if row_lost.proposal in after:
             session.delete(row_lost)
     return True
+
+
+def _ever_named(principal: Principal, login: LoginConfig) -> set[str]:
+    """The proposals that entitlements name, with those of identities that were not heard of for too long."""
+    every = (*principal.entitlements, *principal.unheard)
+    return set(entitled_roles(principal.model_copy(update={"entitlements": every}), login))
 
 
 def remove_principal(session: Session, account: str, now: datetime) -> bool:

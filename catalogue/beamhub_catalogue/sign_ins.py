@@ -16,7 +16,7 @@ from beamhub_catalogue.linked_people import join_person, leave_person
 from beamhub_catalogue.models import IdentityRow, PrincipalRow, SessionRow
 from beamhub_catalogue.people import remove_principal
 from beamhub_core.errors import BeamhubError
-from beamhub_core.identity import account_name
+from beamhub_core.identity import Identity, account_name
 from beamhub_core.linked_identity import MAX_LINKED, IdentityAnswer, IdentityToLink, LinkedIdentity
 from beamhub_core.session import LIVE_STATES
 
@@ -50,13 +50,16 @@ class LinkRefused(BeamhubError):
 
 
 def sign_in_answer(session: Session, account: str) -> IdentityAnswer:
-    """As whom the identity of an account signs in, and who signs in as it."""
+    """As whom the identity of an account signs in, and who else signs in so."""
     row = session.get(IdentityRow, account)
-    query = select(IdentityRow).where(IdentityRow.signs_in_as == account)
+    signs_in_as = (row.signs_in_as if row else None) or account
+    own = session.get(IdentityRow, signs_in_as)
+    query = select(IdentityRow).where(IdentityRow.signs_in_as == signs_in_as)
     linked = session.scalars(query.order_by(IdentityRow.linked_at, IdentityRow.account))
     return IdentityAnswer(
         account=account,
-        signs_in_as=(row.signs_in_as if row else None) or account,
+        signs_in_as=signs_in_as,
+        identity=Identity(issuer=own.issuer, subject=own.subject) if own else None,
         linked=tuple(
             LinkedIdentity(
                 issuer=one.issuer, subject=one.subject, account=one.account, linked_at=one.linked_at
@@ -138,7 +141,8 @@ def _forget_in_principal(session: Session, account: str, row: IdentityRow) -> No
     if principal is not None:
         gone = {"issuer": row.issuer, "subject": row.subject}
         kept = [one for one in principal.body.get("linked", ()) if one != gone]
-        principal.body = principal.body | {"linked": kept}
+        # Nor is what the identity asserted lost to the account: it was never the account's own.
+        principal.body = principal.body | {"linked": kept, "entitlements": [], "unheard": []}
 
 
 def _check_free(session: Session, row: IdentityRow | None, account: str, target: IdentityRow) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from beamhub_core.identity import ACCOUNT_PATTERN
+from beamhub_core.identity import ACCOUNT_PATTERN, Identity
 from beamhub_core.word import Word
 
 MAX_LINKED = 15
@@ -25,12 +25,15 @@ class LinkedIdentity(Word):
 
 
 class IdentityAnswer(Word):
-    """As whom the identity of an account signs in, and which other identities sign in as the account."""
+    """As whom the identity of an account signs in, and which other identities sign in so."""
 
     account: _Account
     signs_in_as: _Account = Field(description="The account itself, unless its identity was linked.")
+    identity: Identity | None = Field(
+        description="The identity that `signs_in_as` was made for; none where web never saw it."
+    )
     linked: tuple[LinkedIdentity, ...] = Field(
-        default=(), max_length=MAX_LINKED, description="Oldest link first; none for one that is linked."
+        default=(), max_length=MAX_LINKED, description="Who signs in as `signs_in_as`, oldest link first."
     )
 
 
