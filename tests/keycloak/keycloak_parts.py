@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import html
@@ -22,8 +21,7 @@ import httpx
 import pytest
 
 from beamhub_core.identity import account_name
-from hub.hostile_provider import CLIENT_SECRET  # the folder of these tests, not the room
-from hub.hub_parts import NAMESPACE, RunningHub, running_hub
+from hub.hub_parts import NAMESPACE, RunningHub, running_hub  # the folder of these tests, not the room
 
 ROOT = Path(__file__).resolve().parents[2]
 REALM_FILE = Path(__file__).parent / "realm.json"
@@ -267,8 +265,3 @@ def one_time_code(username: str) -> str:
     offset = digest[-1] & 15
     number = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFFFFFF
     return f"{number % 1_000_000:06d}"
-
-
-def basic_auth() -> str:
-    """The client's credentials as the token endpoint takes them."""
-    return "Basic " + base64.b64encode(f"{CLIENT}:{CLIENT_SECRET}".encode()).decode()
