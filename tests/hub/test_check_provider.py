@@ -7,19 +7,21 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beamhub_core.config import read_config
 from beamhub_core.config.provider import ProviderConfig
 from beamhub_hub import command
-from beamhub_hub.check_provider import ProviderUnknown
+from beamhub_hub.check_provider import ProviderUnknown, addresses_of
 from beamhub_hub.denial import ProviderUnavailable
 from beamhub_hub.provider_findings import clock_finding, findings, key_findings
 from beamhub_hub.provider_metadata import parse_metadata
 from hub.hostile_provider import HostileProvider, hostile_provider  # tests' folder
-from hub.hub_parts import Addresses, facility_fields, write_facility
+from hub.hub_parts import Addresses, RunningHub, browser, facility_fields, log_in, write_facility
 
 SKEWS = [(0, "ok"), (-29, "ok"), (31, "warn"), (-61, "fail"), (None, "warn")]
 PUBLIC = "https://beamhub.example.org/analysis"
@@ -81,6 +83,19 @@ def test_an_honest_provider_passes_with_the_addresses_to_register(
     said = capsys.readouterr().out
     assert f"{PUBLIC}/hub/login/hostile/callback" in said
     assert "0 failed" in said
+
+
+@pytest.mark.hub
+def test_the_addresses_are_those_that_the_hub_sends(hub: RunningHub) -> None:
+    config = read_config(hub.folder / "facility.yaml")
+    addresses = addresses_of(config, config.login.providers[0])
+    with browser() as client:
+        log_in(hub, client)
+        page = client.get(f"{hub.public_url}/hub/logout")
+        assert page.json()["post_logout_redirect_uri"] == addresses.post_logout_redirect_uri
+        client.follow_redirects = False
+        sent = parse_qs(urlsplit(log_in(hub, client).headers["location"]).query)
+    assert sent["redirect_uri"] == [addresses.redirect_uri]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ REALM_FILE = Path(__file__).parent / "realm.json"
 BASE = f"http://127.0.0.1:{os.environ.get('KEYCLOAK_PORT', '18080')}"
 CLIENT, PROVIDER, DATA_SERVICE = "beamhub", "keycloak", "data-service"
 START_PATH = "/hub/oauth_login"
-CALLBACK_PATHS = (f"/hub/login/{PROVIDER}/callback", "/hub/oauth_callback")
+CALLBACK_PATH = f"/hub/login/{PROVIDER}/callback"
 BACKCHANNEL_PATH = f"/hub/login/{PROVIDER}/backchannel"
 AFTER_LOGOUT_PATHS = ("/", "/hub/logout")
 MFA, SFA = "https://refeds.org/profile/mfa", "https://refeds.org/profile/sfa"
@@ -121,7 +121,7 @@ class Realm:
                 "post.logout.redirect.uris": "##".join(public_url + path for path in AFTER_LOGOUT_PATHS),
                 "backchannel.logout.url": public_url + BACKCHANNEL_PATH,
             },
-            redirectUris=[public_url + path for path in CALLBACK_PATHS],
+            redirectUris=[public_url + CALLBACK_PATH],
         )
 
     def user_id(self, username: str) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
 
 import pytest
 
+from beamhub_hub import check_provider
 from hub.hub_parts import login_cookies  # the folder of these tests, not the room
 from keycloak.keycloak_parts import (  # the folder of these tests, not a library
+    CALLBACK_PATH,
+    PROVIDER,
     KeycloakHub,
     asks_for_password,
     await_that,
@@ -75,6 +80,19 @@ def test_a_new_signing_key_of_the_realm_is_taken_while_the_hub_runs(at_realm: Ke
 
         await_that(logs_in, "a login with the new key")
         assert before.get(f"{at_realm.hub.public_url}/hub/home").url.path == "/hub/home"
+
+
+def test_the_check_finds_nothing_wrong_with_the_realm(
+    at_realm: KeycloakHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = at_realm.hub.folder / "facility.yaml"
+    assert check_provider.run(argparse.Namespace(name=PROVIDER, config=config, json=True)) == 0
+    answer = json.loads(capsys.readouterr().out)
+    verdicts = {item["subject"]: item["verdict"] for item in answer["findings"]}
+    for subject in ("PKCE", "issuer in the response", "refresh", "back-channel logout", "token exchange"):
+        assert verdicts[subject] == "ok", subject
+    assert verdicts["claims"] == "warn"  # Keycloak announces no claim of a mapper
+    assert answer["register"]["redirect_uri"] == at_realm.hub.public_url + CALLBACK_PATH
 
 
 def test_no_secret_of_these_logins_is_in_the_log(at_realm: KeycloakHub) -> None:

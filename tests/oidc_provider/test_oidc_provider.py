@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest
 
+from beamhub_hub import check_provider
 from hub.hostile_provider import CLIENT_ID, CLIENT_SECRET  # the folder of these tests, not the room
 from hub.hub_parts import browser, login_cookies
 from oidc_provider.oidc_provider_parts import (  # the folder of these tests, not a library
     ACCESS_TOKEN_S,
     BACKCHANNEL_PATH,
     CALLBACK_PATH,
+    PROVIDER,
     StrictHub,
     accounts,
     await_that,
@@ -69,6 +73,16 @@ def test_another_issuer_in_the_answer_logs_nobody_in(strict: StrictHub) -> None:
         callback = callback_of(strict, client, "ines")
         assert client.get(callback.copy_set_param("iss", "https://evil.example")).status_code == 403
         assert login_cookies(client) == set()
+
+
+def test_the_check_finds_nothing_wrong_with_the_provider(
+    strict: StrictHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = strict.hub.folder / "facility.yaml"
+    assert check_provider.run(argparse.Namespace(name=PROVIDER, config=config, json=True)) == 0
+    verdicts = {item["subject"]: item["verdict"] for item in json.loads(capsys.readouterr().out)["findings"]}
+    warned = {subject for subject, verdict in verdicts.items() if verdict != "ok"}
+    assert warned == {"transport"}  # no TLS on loopback
 
 
 def test_a_request_without_pkce_is_refused_by_the_provider(strict: StrictHub) -> None:
