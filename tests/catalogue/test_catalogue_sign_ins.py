@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class TestLinking:
     """One identity signs in as another account."""
 
     def test_an_unknown_identity_signs_in_as_itself(self, stocked: Stocked) -> None:
-        assert ask(stocked, A) == IdentityAnswer(account=A.account, signs_in_as=A.account)
+        assert ask(stocked, A) == IdentityAnswer(account=A.account, signs_in_as=A.account, identity=None)
 
     @pytest.mark.parametrize("had_an_account", [False, True])
     def test_a_linked_identity_signs_in_as_the_other_account_and_is_the_same_person(
@@ -108,8 +109,12 @@ class TestLinking:
     ) -> None:
         stocked.api.push(A, *([B] if had_an_account else []))
         assert put(stocked, B, A) == put(stocked, B, A) == (204, "")
-        assert ask(stocked, B) == IdentityAnswer(account=B.account, signs_in_as=A.account)
-        (linked,) = ask(stocked, A).linked
+        of_a, of_b = ask(stocked, A), ask(stocked, B)
+        assert (of_a.account, of_b.account) == (A.account, B.account)
+        assert of_a.signs_in_as == of_b.signs_in_as == A.account
+        assert of_a.identity == of_b.identity == Identity(issuer=A.issuer, subject=A.subject)
+        assert of_a.linked == of_b.linked
+        (linked,) = of_a.linked
         assert (linked.issuer, linked.subject, linked.account) == (OTHER, "zb-two", B.account)
         assert linked.linked_at == NOW
         assert family(stocked, A) == {A.account, B.account}
@@ -306,3 +311,24 @@ def test_whatever_is_linked_and_parted_links_stay_within_one_person_and_one_step
                 if row.signs_in_as is not None:
                     target = rows[row.signs_in_as]
                     assert (target.signs_in_as, target.person_id) == (None, row.person_id)
+
+
+class TestUnheard:
+    """Groups of an identity whose provider did not answer for too long."""
+
+    def test_what_was_not_heard_of_is_not_lost_until_it_is_gone(self, stocked: Stocked) -> None:
+        stocked.facility.write_office(members=(f"MA-2,{ISSUER},zb-one,,,Zoe,member,,",))
+        stocked.service.rules.refresh()
+        both = with_linked(somebody("zb-one", "MA-2"), B)
+        stocked.api.push(both)
+        unheard = later(both, 5, entitlements=(), unheard=both.entitlements)
+        stocked.api.push(unheard)
+        assert places(stocked, unheard) == {"MA-2"}
+        gone = later(both, 10, entitlements=())
+        stocked.api.push(gone)
+        assert places(stocked, gone) == set()
+
+
+def later(who: Principal, minutes: int, **said: Any) -> Principal:
+    """What the hub says of a person some minutes after."""
+    return who.model_copy(update={**said, "checked_at": who.checked_at + timedelta(minutes=minutes)})
