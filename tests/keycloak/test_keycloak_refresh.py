@@ -18,7 +18,7 @@ from keycloak.keycloak_parts import (  # the folder of these tests, not a librar
 )
 
 pytestmark = [pytest.mark.hub, pytest.mark.keycloak]
-ACCESS_TOKEN_S = 4.0
+ACCESS_TOKEN_S = 3.0
 """The lifetime in realm.json, rounded up to whole seconds: after it, only the refresh token is left."""
 
 
@@ -45,10 +45,10 @@ def await_end_of_access_token() -> None:
 
 def test_a_rotating_refresh_token_lasts_over_many_rounds(at_realm: KeycloakHub, ines: httpx.Client) -> None:
     before = len(at_realm.realm.events("REFRESH_TOKEN", "ines"))
-    for _ in range(4):
+    for _ in range(3):
         await_end_of_access_token()
         assert visit(at_realm, ines) == "/hub/home"
-    assert len(at_realm.realm.events("REFRESH_TOKEN", "ines")) - before >= 4
+    assert len(at_realm.realm.events("REFRESH_TOKEN", "ines")) - before >= 3
     assert at_realm.realm.events("REFRESH_TOKEN_ERROR") == []
     assert at_realm.proposals("ines") == ["MA-1"]
 
@@ -59,7 +59,7 @@ def test_requests_side_by_side_use_a_refresh_token_once(at_realm: KeycloakHub, i
             tab.cookies.update(ines.cookies)
             return visit(at_realm, tab)
 
-    for _ in range(3):
+    for _ in range(2):
         await_end_of_access_token()
         with ThreadPoolExecutor(8) as tabs:
             assert set(tabs.map(visit_beside, range(8))) == {"/hub/home"}

@@ -25,11 +25,12 @@ from hub.hub_parts import NAMESPACE, RunningHub, free_port, running_hub, stop
 HERE = Path(__file__).parent
 PROVIDER = "strict"
 START_PATH = "/hub/oauth_login"
+STEP_UP_PATH = f"/hub/login/{PROVIDER}"
 CALLBACK_PATH = f"/hub/login/{PROVIDER}/callback"
 BACKCHANNEL_PATH = f"/hub/login/{PROVIDER}/backchannel"
 AFTER_LOGOUT_PATHS = ("/", "/hub/logout")
 MFA, SFA = "https://refeds.org/profile/mfa", "https://refeds.org/profile/sfa"
-ACCESS_TOKEN_S = 3
+ACCESS_TOKEN_S = 2
 WAIT_S = 60.0
 START_S = 30.0
 

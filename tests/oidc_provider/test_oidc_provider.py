@@ -17,7 +17,10 @@ from oidc_provider.oidc_provider_parts import (  # the folder of these tests, no
     ACCESS_TOKEN_S,
     BACKCHANNEL_PATH,
     CALLBACK_PATH,
+    MFA,
     PROVIDER,
+    SFA,
+    STEP_UP_PATH,
     StrictHub,
     accounts,
     await_that,
@@ -153,3 +156,26 @@ def test_a_logout_at_the_provider_ends_the_login_here(strict: StrictHub) -> None
             thief.cookies.update(kept)
             assert visit(strict, thief) != "/hub/home"
         assert visit(strict, client) != "/hub/home"
+
+
+def test_a_second_factor_is_asked_for_as_essential_and_reaches_web(strict: StrictHub) -> None:
+    with browser() as client:
+        client.follow_redirects = False
+        asked = httpx.URL(start(strict.hub, client, STEP_UP_PATH, acr=MFA).headers["location"])
+        acr = json.loads(asked.params["claims"])["id_token"]["acr"]
+        assert (acr["essential"], acr["values"]) == (True, [MFA])
+        client.follow_redirects = True
+        assert log_in(strict.hub, client, "ines").url.path == "/hub/home"
+        assert strict.hub.web.principals[strict.account("ines")]["acr"] == SFA
+        # The session there is of one factor, so the provider asks again.
+        form = start(strict.hub, client, STEP_UP_PATH, acr=MFA)
+        assert send_form(client, form, subject="ines").url.path == "/hub/home"
+    assert strict.hub.web.principals[strict.account("ines")]["acr"] == MFA
+
+
+def test_who_has_no_second_factor_gets_a_page_and_no_loop(strict: StrictHub) -> None:
+    with browser() as client:
+        form = start(strict.hub, client, STEP_UP_PATH, acr=MFA)
+        page = send_form(client, form, subject="oscar")
+        assert (page.status_code, page.url.path) == (403, CALLBACK_PATH)
+        assert login_cookies(client) == set()
