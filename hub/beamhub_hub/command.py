@@ -25,3 +25,8 @@ def add(subparsers: Any) -> None:
     explain.add_argument("--provider", default=None, help="name of the provider, where FILE names no issuer")
     explain.add_argument("--json", action="store_true", help="print one JSON object")
     explain.set_defaults(run="beamhub_hub.explain_command:run_explain")
+    check = verbs.add_parser("check-provider", help="show what a provider offers of what the login needs")
+    check.add_argument("name", metavar="NAME", help="name of the provider in the configuration")
+    check.add_argument("--config", type=Path, required=True, help="facility.yaml")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.set_defaults(run="beamhub_hub.check_provider:run")

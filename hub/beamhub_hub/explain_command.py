@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from beamhub_core.clock import utc_now
-from beamhub_core.config import FacilityConfig, read_config
+from beamhub_core.config import read_config
 from beamhub_core.entitlements import display_text
 from beamhub_core.errors import BeamhubError
 from beamhub_core.identity import Capability, Entitlement
 from beamhub_hub.denial import LoginDenied
 from beamhub_hub.explain import ClaimSet, Explanation, explain
+from beamhub_hub.named_provider import find_provider
 
 MAX_BYTES = 1_000_000
 PARTS = ("id_token", "userinfo")
@@ -37,35 +38,16 @@ class ClaimsUnreadable(BeamhubError):
         )
 
 
-class ProviderUnknown(BeamhubError):
-    """No provider has this name."""
-
-    exit_code = 3
-
-    def __init__(self, name: str, known: str) -> None:
-        super().__init__(name, known)
-        self.name, self.known = name, known
-
-    def __str__(self) -> str:
-        return f"No provider is called {self.name!r}. There are: {self.known}."
-
-
 def run_explain(arguments: argparse.Namespace) -> int:
     """Print the answer; that of a denied login ends with the exit code of a denial."""
     config = read_config(arguments.config)
-    _check_provider_name(config, arguments.provider)
+    find_provider(config, arguments.provider)
     answer = explain(read_claims(arguments.file), config, now=utc_now(), provider_name=arguments.provider)
     if arguments.json:
         sys.stdout.write(json.dumps(answer.as_json()) + "\n")
     else:
         sys.stdout.write("\n".join(_lines(answer)) + "\n")
     return 0 if answer.is_allowed else LoginDenied.exit_code
-
-
-def _check_provider_name(config: FacilityConfig, name: str | None) -> None:
-    known = [provider.name for provider in config.login.providers]
-    if name is not None and name not in known:
-        raise ProviderUnknown(name, ", ".join(known))
 
 
 def read_claims(path: Path) -> ClaimSet:

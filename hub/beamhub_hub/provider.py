@@ -58,6 +58,8 @@ class OpenIdProvider:
         self._http = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False)
         self._metadata: tuple[float, ProviderMetadata] | None = None
         self._keys: tuple[float, tuple[SigningKey, ...]] | None = None
+        self.date: str | None = None
+        """What the provider's clock said in its last answer (the Date header)."""
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -72,12 +74,24 @@ class OpenIdProvider:
             If there is no usable one.
         """
         if self._metadata is None or time.monotonic() - self._metadata[0] > METADATA_AGE_S:
-            url = self.config.issuer.rstrip("/") + "/.well-known/openid-configuration"
-            status, document = await self._json("GET", url)
-            if status != 200:
-                raise ProviderUnavailable(self.config.name, f"discovery document: HTTP {status}")
-            self._metadata = (time.monotonic(), parse_metadata(document, self.config))
+            self._metadata = (time.monotonic(), parse_metadata(await self.discovery(), self.config))
         return self._metadata[1]
+
+    async def discovery(self) -> object:
+        """The discovery document as it came, unchecked. Raises `ProviderUnavailable` if there is none."""
+        status, document = await self._json(
+            "GET", self.config.issuer.rstrip("/") + "/.well-known/openid-configuration"
+        )
+        if status != 200:
+            raise ProviderUnavailable(self.config.name, f"discovery document: HTTP {status}")
+        return document
+
+    async def key_set(self) -> object:
+        """The signing keys as they came, unchecked. Raises `ProviderUnavailable` if there are none."""
+        status, document = await self._json("GET", (await self.metadata()).jwks_uri)
+        if status != 200:
+            raise ProviderUnavailable(self.config.name, f"signing keys: HTTP {status}")
+        return document
 
     async def authorization_url(
         self, *, redirect_uri: str, attempt: LoginAttempt, idp_hint: str | None = None
@@ -202,10 +216,7 @@ class OpenIdProvider:
         """The provider's signing keys; `refetch` looks again, but once per KEYS_REFETCH_S at most."""
         age = time.monotonic() - self._keys[0] if self._keys else float("inf")
         if self._keys is None or age > METADATA_AGE_S or (refetch and age > KEYS_REFETCH_S):
-            status, document = await self._json("GET", (await self.metadata()).jwks_uri)
-            if status != 200:
-                raise ProviderUnavailable(self.config.name, f"signing keys: HTTP {status}")
-            self._keys = (time.monotonic(), parse_keys(document))
+            self._keys = (time.monotonic(), parse_keys(await self.key_set()))
         return self._keys[1]
 
     async def _tokens(self, form: Mapping[str, str]) -> Tokens:
@@ -241,6 +252,7 @@ class OpenIdProvider:
             async with self._http.stream(
                 method, url, headers={"Accept": "application/json", **(headers or {})}, data=form
             ) as response:
+                self.date = response.headers.get("Date")
                 if response.status_code >= 500 or response.is_redirect:
                     raise ProviderUnavailable(self.config.name, f"HTTP {response.status_code}")
                 body = bytearray()

@@ -50,11 +50,11 @@ def parse_metadata(document: object, provider: ProviderConfig) -> ProviderMetada
     methods = document.get("token_endpoint_auth_methods_supported")
     return ProviderMetadata(
         issuer=provider.issuer,
-        authorization_endpoint=_endpoint(document, "authorization_endpoint", provider),
-        token_endpoint=_endpoint(document, "token_endpoint", provider),
-        userinfo_endpoint=_endpoint(document, "userinfo_endpoint", provider),
-        jwks_uri=_endpoint(document, "jwks_uri", provider),
-        end_session_endpoint=_endpoint(document, "end_session_endpoint", provider)
+        authorization_endpoint=read_endpoint(document, "authorization_endpoint", provider),
+        token_endpoint=read_endpoint(document, "token_endpoint", provider),
+        userinfo_endpoint=read_endpoint(document, "userinfo_endpoint", provider),
+        jwks_uri=read_endpoint(document, "jwks_uri", provider),
+        end_session_endpoint=read_endpoint(document, "end_session_endpoint", provider)
         if document.get("end_session_endpoint")
         else None,
         # Basic is the default where nothing is announced (Discovery 1.0, section 3).
@@ -63,7 +63,8 @@ def parse_metadata(document: object, provider: ProviderConfig) -> ProviderMetada
     )
 
 
-def _endpoint(document: Mapping[str, object], name: str, provider: ProviderConfig) -> str:
+def read_endpoint(document: Mapping[str, object], name: str, provider: ProviderConfig) -> str:
+    """One endpoint of a discovery document; raises `ProviderUnavailable` for one not safe to call."""
     value = document.get(name)
     allowed = ("https", "http") if provider.unsafe_allow_http else ("https",)
     try:
