@@ -31,7 +31,7 @@ journey: $(READY) ## run the main job headless, end to end; prints one JSON obje
 	@cd tests && ../$(BIN)/python -m journey $(ARGS)
 
 test: $(READY) ## run the tests that need nothing but Python
-	$(BIN)/python -m pytest $(PARALLEL) -m 'not docker and not kubernetes and not keycloak and not browser and not postgresql' $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not docker and not kubernetes and not keycloak and not browser and not postgresql and not ldap' $(ARGS)
 
 postgresql: $(READY) ## run the catalogue's and the portal's tests on a PostgreSQL server of their own
 	$(BIN)/python -m pytest $(PARALLEL) tests/catalogue tests/portal -m 'not browser and not docker' --database postgresql $(ARGS)
