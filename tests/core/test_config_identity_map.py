@@ -60,6 +60,8 @@ def test_a_filter_that_could_find_anybody_is_refused(text: str, problem: str) ->
     [
         {"url": "ldap://ldap.example.org"},
         {"url": "ldaps://ldap.example.org/dc=example"},
+        {"url": "ldaps://ldap.example.org:99999"},
+        {"url": "ldaps://[::1"},
         {"bind_dn": "cn=reader"},
         {"group_filter": "(objectClass=posixGroup)"},
         {"uid_attribute": "uidNumber)(a"},

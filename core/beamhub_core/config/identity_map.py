@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -81,6 +82,15 @@ class LdapConfig(Section):
     unsafe_allow_plain: bool = Field(
         default=False, description="Accept ldap:// without TLS; for loopback and closed test networks only."
     )
+
+    @field_validator("url")
+    @classmethod
+    def _names_a_port_or_none(cls, url: str) -> str:
+        try:
+            _ = urlsplit(url).port
+        except ValueError as error:
+            raise ValueError(f"{url!r} is no address of a directory: {error}") from None
+        return url
 
     @field_validator("filter")
     @classmethod
