@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 # Processes that run tests side by side; 0 runs them in this one.
 JOBS ?= 2
 PARALLEL := --numprocesses $(JOBS) --dist loadscope
+# Tests that need nothing but Python.
+PLAIN := not (docker or kubernetes or keycloak or oidc_provider or ldap or browser or postgresql)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo journey test postgresql lint format types bench soak reference clean
@@ -31,7 +33,7 @@ journey: $(READY) ## run the main job headless, end to end; prints one JSON obje
 	@cd tests && ../$(BIN)/python -m journey $(ARGS)
 
 test: $(READY) ## run the tests that need nothing but Python
-	$(BIN)/python -m pytest $(PARALLEL) -m 'not docker and not kubernetes and not keycloak and not oidc_provider and not browser and not postgresql' $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m '$(PLAIN)' $(ARGS)
 
 postgresql: $(READY) ## run the catalogue's and the portal's tests on a PostgreSQL server of their own
 	$(BIN)/python -m pytest $(PARALLEL) tests/catalogue tests/portal -m 'not browser and not docker' --database postgresql $(ARGS)

@@ -34,6 +34,7 @@ def run_show(arguments: argparse.Namespace) -> int:
     for one in facts["identities"]:
         conflict = f"\tCONFLICT: {one['conflict']}" if one["conflict"] else ""
         how = f"linked by {one['linked_by']} {one['linked_at']}"
+        how += f", signs in as {one['signs_in_as']}" if one["signs_in_as"] else ""
         lines.append(f"{one['account']}\t{one['subject']}\t{one['issuer']}\t{how}{conflict}")
     show(arguments, facts, lines)
     return 0
@@ -115,6 +116,7 @@ def _person(session: Session, account: str) -> dict[str, Any]:
         "linked_by",
         "linked_at",
         "conflict",
+        "signs_in_as",
     )
     return {
         "name": person.name if person else "",

@@ -20,6 +20,7 @@ from beamhub_core.config import FacilityConfig, read_config
 from beamhub_core.config.facility import lies_in
 from beamhub_core.config.reading import is_secret
 from beamhub_core.errors import ConfigInvalid
+from beamhub_core.identity_table import read_identity_table
 from beamhub_core.landlock import available_abi, promises
 from beamhub_core.policy_file import read_policy
 
@@ -227,6 +228,8 @@ def _files(config: FacilityConfig) -> Iterator[Finding]:
     named = [
         ("login.role_assignments", config.login.role_assignments),
     ]
+    if config.login.identity_map is not None and config.login.identity_map.ldap is not None:
+        named.append(("login.identity_map.ldap.ca_file", config.login.identity_map.ldap.ca_file))
     for i, office in enumerate(config.catalogue.user_offices):
         if office.kind == "csv":
             here = f"catalogue.user_offices[{i}]"
@@ -239,11 +242,27 @@ def _files(config: FacilityConfig) -> Iterator[Finding]:
         problem = _not_readable(path) if path is not None else None
         if problem is not None:
             yield Finding("problem", where, f"{path}: {problem}", "write the file, or correct the path")
+    if config.login.identity_map is not None and config.login.identity_map.file is not None:
+        yield from _identity_table(config.login.identity_map.file)
     try:
         read_policy(config.catalogue.policy_file)
     except ConfigInvalid as error:
         for text in error.problems:
             yield Finding("problem", "catalogue.policy_file", f"{error.source}: {text}", "correct the policy")
+
+
+def _identity_table(path: Path) -> Iterator[Finding]:
+    try:
+        read_identity_table(path)
+    except ConfigInvalid as error:
+        for text in error.problems:
+            message = f"{error.source}: {text}"
+            yield Finding(
+                "problem",
+                "login.identity_map.file",
+                message,
+                "nobody logs in with a broken table; correct it",
+            )
 
 
 def _not_readable(path: Path) -> str | None:

@@ -28,6 +28,7 @@ from beamhub_hub.handlers import (
     LoginStartHandler,
 )
 from beamhub_hub.identities_handler import IdentitiesHandler
+from beamhub_hub.identity_map import IdentityMap
 from beamhub_hub.linking import check_may_link, identities_of, joined_record
 from beamhub_hub.login_attempt import LoginAttempt
 from beamhub_hub.login_kinds import LoginKind
@@ -59,6 +60,7 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         super().__init__(**kwargs)
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._kinds: dict[str, LoginKind] | None = None
+        self._identity_map: IdentityMap | None = None
 
     @default("any_allow_config")
     def _default_any_allow_config(self) -> bool:
@@ -72,6 +74,15 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
             kinds = [OpenIdKind(each, login, roles=self._roles, clock=self.clock) for each in login.providers]
             self._kinds = {kind.name: kind for kind in kinds}
         return self._kinds
+
+    @property
+    def identity_map(self) -> IdentityMap | None:
+        """The facility's own word on accounts and numeric ids, where it has one."""
+        config = self.facility.login.identity_map
+        if self._identity_map is None and config is not None:
+            first = self.facility.sessions.unmapped_uid_first
+            self._identity_map = IdentityMap(config, unmapped_uid_first=first)
+        return self._identity_map
 
     @property
     def facility(self) -> FacilityConfig:
@@ -147,9 +158,19 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         answer = await self.web.identity(latest.identity.account)
         user = handler.find_user(answer.signs_in_as)
         known = read_record(await user.get_auth_state()) if user is not None else None
-        return joined_record(
-            known.identities if known else (), latest, answer, now=self.clock(), grace_s=self.grace_s
+        return await self._mapped(
+            joined_record(
+                known.identities if known else (), latest, answer, now=self.clock(), grace_s=self.grace_s
+            )
         )
+
+    async def _mapped(self, record: LoginRecord) -> LoginRecord:
+        """The record with what the facility itself says of the account's own identity."""
+        if self.identity_map is None:
+            return record
+        principal = record.principal
+        found = self.identity_map.apply(principal, await self.identity_map.find(principal))
+        return record.model_copy(update={"principal": found})
 
     async def link(self, user: Any, kind: LoginKind, attempt: LoginAttempt, answer: dict[str, str]) -> None:
         """Let the identity of a callback's answer sign in as the account of the person at the browser.
@@ -191,7 +212,8 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         left = [r for r in (*record.identities, *new) if r.identity in identities_of(answer)]
         if not left:
             return
-        model = self._auth_model(joined_record(left, left[0], answer, now=self.clock(), grace_s=self.grace_s))
+        joined = joined_record(left, left[0], answer, now=self.clock(), grace_s=self.grace_s)
+        model = self._auth_model(await self._mapped(joined))
         await user.save_auth_state(model["auth_state"])
         user.sync_groups(model["groups"])
         await self.web.push_principal(LoginRecord.model_validate(model["auth_state"]).principal)
@@ -280,7 +302,7 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         latest = await kind.renew(record.current)
         records = with_identity(record.identities, latest, (account, *linked))
         principal = account_principal(account, linked, records, now=self.clock(), grace_s=self.grace_s)
-        return LoginRecord(principal=principal, identities=records)
+        return await self._mapped(LoginRecord(principal=principal, identities=records))
 
     async def _take_denial(self, principal: Principal, denied: LoginDenied) -> None:
         """A token that is not accepted any more leaves the time of grace; any other denial ends it now."""

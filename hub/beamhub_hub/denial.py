@@ -39,6 +39,8 @@ DenialCode = Literal[
     "assurance_missing",
     "acr_missing",
     "auth_too_old",
+    "not_in_map",  # the facility's identity map does not know the person
+    "map_ambiguous",  # it knows several
     "not_allowed",
     "link_too_late",  # who links an identity must have logged in just now
     "link_guest",
@@ -76,6 +78,10 @@ _ADVICE: dict[str, str] = {
     "code_refused": "The identity provider did not accept the login a second time. Start again.",
     "claim_missing": "Your identity provider does not send something this facility requires. Ask the help "
     "desk of your home organisation, and tell the facility's support this reference.",
+    "not_in_map": "You have no account at this facility yet, or it does not know that this login is yours. "
+    "Ask its user office, and tell it this reference.",
+    "map_ambiguous": "This facility has more than one account that could be yours. Tell its support this "
+    "reference.",
     "subject_blocked": "This account may not log in here.",
     "link_too_late": "To add an identity, log out and in again first: your login is older than 15 minutes.",
     "link_guest": "Guests have no identity that could be added, or added to.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
 from collections.abc import Iterator
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from beamhub_core.clock import utc_now
-from beamhub_core.config import read_config
+from beamhub_core.config import FacilityConfig, read_config
 from beamhub_core.entitlements import display_text
 from beamhub_core.errors import BeamhubError
-from beamhub_core.identity import Capability, Entitlement
+from beamhub_core.identity import Capability, Entitlement, Principal
 from beamhub_hub.denial import LoginDenied
-from beamhub_hub.explain import ClaimSet, Explanation, explain
+from beamhub_hub.explain import ClaimSet, Explanation, MapIdentity, explain
+from beamhub_hub.identity_map import IdentityMap
 from beamhub_hub.named_provider import find_provider
 
 MAX_BYTES = 1_000_000
@@ -42,12 +44,31 @@ def run_explain(arguments: argparse.Namespace) -> int:
     """Print the answer; that of a denied login ends with the exit code of a denial."""
     config = read_config(arguments.config)
     find_provider(config, arguments.provider)
-    answer = explain(read_claims(arguments.file), config, now=utc_now(), provider_name=arguments.provider)
+    answer = explain(
+        read_claims(arguments.file),
+        config,
+        now=utc_now(),
+        provider_name=arguments.provider,
+        map_identity=_identity_map(config),
+    )
     if arguments.json:
         sys.stdout.write(json.dumps(answer.as_json()) + "\n")
     else:
         sys.stdout.write("\n".join(_lines(answer)) + "\n")
     return 0 if answer.is_allowed else LoginDenied.exit_code
+
+
+def _identity_map(config: FacilityConfig) -> MapIdentity | None:
+    """The facility's identity map as a login asks it; None where the configuration has none."""
+    settings = config.login.identity_map
+    if settings is None:
+        return None
+
+    async def ask(principal: Principal) -> Principal:
+        identity_map = IdentityMap(settings, unmapped_uid_first=config.sessions.unmapped_uid_first)
+        return identity_map.apply(principal, await identity_map.find(principal))
+
+    return lambda principal: asyncio.run(ask(principal))
 
 
 def read_claims(path: Path) -> ClaimSet:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from beamhub_core.clock import utc_now
 from beamhub_core.command import main
@@ -245,3 +246,16 @@ def read_claims_of(config_file: Path, document: dict[str, Any]) -> ClaimSet:
     file = config_file.parent / "claims.json"
     file.write_text(json.dumps(document))
     return read_claims(file)
+
+
+def test_the_identity_map_is_asked_as_in_a_login(ask: Asked, config_file: Path) -> None:
+    table = config_file.parent / "people.csv"
+    table.write_text("issuer,subject,account,uid,gid,gids,home_organisation,name\n")
+    fields = yaml.safe_load(config_file.read_text())
+    fields["login"]["identity_map"] = {"kind": "csv", "file": str(table), "is_required": True}
+    config_file.write_text(yaml.safe_dump(fields))
+    code, answer = ask(said())
+    assert (code, answer["decision"], answer["rule"]) == (4, "deny", "not_in_map")
+    with table.open("a") as file:
+        file.write(f"{fields['login']['providers'][0]['issuer']},sam,sam,12001,20000,,,\n")
+    assert ask(said())[1]["decision"] == "allow"

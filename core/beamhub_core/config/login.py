@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from beamhub_core.config.identity_map import IdentityMapConfig
 from beamhub_core.config.provider import ProviderConfig
@@ -63,3 +63,13 @@ class LoginConfig(Section):
     grace_h: float = Field(
         default=12.0, ge=0, description="Hours for which an unreachable provider's last answer still counts."
     )
+
+    @model_validator(mode="after")
+    def _tells_providers_apart(self) -> LoginConfig:
+        ldap = self.identity_map.ldap if self.identity_map else None
+        if ldap is not None and len(self.providers) > 1 and not ldap.tells_issuers_apart:
+            raise ValueError(
+                "identity_map.ldap.filter: with several providers, {subject} needs {issuer} beside it; else "
+                "a subject of one provider is found as the same subject of another"
+            )
+        return self
