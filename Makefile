@@ -48,8 +48,10 @@ format: $(READY) ## rewrite the code in the project's form
 bench: $(READY) ## print every benchmark beside its peer and its limit
 	@for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" $(ARGS) || exit 1; done
 
-soak: $(READY) ## compare the policy engine with its oracle in a million cases
+soak: $(READY) ## compare the policy engine and the login with their oracles in very many cases
 	cd tests && ../$(BIN)/python -m catalogue.policy_cases --json ../docs/measurements/policy-oracle.json $(ARGS)
+	cd tests && ../$(BIN)/python -m hub.claims_fuzz --json ../docs/measurements/login-fuzz.json
+	cd tests && ../$(BIN)/python -m core.entitlement_fuzz
 
 reference: $(READY) ## regenerate the configuration's schema and reference page, and the internal API's document
 	$(BIN)/beamhub config write-reference

@@ -15,9 +15,9 @@ from beamhub_catalogue.audit import NO_CONTEXT, Context, record, recorded_under
 from beamhub_catalogue.database import Database
 from beamhub_catalogue.grants import GrantedAnswer, proposal_of
 from beamhub_catalogue.models import ActRow, DatasetRow, GovernorRow, SessionMountRow
-from beamhub_catalogue.people import entitled_roles
 from beamhub_catalogue.texts import among, is_storable
 from beamhub_core.config.login import LoginConfig
+from beamhub_core.entitled_proposals import entitled_roles
 from beamhub_core.identity import Principal
 from beamhub_core.rights import Refusal
 from beamhub_core.session import SessionPlan, SessionVerdict

@@ -24,8 +24,9 @@ from beamhub_catalogue.models import (
     MemberRow,
     PrincipalRow,
 )
-from beamhub_catalogue.people import Reader, entitled_roles
+from beamhub_catalogue.people import Reader
 from beamhub_core.config.login import LoginConfig
+from beamhub_core.entitled_proposals import entitled_roles
 from beamhub_core.identity import Principal
 from beamhub_core.rights import Refused
 

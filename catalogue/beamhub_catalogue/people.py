@@ -14,13 +14,12 @@ from beamhub_catalogue.linked_people import keep_identity
 from beamhub_catalogue.models import LostEntitlementRow, MemberRow, PrincipalRow, StaffRow
 from beamhub_catalogue.texts import is_storable
 from beamhub_core.config.login import LoginConfig
+from beamhub_core.entitled_proposals import entitled_roles
 from beamhub_core.identity import Principal
 from beamhub_core.policy import is_active
 from beamhub_core.rights import Assignment, Membership, ProposalRole
 
-MAX_ENTITLED_PROPOSALS = 5_000
 MAX_IN_ONE_QUERY = 2_000
-MAX_PROPOSAL = 200
 
 
 class Reader:
@@ -120,40 +119,15 @@ def find_principal(session: Session, account: str) -> Principal | None:
 def as_of_now(principal: Principal | None, login: LoginConfig, wall_now: datetime) -> Principal | None:
     """The person without what the provider said too long ago: entitlements and roles end with the grace time.
 
+    A guest stays one: that role takes rights away and gives none.
+
     `wall_now` is the machine's own clock, as `checked_at` is; never a shifted one.
     """
     if principal is None or wall_now - principal.checked_at <= timedelta(hours=login.grace_h):
         return principal
-    return principal.model_copy(update={"entitlements": (), "roles": (), "assurance": ()})
-
-
-def entitled_roles(principal: Principal, login: LoginConfig) -> dict[str, ProposalRole]:
-    """The proposals that a person's entitlements name, by the configuration of the person's provider.
-
-    The hub checked the namespaces; checked again here, because this is where they become rights.
-    """
-    provider = next((p for p in login.providers if p.issuer == principal.issuer), None)
-    if provider is None:
-        return {}
-    found: dict[str, ProposalRole] = {}
-    for entitlement in principal.entitlements:
-        if entitlement.namespace not in provider.entitlement_namespaces:
-            continue
-        if entitlement.group != provider.proposal_group or len(entitlement.subgroups) != 1:
-            continue
-        proposal, role = entitlement.subgroups[0], _entitled_role(entitlement.role)
-        if len(proposal) > MAX_PROPOSAL or not is_storable(proposal):
-            continue  # no proposal is called so
-        if role is not None and found.get(proposal) != "pi" and len(found) < MAX_ENTITLED_PROPOSALS:
-            found[proposal] = role
-    return found
-
-
-def _entitled_role(role: str | None) -> ProposalRole | None:
-    """pi and member as they stand, no role is member; a role that we do not know gives no right."""
-    if role is None:
-        return "member"
-    return next((r for r in ("pi", "member") if r == role), None)
+    kept = tuple(role for role in principal.roles if role == "guest")
+    nothing = {"entitlements": (), "capabilities": (), "assurance": ()}
+    return principal.model_copy(update={**nothing, "roles": kept})
 
 
 def reader_of(session: Session, principal: Principal | None, login: LoginConfig, now: datetime) -> Reader:

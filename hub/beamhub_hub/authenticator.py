@@ -16,7 +16,7 @@ from beamhub_core.audit_notice import AuditNotice, new_reference
 from beamhub_core.clock import utc_now
 from beamhub_core.config import FacilityConfig
 from beamhub_core.errors import ConfigInvalid, Unavailable
-from beamhub_core.identity import FacilityRole, Principal
+from beamhub_core.identity import Principal
 from beamhub_core.rights import Refused
 from beamhub_hub.account_principal import account_principal, with_identity
 from beamhub_hub.denial import LoginDenied, ProviderUnavailable
@@ -35,18 +35,13 @@ from beamhub_hub.login_record import IdentityRecord, LoginRecord, read_record
 from beamhub_hub.logout_handler import ProviderLogoutHandler
 from beamhub_hub.openid_kind import TOKEN_REFUSED, OpenIdKind
 from beamhub_hub.pages import PageError
-from beamhub_hub.role_assignments import RoleAssignments, read_role_assignments
+from beamhub_hub.role_assignments import RoleAssignments, group_of, read_roles
 from beamhub_hub.static_files import STATIC_FOLDER, STATIC_PATH
 from beamhub_spawners.web_client import WebClient
 
 SAME_ANSWER_S = 2.0
 """An answer this young is not asked for again: several requests of one page need one."""
 _NAME = "[a-z][a-z0-9-]{0,40}"
-
-
-def group_of(role: FacilityRole) -> str:
-    """The hub's group of a facility role; prefixed, so that no claim or person can name one."""
-    return "beamhub-" + role.replace("_", "-")
 
 
 class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oauthenticator is untyped
@@ -204,7 +199,7 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
     def _roles(self) -> RoleAssignments:
         """Read at each login: the list may change while the hub runs. A broken list gives no role."""
         try:
-            return read_role_assignments(self.facility.login.role_assignments)
+            return read_roles(self.facility.login)
         except ConfigInvalid as error:
             self.log.error("role assignments not usable, nobody has a facility role: %s", error)
             return RoleAssignments({})

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Mapping
+import logging
 from datetime import datetime
 
-from beamhub_core.config.provider import ProviderConfig
-from beamhub_core.entitlements import parse_entitlements
+from beamhub_core.config.provider import ClaimNames, ProviderConfig
+from beamhub_core.entitlements import ParsedEntitlements, parse_entitlements
 from beamhub_core.identity import Principal, account_name
+from beamhub_hub.assurance import assurance_of
+from beamhub_hub.claim_values import (
+    Claims,
+    display_name,
+    facility_account_of,
+    id_of,
+    ids_of,
+    orcid_of,
+    text_of,
+)
 from beamhub_hub.denial import LoginDenied
+from beamhub_hub.identifiers import check_identifiers, home_organisation_of, subject_of
 from beamhub_hub.role_assignments import RoleAssignments
 
-Claims = Mapping[str, object]
+log = logging.getLogger(__name__)
 
 # fmt: off
 ID_TOKEN_ONLY = frozenset((
@@ -30,10 +39,6 @@ _LIST_CLAIMS = frozenset((
     "voperson_external_affiliation", "voperson_verified_email",
 ))
 # fmt: on
-_SUBJECT = re.compile(r"[\x21-\x7e]{1,255}")
-_ORCID = re.compile(r"(?:https?://orcid\.org/)?(\d{4}-\d{4}-\d{4}-\d{3}[\dX])", re.ASCII)
-_FACILITY_ACCOUNT = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_MAX_ASSURANCE = 64
 
 
 def merge_claims(id_token: Claims, userinfo: Claims) -> dict[str, object]:
@@ -45,7 +50,8 @@ def merge_claims(id_token: Claims, userinfo: Claims) -> dict[str, object]:
         If the two do not speak of the same subject.
         Source: OpenID Connect Core 1.0, 5.3.2.
     """
-    if userinfo.get("sub") != id_token.get("sub"):
+    subject = id_token.get("sub")
+    if not isinstance(subject, str) or userinfo.get("sub") != subject:
         raise LoginDenied("userinfo_subject")
     return {**id_token, **{key: value for key, value in userinfo.items() if key not in ID_TOKEN_ONLY}}
 
@@ -60,9 +66,9 @@ def principal_from_claims(
     claims:
         Merged claims of a verified ID token and userinfo answer, any JSON values.
     provider:
-        Who made the claims; decides which namespaces count and which claims are required.
+        Who made the claims; decides what they are called, what is required, and what counts.
     roles:
-        The facility's own list; claims never give a facility role.
+        The facility's own list and rules; no claim names a facility role.
     checked_at:
         When the provider said so, aware.
 
@@ -74,113 +80,73 @@ def principal_from_claims(
     Raises
     ------
     LoginDenied
-        If the subject is unusable or blocked, or a required claim is missing or of the wrong type.
+        If the subject is unusable, blocked or of another operator, a required claim is missing or of the
+        wrong type, or the home organisation or the assurance is not what the configuration asks for.
         Nothing else, whatever the claims hold.
     """
-    subject = claims.get("sub")
-    if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
-        raise LoginDenied("token_subject")
+    names = provider.claims
+    subject = subject_of(claims)
     for name in provider.required_claims:
-        _check_required(claims, name)
-    community_id = claims.get("voperson_id")
-    if _is_blocked(provider, subject) or _is_blocked(provider, community_id):
-        raise LoginDenied("subject_blocked")
-    groups = parse_entitlements(_union(claims), provider.entitlement_namespaces)
+        _check_required(claims, name, names)
+    check_identifiers(claims, provider)
+    home_organisation = home_organisation_of(claims, provider)
+    assurance = assurance_of(claims, provider)
+    said = _entitlements(claims, provider)
     return Principal(
         issuer=provider.issuer,
         subject=subject,
         account=account_name(provider.issuer, subject),
-        display_name=_display_name(claims, subject),
-        home_organisation=_text(claims.get("schac_home_organization")) or None,
-        orcid=_orcid(claims.get("orcid")),
-        facility_account=_facility_account(claims, provider),
-        entitlements=groups.entitlements,
-        ignored_entitlements=groups.ignored,
-        roles=roles.of(provider.issuer, subject),
-        assurance=_assurance(claims.get("eduperson_assurance")),
-        acr=_text(claims.get("acr")) or None,
+        display_name=display_name(claims, subject),
+        home_organisation=home_organisation,
+        orcid=orcid_of(claims.get(names.orcid)),
+        facility_account=facility_account_of(_named(claims, names.facility_account)),
+        entitlements=said.entitlements,
+        capabilities=said.capabilities,
+        ignored_entitlements=said.ignored,
+        roles=roles.of_person(provider, subject, said.entitlements),
+        assurance=assurance,
+        acr=text_of(claims.get("acr")) or None,
+        uid=id_of(_named(claims, names.uid)),
+        gid=id_of(_named(claims, names.gid)),
+        gids=ids_of(_named(claims, names.gids)),
         checked_at=checked_at,
     )
 
 
-def _is_blocked(provider: ProviderConfig, identifier: object) -> bool:
-    """Whether an identifier never logs in. Operators ask that their monitoring accounts do not."""
-    if not isinstance(identifier, str):
-        return False
-    is_monitoring = provider.blocks_monitoring_accounts and identifier.lower().startswith("test@")
-    return is_monitoring or identifier in provider.blocked_subjects
+def _named(claims: Claims, name: str | None) -> object:
+    """The claim that the configuration names; where it names none, nothing."""
+    return None if name is None else claims.get(name)
 
 
-def _check_required(claims: Claims, name: str) -> None:
+def _check_required(claims: Claims, name: str, names: ClaimNames) -> None:
     value = claims.get(name)
     if value is None or value in ("", [], {}):
         raise LoginDenied("claim_missing", f"claim {name!r}")
     is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if (name in _STRING_CLAIMS and not isinstance(value, str)) or (
-        name in _LIST_CLAIMS and not (is_list or isinstance(value, str))
-    ):
+    list_claims = {*_LIST_CLAIMS, *names.entitlements, names.assurance}
+    text_claims = {*_STRING_CLAIMS, *names.identifiers, names.orcid, names.facility_account}
+    number_claims = {names.uid, names.gid, names.gids}
+    if name in number_claims:
+        is_usable = bool(ids_of(value)) if name == names.gids else id_of(value) is not None
+    elif name in list_claims:
+        is_usable = is_list or isinstance(value, str)
+    else:
+        is_usable = isinstance(value, str) or name not in text_claims
+    if not is_usable:
         raise LoginDenied("claim_type", f"claim {name!r}")
 
 
-def _union(claims: Claims) -> list[object]:
-    """Both names under which communities send groups. Source: AARC-G069 and AARC-G002."""
+def _entitlements(claims: Claims, provider: ProviderConfig) -> ParsedEntitlements:
+    """The union of all claims with entitlements. Source: AARC-G069 and AARC-G002 name them differently."""
     values: list[object] = []
-    for name in ("entitlements", "eduperson_entitlement"):
+    for name in provider.claims.entitlements:
         value = claims.get(name)
         if isinstance(value, list):
             values.extend(value)
         elif value is not None:
             values.append(value)
-    return values
-
-
-def _text(value: object, limit: int = 200) -> str:
-    """One line of text that shows what it says: no control or direction-changing characters."""
-    if not isinstance(value, str):
-        return ""
-    plain = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in value[: 4 * limit])
-    return " ".join(plain.split())[:limit].rstrip()
-
-
-def _display_name(claims: Claims, subject: str) -> str:
-    given_and_family = f"{_text(claims.get('given_name'))} {_text(claims.get('family_name'))}".strip()
-    for candidate in (
-        _text(claims.get("name")),
-        given_and_family[:200],
-        _text(claims.get("preferred_username")),
-    ):
-        if candidate:
-            return candidate
-    return subject if len(subject) <= 40 else subject[:39] + "…"
-
-
-def _orcid(value: object) -> str | None:
-    """A researcher's ORCID iD whose check digit fits, else None.
-
-    Source: ISO/IEC 7064 MOD 11-2, as ORCID uses it.
-    """
-    match = _ORCID.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        return None
-    digits = match[1].replace("-", "")
-    total = 0
-    for digit in digits[:-1]:
-        total = (total + int(digit)) * 2
-    check = (12 - total % 11) % 11
-    return match[1] if digits[-1] == ("X" if check == 10 else str(check)) else None
-
-
-def _facility_account(claims: Claims, provider: ProviderConfig) -> str | None:
-    if provider.claims.facility_account is None:
-        return None
-    value = claims.get(provider.claims.facility_account)
-    return value if isinstance(value, str) and _FACILITY_ACCOUNT.fullmatch(value) else None
-
-
-def _assurance(value: object) -> tuple[str, ...]:
-    """Assurance URIs as sent; an unknown one carries nothing, so nothing is guessed here."""
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, list):
-        return ()
-    kept = {item for item in items if isinstance(item, str) and 0 < len(item) <= 300 and item.isprintable()}
-    return tuple(sorted(kept))[:_MAX_ASSURANCE]
+    # A provider that only says who somebody is has no namespaces: then every value is counted as ignored.
+    said = parse_entitlements(values, () if provider.is_identity_only else provider.entitlement_namespaces)
+    if said.ignored:
+        log.debug("entitlements ignored: provider=%s %s", provider.name, said.faults)
+    return said

@@ -34,6 +34,11 @@ DenialCode = Literal[
     "claim_missing",
     "claim_type",
     "subject_blocked",
+    "subject_scope",  # AARC-G026: an identifier of another operator, or none with a scope
+    "organisation_not_allowed",
+    "assurance_missing",
+    "acr_missing",
+    "auth_too_old",
     "not_allowed",
     "link_too_late",  # who links an identity must have logged in just now
     "link_guest",
@@ -76,6 +81,16 @@ _ADVICE: dict[str, str] = {
     "link_guest": "Guests have no identity that could be added, or added to.",
     "link_refused": "This identity cannot be added to your account as things stand: it is your own already, "
     "it is linked to another account, or sessions of its own account still run. Stop those first.",
+    "subject_scope": "Your identity provider vouched for an account of another community. Log in with an "
+    "account of the community that the login page names, or tell the facility's support this reference.",
+    "organisation_not_allowed": "This login is open to people of certain home organisations, and yours is "
+    "not among them, or was not named. Choose another way to log in, or ask the facility's support.",
+    "assurance_missing": "This facility needs to know that your home organisation checked who you are, and "
+    "it does not say so. Ask its help desk for identity assurance (REFEDS), or choose another way to log in.",
+    "acr_missing": "This login needs a second factor, and your identity provider did not confirm one. Set "
+    "one up at your home organisation, then start again.",
+    "auth_too_old": "This login needs you to authenticate again at your identity provider. Start again, and "
+    "do not reuse an older login there.",
 }
 
 

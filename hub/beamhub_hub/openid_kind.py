@@ -14,6 +14,7 @@ from beamhub_hub.login_attempt import LoginAttempt
 from beamhub_hub.login_record import IdentityRecord, lasting_claims
 from beamhub_hub.provider import OpenIdProvider, Tokens
 from beamhub_hub.role_assignments import RoleAssignments
+from beamhub_hub.strength import check_strength
 
 TOKEN_REFUSED = frozenset(("userinfo_refused", "code_refused"))
 """The provider does not take a token any more, which says nothing of the person."""
@@ -35,6 +36,7 @@ class OpenIdKind:
         clock: Clock = utc_now,
     ) -> None:
         self.config, self._roles, self._clock = config, roles, clock
+        self._leeway_s = login.leeway_s
         self.provider = OpenIdProvider(config, leeway_s=login.leeway_s)
 
     @property
@@ -68,6 +70,8 @@ class OpenIdKind:
             code=code, redirect_uri=return_to, code_verifier=attempt.code_verifier
         )
         signed = await self.provider.verified_claims(tokens, nonce=attempt.nonce)
+        self._check_strength(signed, self.config.acr_values, self.config.max_age_s)
+        self._check_strength(signed, attempt.acr_values, None)
         record = await self._record(tokens, signed)
         return record.model_copy(update={"logged_in_at": self._clock()})
 
@@ -106,9 +110,22 @@ class OpenIdKind:
             tokens = Tokens(tokens.access_token, record.id_token, tokens.refresh_token)
         return await self._again(record, tokens, signed)
 
+    def _check_strength(
+        self, signed: dict[str, object], acr_values: tuple[str, ...], max_age_s: float | None
+    ) -> None:
+        check_strength(
+            signed,
+            acr_values=acr_values,
+            max_age_s=max_age_s,
+            now=self._clock(),
+            leeway_s=self._leeway_s,
+        )
+
     async def _again(
         self, before: IdentityRecord, tokens: Tokens, signed: dict[str, object]
     ) -> IdentityRecord:
+        # How long ago the person authenticated counts at a login; a session may outlast it.
+        self._check_strength(signed, self.config.acr_values, None)
         record = await self._record(tokens, signed)
         return record.model_copy(update={"logged_in_at": before.logged_in_at})
 

@@ -26,6 +26,7 @@ from beamhub_hub.id_token import (
 )
 from beamhub_hub.login_attempt import LoginAttempt
 from beamhub_hub.provider_metadata import ProviderMetadata, SigningKey, parse_keys, parse_metadata
+from beamhub_hub.strength import claims_parameter
 
 MAX_ANSWER_BYTES = 512 * 1024
 METADATA_AGE_S = 600.0
@@ -112,6 +113,10 @@ class OpenIdProvider:
         }
         if idp_hint is not None:
             query[self.config.idp_hint_name] = idp_hint
+        # What the link asks for beyond the configuration replaces the wish; both are checked in the answer.
+        wanted = claims_parameter(attempt.acr_values or self.config.acr_values)
+        if wanted is not None:
+            query["claims"] = wanted
         if self.config.max_age_s is not None:
             query["max_age"] = str(self.config.max_age_s)
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"

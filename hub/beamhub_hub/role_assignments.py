@@ -1,28 +1,71 @@
-"""Who holds which facility role: the facility's own list, never a claim."""
+"""Who holds which facility role: the facility's own list and rules; no claim names a role."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+from beamhub_core.config.login import LoginConfig, RoleRule
+from beamhub_core.config.provider import ProviderConfig
+from beamhub_core.entitlements import parse_entitlement, satisfies
 from beamhub_core.errors import ConfigInvalid
-from beamhub_core.identity import FacilityRole
+from beamhub_core.identity import Entitlement, FacilityRole
 
 MAX_BYTES = 5_000_000
 _HEADER = ["issuer", "subject", "role"]
 
 
-class RoleAssignments:
-    """Facility roles by (issuer, subject)."""
+def group_of(role: FacilityRole) -> str:
+    """The hub's group of a facility role; prefixed, so that no claim or person can name one."""
+    return "beamhub-" + role.replace("_", "-")
 
-    def __init__(self, roles: Mapping[tuple[str, str], tuple[FacilityRole, ...]]) -> None:
+
+class RoleAssignments:
+    """Facility roles by (issuer, subject), and by exactly named groups of a provider."""
+
+    def __init__(
+        self, roles: Mapping[tuple[str, str], tuple[FacilityRole, ...]], rules: Sequence[RoleRule] = ()
+    ) -> None:
         self._roles = dict(roles)
+        self._rules = tuple(rules)
 
     def of(self, issuer: str, subject: str) -> tuple[FacilityRole, ...]:
-        """The roles of one person, sorted; none for a stranger."""
+        """The roles that the list gives one person, sorted; none for a stranger."""
         return self._roles.get((issuer, subject), ())
+
+    def of_person(
+        self, provider: ProviderConfig, subject: str, entitlements: Iterable[Entitlement]
+    ) -> tuple[FacilityRole, ...]:
+        """All roles of a person whom a provider just spoke for, sorted.
+
+        A rule is met by what `beamhub_core.entitlements.satisfies` says; one whose entitlement is no group of
+        the provider's namespaces is met by nobody. People of a provider of guests are guests, and nothing
+        else, whatever list and rules say.
+        """
+        if provider.are_guests:
+            return ("guest",)
+        held = tuple(entitlements)
+        found = set(self.of(provider.issuer, subject))
+        for rule in self._rules:
+            if rule.provider != provider.name:
+                continue
+            wanted = parse_entitlement(rule.entitlement, provider.entitlement_namespaces)
+            if wanted is not None and any(satisfies(one, wanted) for one in held):
+                found.add(rule.role)
+        return tuple(sorted(found))
+
+
+def read_roles(login: LoginConfig) -> RoleAssignments:
+    """The list and the rules of a facility's configuration.
+
+    Raises
+    ------
+    ConfigInvalid
+        As read_role_assignments() does.
+    """
+    return RoleAssignments(_read_list(login.role_assignments), login.role_rules)
 
 
 def read_role_assignments(path: Path | None) -> RoleAssignments:
@@ -33,8 +76,12 @@ def read_role_assignments(path: Path | None) -> RoleAssignments:
     ConfigInvalid
         With every bad line, if the file cannot be read as such a list. Then nobody has any role.
     """
+    return RoleAssignments(_read_list(path))
+
+
+def _read_list(path: Path | None) -> dict[tuple[str, str], tuple[FacilityRole, ...]]:
     if path is None:
-        return RoleAssignments({})
+        return {}
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigInvalid(str(path), (f"the file is larger than {MAX_BYTES} bytes",))
@@ -45,7 +92,7 @@ def read_role_assignments(path: Path | None) -> RoleAssignments:
         raise ConfigInvalid(str(path), ("is no CSV file in UTF-8",)) from error
     if not rows or rows[0] != _HEADER:
         raise ConfigInvalid(str(path), ("line 1: the header must be 'issuer,subject,role'",))
-    return RoleAssignments(_by_person(path, rows[1:]))
+    return _by_person(path, rows[1:])
 
 
 def _by_person(path: Path, rows: list[list[str]]) -> dict[tuple[str, str], tuple[FacilityRole, ...]]:

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from beamhub_core.config import FacilityConfig
 from beamhub_core.identity import FacilityRole
-from beamhub_hub.authenticator import BeamhubAuthenticator, group_of
+from beamhub_hub.authenticator import BeamhubAuthenticator
+from beamhub_hub.role_assignments import group_of
 from beamhub_hub.secret_files import read_keys, read_secret
 from beamhub_hub.static_files import STATIC_PATH, TEMPLATES_FOLDER
 from beamhub_spawners.platform import Platform, clock_of

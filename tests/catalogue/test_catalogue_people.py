@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from beamhub_catalogue import CatalogueService
 from beamhub_catalogue.models import MemberRow
 from beamhub_catalogue.people import (
-    entitled_roles,
+    as_of_now,
     find_principal,
     join_memberships,
     remove_principal,
@@ -20,12 +20,14 @@ from beamhub_catalogue.people import (
     team_names,
 )
 from beamhub_core.config.login import LoginConfig
-from beamhub_core.identity import Entitlement, Principal
+from beamhub_core.entitled_proposals import entitled_roles
+from beamhub_core.identity import Capability, Entitlement, FacilityRole, Principal
 from beamhub_core.rights import ProposalRole
 from catalogue.catalogue_parts import INES, ISSUER, MEMBERS, NAMESPACE, NOW, SAM, Facility, person
 
 HOUR = timedelta(hours=1)
 ROLES: tuple[ProposalRole, ...] = get_args(ProposalRole)
+CAPABILITY = Capability(namespace=NAMESPACE, resource="vm", actions=("use",), authority="as.example")
 
 
 def entitled(who: Principal, *rows: tuple[str, str | None], namespace: str = NAMESPACE) -> Principal:
@@ -340,3 +342,25 @@ def test_the_order_of_entitlements_does_not_matter(
     one, other = (entitled(person("nina"), *rows) for rows in (names, reversed(names)))
     expected = {p: "pi" if (p, "pi") in names else "member" for p, _ in names}
     assert entitled_roles(one, login) == entitled_roles(other, login) == expected
+
+
+@pytest.mark.parametrize("role", get_args(FacilityRole))
+def test_what_a_provider_said_too_long_ago_gives_no_right_and_a_guest_stays_a_guest(
+    role: FacilityRole,
+) -> None:
+    provider = {
+        "name": "p",
+        "title": "P",
+        "issuer": ISSUER,
+        "client_id": "c",
+        "client_secret_file": "/secret",
+    }
+    login = LoginConfig.model_validate({"providers": [provider], "grace_h": 1})
+    who = person("gina", "MA-2", role=role).model_copy(
+        update={"capabilities": (CAPABILITY,), "assurance": ("x",)}
+    )
+    assert as_of_now(who, login, NOW + HOUR) is who
+    old = as_of_now(who, login, NOW + HOUR * 1.01)
+    assert old is not None
+    assert (old.entitlements, old.capabilities, old.assurance) == ((), (), ())
+    assert old.roles == (("guest",) if role == "guest" else ())

@@ -70,7 +70,10 @@ def everything(file: FacilityFile) -> dict[str, Any]:
     """A configuration in which every section stands."""
     data = file.copy()
     data["catalogue"] |= {"harvest_roots": [{"pool": "pool"}], "audit": {"security_log_months": 24}}
-    data["login"]["providers"][0]["claims"] = {"orcid": "eduperson_orcid"}
+    data["login"]["providers"][0] |= {
+        "claims": {"orcid": "eduperson_orcid"},
+        "entitlement_namespaces": ["urn:geant:example.org"],
+    }
     data["login"] |= {
         "guests": {"max_guests": 3},
         "identity_map": {

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beamhub_core.entitlements import MAX_VALUES, display_text, parse_entitlement, parse_entitlements
-from beamhub_core.identity import Entitlement
-
-NAMESPACE = "urn:geant:example.org"
-EGI = "urn:mace:egi.eu"
-plain = st.text("ABCabc019._-~!$&'()*+,;@/", min_size=1, max_size=12)
-hostile_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=12,
+from beamhub_core.entitlements import (
+    MAX_VALUES,
+    Ignored,
+    display_text,
+    parse_entitlement,
+    parse_entitlements,
+    satisfies,
 )
-
-
-def urn(groups: list[str], role: str | None = None, authority: str | None = None) -> str:
-    """The value that a community writes for a membership."""
-    text = ":".join([NAMESPACE, "group", *groups])
-    text += f":role={role}" if role is not None else ""
-    return text + (f"#{authority}" if authority is not None else "")
+from beamhub_core.identity import Entitlement
+from core.entitlement_values import EGI, NAMESPACE, component, hostile_json, plain, urn  # tests' folder
 
 
 @given(
-    st.lists(plain, min_size=1, max_size=4),
-    st.none() | plain,
+    st.lists(component, min_size=1, max_size=4),
+    st.none() | component,
     st.none() | st.text(st.characters(categories=["L", "N"]), max_size=9),
 )
 def test_what_a_community_writes_is_what_is_read(
@@ -165,6 +159,88 @@ def test_values_of_real_operators_are_read(value: str, namespace: str, group: st
     found = parse_entitlement(value, (namespace,))
     assert found is not None
     assert found.group == group
+
+
+@given(st.lists(component, min_size=1, max_size=3), st.none() | component, st.data())
+def test_percent_encoding_ignores_letter_case_and_nothing_else_of_a_name_does(
+    groups: list[str], role: str | None, data: st.DataObject
+) -> None:
+    value = urn(groups, role)
+    other = re.sub("%[0-9A-F]{2}", lambda match: match.group().lower(), value)
+    assert parse_entitlement(other, (NAMESPACE,)) == parse_entitlement(value, (NAMESPACE,))
+    swapped = [group.swapcase() for group in groups]
+    if [re.sub("%..", "", group) for group in swapped] != [re.sub("%..", "", group) for group in groups]:
+        assert parse_entitlement(urn(swapped, role), (NAMESPACE,)) != parse_entitlement(value, (NAMESPACE,))
+
+
+@given(
+    st.lists(component, min_size=1, max_size=3),
+    st.sampled_from([":", ":role=", "#", "?+", "?=", "="]),
+    component,
+)
+def test_a_separator_that_is_encoded_separates_nothing(groups: list[str], separator: str, rest: str) -> None:
+    name = groups[-1] + "".join(f"%{byte:02x}" for byte in separator.encode()) + rest
+    found = parse_entitlement(urn([*groups[:-1], name]), (NAMESPACE,))
+    assert found is not None
+    assert (found.role, found.authority) == (None, None)
+    assert len(found.subgroups) == len(groups) - 1
+
+
+@given(
+    st.lists(st.sampled_from([urn(["a"], "pi", "x"), urn(["a"], "pi", "y"), urn(["b"]), "x", 7]), max_size=9)
+)
+def test_the_order_of_the_values_does_not_matter(values: list[object]) -> None:
+    assert parse_entitlements(values, (NAMESPACE,)) == parse_entitlements(values[::-1], (NAMESPACE,))
+
+
+@given(st.lists(component, min_size=1, max_size=3), st.none() | component)
+def test_what_was_read_and_written_again_is_read_the_same(groups: list[str], role: str | None) -> None:
+    first = parse_entitlement(urn(groups, role), (NAMESPACE,))
+    assert first is not None
+    again = urn([first.group, *first.subgroups], first.role)
+    assert parse_entitlement(again, (NAMESPACE,)) == first
+
+
+def test_values_without_a_use_are_counted_by_their_fault() -> None:
+    values = [urn(["a"]), None, {}, urn(["a b"]), "x\n", "urn:other:x:group:a", "http://example.org/group:a"]
+    assert parse_entitlements(values, (NAMESPACE,)).faults == Ignored(not_text=2, malformed=2, foreign=2)
+
+
+def test_a_value_that_stands_twice_costs_one_of_the_bound() -> None:
+    values = [urn([f"g{i}"]) for i in range(MAX_VALUES)]
+    parsed = parse_entitlements(values + values + [urn(["late"])], (NAMESPACE,))
+    assert (len(parsed.entitlements), parsed.faults) == (MAX_VALUES, Ignored(surplus=1))
+
+
+@given(st.lists(component, min_size=1, max_size=3), st.lists(component, max_size=2), st.none() | component)
+def test_a_membership_below_a_group_meets_a_demand_for_the_group(
+    groups: list[str], below: list[str], role: str | None
+) -> None:
+    held = parse_entitlement(urn(groups + below, role), (NAMESPACE,))
+    wanted = parse_entitlement(urn(groups), (NAMESPACE,))
+    assert held is not None
+    assert wanted is not None
+    assert satisfies(held, wanted)
+    assert satisfies(wanted, held) == (not below and role is None)
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "does"),
+    [
+        ("a:role=pi", "a:role=pi", True),
+        ("a:b:role=pi", "a:role=pi", False),
+        ("a", "a:role=pi", False),
+        ("a:role=PI", "a:role=pi", False),
+        ("ab", "a", False),
+        ("a:b", "b", False),
+        ("a%3Ab", "a", False),
+    ],
+)
+def test_a_role_counts_in_its_own_group_only(held: str, wanted: str, does: bool) -> None:
+    one, other = (parse_entitlement(f"{NAMESPACE}:group:{text}#x", (NAMESPACE,)) for text in (held, wanted))
+    assert one is not None
+    assert other is not None
+    assert satisfies(one, other) == does
 
 
 def test_a_single_string_stands_for_a_list_of_one() -> None:

@@ -16,6 +16,7 @@ from beamhub_core.config.login import LoginConfig
 from beamhub_core.config.section import Section, SectionName, TimeZoneName
 from beamhub_core.config.services import HubConfig, WebConfig
 from beamhub_core.config.storage import PoolConfig, SessionsConfig
+from beamhub_core.entitlements import parse_entitlement
 
 
 class FacilityConfig(Section):
@@ -65,6 +66,9 @@ def disagreements(sections: dict[str, Any]) -> Iterator[tuple[Location, str]]:
                 yield place, f"no pool is called {root.pool!r}{nearest(root.pool, known)}"
     if sessions is not None:
         yield from _places_that_cannot_be(sessions, pools)
+    login: LoginConfig | None = sections.get("login")
+    if login is not None:
+        yield from _role_rules_that_say_nothing(login)
 
 
 def _names_that_stand_twice(sections: dict[str, Any]) -> Iterator[tuple[Location, str]]:
@@ -121,6 +125,26 @@ def _places_that_cannot_be(
             yield (*here, "docker"), f"a {place.backend} place has no 'docker' section"
     if len({place.backend for place in sessions.places}) > 1:
         yield ("sessions", "places"), "one hub has one backend; give other backends a hub of their own"
+
+
+def _role_rules_that_say_nothing(login: LoginConfig) -> Iterator[tuple[Location, str]]:
+    """A rule that no login can meet: whoever wrote it believes that somebody has the role."""
+    known = {provider.name: provider for provider in login.providers}
+    for i, rule in enumerate(login.role_rules):
+        here = ("login", "role_rules", i)
+        provider = known.get(rule.provider)
+        if provider is None:
+            message = f"no provider is called {rule.provider!r}{nearest(rule.provider, known)}"
+            yield (*here, "provider"), message
+        elif provider.are_guests:
+            yield (*here, "provider"), f"people of {rule.provider!r} are guests and have no other role"
+        elif parse_entitlement(rule.entitlement, provider.entitlement_namespaces) is None:
+            spaces = ", ".join(provider.entitlement_namespaces) or "none"
+            message = (
+                f"{rule.entitlement!r} is no group of a namespace of {rule.provider!r} (there: {spaces}); "
+                "write <namespace>:group:<group>[:<subgroup>][:role=<role>]"
+            )
+            yield (*here, "entitlement"), message
 
 
 def lies_in(path: PurePath, folder: PurePath) -> bool:
