@@ -19,7 +19,6 @@ from oidc_provider.oidc_provider_parts import (  # the folder of these tests, no
     CALLBACK_PATH,
     MFA,
     PROVIDER,
-    SFA,
     STEP_UP_PATH,
     StrictHub,
     accounts,
@@ -166,7 +165,8 @@ def test_a_second_factor_is_asked_for_as_essential_and_reaches_web(strict: Stric
         assert (acr["essential"], acr["values"]) == (True, [MFA])
         client.follow_redirects = True
         assert log_in(strict.hub, client, "ines").url.path == "/hub/home"
-        assert strict.hub.web.principals[strict.account("ines")]["acr"] == SFA
+        # It says no acr unless asked.
+        assert strict.hub.web.principals[strict.account("ines")]["acr"] is None
         # The session there is of one factor, so the provider asks again.
         form = start(strict.hub, client, STEP_UP_PATH, acr=MFA)
         assert send_form(client, form, subject="ines").url.path == "/hub/home"
