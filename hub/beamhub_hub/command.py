@@ -13,8 +13,8 @@ ID token's `iat`, else now."""
 _EXIT = "Exit codes: 0 the login is allowed, 4 it is denied, 2 the file holds no claims, 3 no such provider."
 _CHECK = """Read a provider's discovery document and keys by the code of the login, and print one line for
 everything that the login here needs or can use, and the addresses to register there."""
-_CHECK_EXIT = """Exit codes: 0 nothing failed, 1 something keeps people out, 3 no such provider, 6 the provider
-gives no usable document."""
+_CHECK_EXIT = """Exit codes: 0 nothing failed, 1 something keeps people out, 3 no such provider, 6 the
+provider gives no usable document."""
 
 
 def add(subparsers: Any) -> None:
