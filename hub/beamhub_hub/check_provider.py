@@ -12,28 +12,13 @@ from email.utils import parsedate_to_datetime
 
 from beamhub_core.clock import Clock, utc_now
 from beamhub_core.config import FacilityConfig, read_config
-from beamhub_core.config.facility import nearest
 from beamhub_core.config.provider import ProviderConfig
-from beamhub_core.errors import BeamhubError
 from beamhub_hub.denial import ProviderUnavailable
+from beamhub_hub.named_provider import find_provider
 from beamhub_hub.provider import OpenIdProvider
 from beamhub_hub.provider_findings import Finding, clock_finding, findings, key_findings
 
 FAILED = 1
-
-
-class ProviderUnknown(BeamhubError):
-    """No provider has this name."""
-
-    exit_code = 3
-
-    def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        super().__init__(name, known)
-        self.name, self.known = name, known
-
-    def __str__(self) -> str:
-        hint = nearest(self.name, self.known)
-        return f"No provider is called {self.name!r}{hint}. There are: {', '.join(self.known)}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +56,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write("\n".join(_lines(provider, found, addresses)) + "\n")
     return FAILED if has_failed else 0
-
-
-def find_provider(config: FacilityConfig, name: str | None) -> ProviderConfig:
-    """The provider of a name; the first one where no name is given. Raises `ProviderUnknown`."""
-    for provider in config.login.providers:
-        if name in (None, provider.name):
-            return provider
-    raise ProviderUnknown(str(name), tuple(provider.name for provider in config.login.providers))
 
 
 def addresses_of(config: FacilityConfig, provider: ProviderConfig) -> Addresses:

@@ -11,10 +11,6 @@ answer; without "issuer", the ID token's `iss`, --provider, or the first provide
 that entitlements name; what user offices say is web's to know (`beamhub catalogue`). Claims are judged at the
 ID token's `iat`, else now."""
 _EXIT = "Exit codes: 0 the login is allowed, 4 it is denied, 2 the file holds no claims, 3 no such provider."
-_CHECK = """Read a provider's discovery document and keys by the code of the login, and print one line for
-everything that the login here needs or can use, and the addresses to register there."""
-_CHECK_EXIT = """Exit codes: 0 nothing failed, 1 something keeps people out, 3 no such provider, 6 the
-provider gives no usable document."""
 
 
 def add(subparsers: Any) -> None:
@@ -29,12 +25,7 @@ def add(subparsers: Any) -> None:
     explain.add_argument("--provider", default=None, help="name of the provider, where FILE names no issuer")
     explain.add_argument("--json", action="store_true", help="print one JSON object")
     explain.set_defaults(run="beamhub_hub.explain_command:run_explain")
-    check = verbs.add_parser(
-        "check-provider",
-        help="show what a provider offers of what the login needs",
-        description=_CHECK,
-        epilog=_CHECK_EXIT,
-    )
+    check = verbs.add_parser("check-provider", help="show what a provider offers of what the login needs")
     check.add_argument("name", metavar="NAME", help="name of the provider in the configuration")
     check.add_argument("--config", type=Path, required=True, help="facility.yaml")
     check.add_argument("--json", action="store_true", help="print one JSON object")

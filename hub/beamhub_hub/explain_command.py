@@ -17,6 +17,7 @@ from beamhub_core.identity import Capability, Entitlement
 from beamhub_hub.check_provider import find_provider
 from beamhub_hub.denial import LoginDenied
 from beamhub_hub.explain import ClaimSet, Explanation, explain
+from beamhub_hub.named_provider import find_provider
 
 MAX_BYTES = 1_000_000
 PARTS = ("id_token", "userinfo")

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from beamhub_core.config import read_config
 from beamhub_core.config.provider import ProviderConfig
 from beamhub_hub import command
-from beamhub_hub.check_provider import ProviderUnknown, addresses_of
+from beamhub_hub.check_provider import addresses_of
 from beamhub_hub.denial import ProviderUnavailable
+from beamhub_hub.named_provider import ProviderUnknown
 from beamhub_hub.provider_findings import clock_finding, findings, key_findings
 from beamhub_hub.provider_metadata import parse_metadata
 from hub.hostile_provider import HostileProvider, hostile_provider  # tests' folder
