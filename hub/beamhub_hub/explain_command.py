@@ -14,7 +14,6 @@ from beamhub_core.config import read_config
 from beamhub_core.entitlements import display_text
 from beamhub_core.errors import BeamhubError
 from beamhub_core.identity import Capability, Entitlement
-from beamhub_hub.check_provider import find_provider
 from beamhub_hub.denial import LoginDenied
 from beamhub_hub.explain import ClaimSet, Explanation, explain
 from beamhub_hub.named_provider import find_provider
