@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -56,7 +57,7 @@ def run(config_file: Path, *options: str, name: str = "hostile") -> int:
     command.add(parser.add_subparsers())
     words = ["login", "check-provider", name, "--config", str(config_file), *options]
     arguments = parser.parse_args(words)
-    code: int = arguments.run(arguments)
+    code: int = resolve_name(arguments.run)(arguments)
     return code
 
 
