@@ -168,7 +168,14 @@ class LoginHereHandler(LoginStartHandler):
 
 
 UNATTESTED = frozenset(
-    ("attempt_missing", "code_missing", "code_refused", "provider_refused", "response_issuer")
+    (
+        "attempt_missing",
+        "code_missing",
+        "code_refused",
+        "provider_refused",
+        "response_issuer",
+        "response_repeated",
+    )
 )
 """Denials for which no provider vouched that there was a login: anybody can cause them, without end."""
 
@@ -180,8 +187,9 @@ class LoginCallbackHandler(_LoginPages):
         """Log the person in, or say on a page why not; a login cookie is set at the very end only."""
         kind = self._kind(name)
         try:
+            answer = self._answer()
             attempt = self._take_attempt(kind)
-            data = {"kind": kind.name, "answer": self._answer(), "attempt": attempt}
+            data = {"kind": kind.name, "answer": answer, "attempt": attempt}
             user = await self.login_user(data)
             if user is None:
                 raise LoginDenied("not_allowed")
@@ -211,7 +219,9 @@ class LoginCallbackHandler(_LoginPages):
         self.redirect(self._validate_next_url(attempt.next_url) or self.settings["default_url"])
 
     def _answer(self) -> dict[str, str]:
-        """The answer's parameters, each once."""
+        """The answer's parameters; one that stands there twice could mean two things."""
+        if any(len(values) != 1 for values in self.request.query_arguments.values()):
+            raise LoginDenied("response_repeated")
         return {name: self.get_query_argument(name) for name in self.request.query_arguments}
 
     def _take_attempt(self, kind: LoginKind) -> LoginAttempt:
