@@ -23,6 +23,7 @@ from beamhub_catalogue.grants import GrantedAnswer, answer_grants, proposal_of
 from beamhub_catalogue.harvest import Harvester
 from beamhub_catalogue.internal_acts import InternalActs
 from beamhub_catalogue.internal_audit import InternalAudit
+from beamhub_catalogue.internal_identities import InternalIdentities
 from beamhub_catalogue.internal_refusals import not_known, refused_answer
 from beamhub_catalogue.internal_words import documented
 from beamhub_catalogue.keeping import is_about_values
@@ -89,6 +90,7 @@ class InternalApi:
         router = APIRouter(prefix="/internal", tags=["internal"], route_class=_BoundedRoute)
         acts = InternalActs(self._desk, self._clients)
         audit = InternalAudit(self._desk, self._clients)
+        identities = InternalIdentities(self._desk)
         open_routes: tuple[_Route, ...] = (
             ("GET", "/health", self.health, 200),
             ("POST", "/products", self.product, 201),
@@ -96,6 +98,9 @@ class InternalApi:
         scoped: tuple[tuple[str, _Route], ...] = (
             ("principals:write", ("PUT", "/principals/{account}", self.put_principal, 204)),
             ("principals:write", ("DELETE", "/principals/{account}", self.delete_principal, 204)),
+            ("principals:write", ("GET", "/identities/{account}", identities.get, 200)),
+            ("principals:write", ("PUT", "/identities/{account}", identities.put, 204)),
+            ("principals:write", ("DELETE", "/identities/{account}", identities.delete, 204)),
             ("grants:read", ("POST", "/grants", self.grants, 200)),
             ("plans:read", ("GET", "/sessions", self.list_sessions, 200)),
             ("plans:write", ("PUT", "/sessions/{plan_id}", self.put_plan, 201)),
@@ -147,7 +152,8 @@ class InternalApi:
         if principal.account != account or account_name(principal.issuer, principal.subject) != account:
             raise HTTPException(422, "The account is not that of this issuer and subject.")
         _check_instant("checked_at", principal.checked_at)
-        if not all(map(is_storable, (principal.subject, principal.facility_account or ""))):
+        subjects = (identity.subject for identity in principal.identities)
+        if not all(map(is_storable, (*subjects, principal.facility_account or ""))):
             raise HTTPException(422, "The principal holds a text that no database keeps.")
         with self._database.writing() as session:
             now, login = self._desk.clock(), self._desk.config.login

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from beamhub_catalogue.audit_reading import EntryPage
 from beamhub_catalogue.internal_acts import ActView
+from beamhub_core.linked_identity import IdentityAnswer
 from beamhub_core.rights import GrantAnswer, Refusal
 from beamhub_core.session import SessionVerdict, StoredSession
 from beamhub_core.word import Word
@@ -80,6 +81,9 @@ TOLD: dict[tuple[str, str], Told] = {
     ("POST", "/products"): Told({201: ProductAnswer, 422: RefusalAnswer | Detail}),
     ("PUT", "/principals/{account}"): Told(_NO_BODY),
     ("DELETE", "/principals/{account}"): Told(_NO_BODY),
+    ("GET", "/identities/{account}"): Told({200: IdentityAnswer}),
+    ("PUT", "/identities/{account}"): Told(_NO_BODY | {404: Detail, 409: RefusalAnswer | Detail}),
+    ("DELETE", "/identities/{account}"): Told(_NO_BODY),
     ("POST", "/grants"): Told({200: GrantAnswer, 403: RefusalAnswer | Detail, 404: RefusalAnswer}),
     ("GET", "/sessions"): Told({200: list[StoredSession]}),
     ("PUT", "/sessions/{plan_id}"): Told({200: type(None), 201: type(None), 409: Detail}),

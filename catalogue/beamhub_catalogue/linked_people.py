@@ -1,11 +1,13 @@
-"""People and the accounts that are theirs: joined by ORCID or facility account, never by name or e-mail."""
+"""People and the accounts that are theirs: joined by ORCID or facility account, never by name or e-mail.
+
+What a person joins by showing both identities stands in `sign_ins`."""
 
 from __future__ import annotations
 
 import logging
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.audit import Context, pseudonym_of, record
@@ -73,7 +75,7 @@ def link(session: Session, account: str, to: str, now: datetime, context: Contex
     row, target = session.get_one(IdentityRow, account), session.get_one(IdentityRow, to)
     if row.person_id == target.person_id:
         return False
-    _move(session, row, session.get_one(PersonRow, target.person_id), now)
+    join_person(session, row, target, now, "operator")
     others = [pseudonym_of(session, "person", to)]
     record(session, "identity_linked", "", now, context=context, by="operator", others=others)
     return True
@@ -89,10 +91,35 @@ def unlink(session: Session, account: str, now: datetime, context: Context) -> b
     person = PersonRow(orcid=None, name=name, first_seen=now, erased_at=None)
     session.add(person)
     session.flush()
-    _move(session, row, person, now)
+    _move(session, row, person, now, "operator")
     told = [pseudonym_of(session, "person", other) for other in others]
     record(session, "identity_unlinked", "", now, context=context, by="operator", others=told)
     return True
+
+
+def join_person(session: Session, row: IdentityRow, target: IdentityRow, now: datetime, by: str) -> None:
+    """Make an account another's person's; one that is so already stays as it was joined."""
+    if row.person_id != target.person_id:
+        _move(session, row, session.get_one(PersonRow, target.person_id), now, by)
+
+
+def leave_person(session: Session, row: IdentityRow, name: str, now: datetime) -> None:
+    """Make an account a person of its own, unless its ORCID or facility account says whose it is."""
+    person = session.get_one(PersonRow, row.person_id)
+    same = select(func.count()).where(
+        IdentityRow.person_id == person.id,
+        IdentityRow.account != row.account,
+        IdentityRow.facility_account == row.facility_account,
+    )
+    if row.orcid is not None and row.orcid == person.orcid:
+        row.linked_by = "orcid"
+    elif row.facility_account is not None and session.scalar(same):
+        row.linked_by = "facility_account"
+    else:
+        alone = PersonRow(orcid=None, name=name, first_seen=now, erased_at=None)
+        session.add(alone)
+        session.flush()
+        _move(session, row, alone, now, "first")
 
 
 def _new_identity(
@@ -122,6 +149,7 @@ def _new_identity(
         linked_by=by,
         linked_at=now,
         conflict=None,
+        signs_in_as=None,
     )
     session.add(row)
     session.flush()
@@ -161,10 +189,15 @@ def _takes_orcid(session: Session, person: PersonRow, principal: Principal, row:
     return True
 
 
-def _move(session: Session, row: IdentityRow, person: PersonRow, now: datetime) -> None:
+def _move(session: Session, row: IdentityRow, person: PersonRow, now: datetime, by: str) -> None:
     left = session.get_one(PersonRow, row.person_id)
-    row.person_id, row.linked_by, row.linked_at, row.conflict = person.id, "operator", now, None
+    row.person_id, row.linked_by, row.linked_at, row.conflict = person.id, by, now, None
+    row.signs_in_as = None  # one person's identity never signs in as another person
     session.flush()
+    parted = update(IdentityRow).where(
+        IdentityRow.signs_in_as == row.account, IdentityRow.person_id != person.id
+    )
+    session.execute(parted.values(signs_in_as=None))
     if session.scalar(select(func.count()).where(IdentityRow.person_id == left.id)) == 0:
         orcid = left.orcid
         session.delete(left)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from beamhub_catalogue.models import MemberRow, PrincipalRow, StaffRow
+from beamhub_catalogue.models import IdentityRow, MemberRow, PrincipalRow, StaffRow
 from beamhub_catalogue.people import find_principal
 from beamhub_catalogue.texts import is_storable
 from beamhub_core.config.login import LoginConfig
@@ -104,7 +104,15 @@ def named_person(session: Session, login: LoginConfig, words: Sequence[str]) -> 
 
 
 def _stored(session: Session, accounts: Sequence[str]) -> list[Principal]:
-    """Those of the accounts that may do something; an error where all that are known were ended."""
+    """Those of the accounts that may do something; an error where all that are known were ended.
+
+    For a linked identity it is the account that it signs in as.
+    """
+    linked = select(IdentityRow.account, IdentityRow.signs_in_as).where(
+        IdentityRow.account.in_(accounts), IdentityRow.signs_in_as.is_not(None)
+    )
+    signs_in_as = {row.account: row.signs_in_as for row in session.execute(linked)}
+    accounts = [signs_in_as.get(account, account) for account in accounts]
     rows = session.scalars(select(PrincipalRow).where(PrincipalRow.account.in_(accounts))).all()
     found = [person for row in rows if (person := find_principal(session, row.account)) is not None]
     if rows and not found:

@@ -73,7 +73,7 @@ def store_principal(session: Session, principal: Principal, login: LoginConfig, 
         newest = max(row.checked_at, row.removed_at) if row.removed_at else row.checked_at
         if principal.checked_at < newest:
             return False
-        before = set(entitled_roles(Principal.model_validate(row.body), login))
+        before = _ever_named(Principal.model_validate(row.body), login)
     else:
         row = PrincipalRow(account=principal.account)
         session.add(row)
@@ -81,17 +81,23 @@ def store_principal(session: Session, principal: Principal, login: LoginConfig, 
     row.body, row.checked_at, row.removed_at = principal.model_dump(mode="json"), principal.checked_at, None
     keep_identity(session, principal, now)
     after = set(entitled_roles(principal, login))
-    lost = {
-        r.proposal: r
-        for r in session.scalars(
-            select(LostEntitlementRow).where(LostEntitlementRow.account == principal.account)
-        )
-    }
-    for proposal in before - after - set(lost):
+    lost = session.scalars(
+        select(LostEntitlementRow).where(LostEntitlementRow.account.in_(_accounts(principal)))
+    ).all()
+    for proposal in (
+        before - _ever_named(principal, login) - {r.proposal for r in lost if r.account == principal.account}
+    ):
         session.add(LostEntitlementRow(account=principal.account, proposal=proposal, lost_at=now))
-    for proposal in after & set(lost):
-        session.delete(lost[proposal])
+    for row_lost in lost:
+        if row_lost.proposal in after:
+            session.delete(row_lost)
     return True
+
+
+def _ever_named(principal: Principal, login: LoginConfig) -> set[str]:
+    """The proposals that entitlements name, with those of identities that were not heard of for too long."""
+    every = (*principal.entitlements, *principal.unheard)
+    return set(entitled_roles(principal.model_copy(update={"entitlements": every}), login))
 
 
 def remove_principal(session: Session, account: str, now: datetime) -> bool:
@@ -162,20 +168,39 @@ def readers_of(
 ) -> dict[str, Reader]:
     """Many people with their memberships, by account, with few queries."""
     found: dict[str, Reader] = {}
-    for i in range(0, len(principals), MAX_IN_ONE_QUERY):
-        part = principals[i : i + MAX_IN_ONE_QUERY]
+    for part in _parts(principals):
         members = _rows_naming(session, part, MemberRow, _MEMBER)
         staff = _rows_naming(session, part, StaffRow, _STAFF)
         lost: dict[str, list[str]] = defaultdict(list)
-        ours = LostEntitlementRow.account.in_([p.account for p in part])
+        ours = LostEntitlementRow.account.in_({account for p in part for account in _accounts(p)})
         for row in session.scalars(select(LostEntitlementRow).where(ours)):
             lost[row.account].append(row.proposal)
         for person in part:
             entitled = entitled_roles(person, login)
             rows = members[person.account]
-            joined = join_memberships(person, rows, entitled, lost[person.account], now)
+            ended = [proposal for account in _accounts(person) for proposal in lost.get(account, ())]
+            joined = join_memberships(person, rows, entitled, ended, now)
             found[person.account] = Reader(person, [*joined, *_assignments(person, staff[person.account])])
     return found
+
+
+def _accounts(principal: Principal) -> list[str]:
+    """The accounts of all identities: what one of them lost, linking it to another does not bring back."""
+    return [identity.account for identity in principal.identities]
+
+
+def _parts(principals: Sequence[Principal]) -> Iterator[list[Principal]]:
+    """The people in parts that one query can name with all their identities."""
+    part: list[Principal] = []
+    n_identities = 0
+    for person in principals:
+        n_identities += len(person.identities)
+        if part and n_identities > MAX_IN_ONE_QUERY:
+            yield part
+            part, n_identities = [], len(person.identities)
+        part.append(person)
+    if part:
+        yield part
 
 
 _MEMBER = ("proposal", "role", "since", "until", "removed_at", "source")
@@ -186,16 +211,18 @@ def _rows_naming(
     session: Session, people: Sequence[Principal], table: type[MemberRow | StaffRow], names: Sequence[str]
 ) -> dict[str, list[Row[Any]]]:
     """Columns of the rows that name these people by any one identity, by account, in order of their ids."""
-    by_subject: dict[tuple[str | None, str | None], str] = {(p.issuer, p.subject): p.account for p in people}
+    by_subject: dict[tuple[str | None, str | None], list[str]] = defaultdict(list)
     by_orcid: dict[str | None, list[str]] = defaultdict(list)
     by_facility: dict[str | None, list[str]] = defaultdict(list)
     for person in people:
+        for identity in person.identities:
+            by_subject[identity.issuer, identity.subject].append(person.account)
         if person.orcid is not None:
             by_orcid[person.orcid].append(person.account)
         if person.facility_account is not None:
             by_facility[person.facility_account].append(person.account)
-    issuers = {p.issuer for p in people}
-    same = [and_(table.issuer.in_(issuers), table.subject.in_([p.subject for p in people]))]
+    issuers = {issuer for issuer, _ in by_subject}
+    same = [and_(table.issuer.in_(issuers), table.subject.in_({subject for _, subject in by_subject}))]
     same += [table.orcid.in_(by_orcid)] if by_orcid else []
     same += [table.facility_account.in_(by_facility)] if by_facility else []
     found: dict[str, list[Row[Any]]] = defaultdict(list)
@@ -203,8 +230,7 @@ def _rows_naming(
     query = select(*identities, *(getattr(table, name) for name in names)).where(or_(*same))
     for row in session.execute(query.order_by(table.id)):
         accounts = {*by_orcid.get(row.orcid, ()), *by_facility.get(row.facility_account, ())}
-        if (row.issuer, row.subject) in by_subject:
-            accounts.add(by_subject[row.issuer, row.subject])
+        accounts.update(by_subject.get((row.issuer, row.subject), ()))
         for account in accounts:
             found[account].append(row)
     return found

@@ -79,6 +79,11 @@ class Principal(Word):
     linked: tuple[Identity, ...] = Field(default=(), max_length=16)
     entitlements: tuple[Entitlement, ...] = ()
     capabilities: tuple[Capability, ...] = ()
+    unheard: tuple[Entitlement, ...] = Field(
+        default=(),
+        description="Groups of identities whose provider answered too long ago for them to count; that they "
+        "are missing among the entitlements is no removal.",
+    )
     ignored_entitlements: int = 0
     roles: tuple[FacilityRole, ...] = ()
     assurance: tuple[str, ...] = ()

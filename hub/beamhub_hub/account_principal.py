@@ -47,6 +47,7 @@ def account_principal(
     latest = records[0].principal
     person = next((r.principal for r in records if r.identity == account), latest)
     counting = [r.principal for r in records if r.is_fresh(now, grace_s)]
+    unheard = [r.principal for r in records if not r.is_fresh(now, grace_s)]
     others = tuple(identity for identity in dict.fromkeys((*linked,)) if identity != account)
     return latest.model_copy(
         update={
@@ -63,6 +64,7 @@ def account_principal(
             "gids": person.gids,
             "entitlements": tuple(dict.fromkeys(e for p in counting for e in p.entitlements)),
             "capabilities": tuple(dict.fromkeys(c for p in counting for c in p.capabilities)),
+            "unheard": tuple(dict.fromkeys(e for p in unheard for e in p.entitlements)),
             "ignored_entitlements": sum(p.ignored_entitlements for p in counting),
             "roles": _roles(counting),
         }

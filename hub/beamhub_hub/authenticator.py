@@ -16,11 +16,20 @@ from beamhub_core.audit_notice import AuditNotice, new_reference
 from beamhub_core.clock import utc_now
 from beamhub_core.config import FacilityConfig
 from beamhub_core.errors import ConfigInvalid, Unavailable
-from beamhub_core.identity import FacilityRole, Identity, Principal
+from beamhub_core.identity import FacilityRole, Principal
 from beamhub_core.rights import Refused
 from beamhub_hub.account_principal import account_principal, with_identity
 from beamhub_hub.denial import LoginDenied, ProviderUnavailable
-from beamhub_hub.handlers import LoginCallbackHandler, LoginChoiceHandler, LoginHereHandler, LoginStartHandler
+from beamhub_hub.handlers import (
+    LinkStartHandler,
+    LoginCallbackHandler,
+    LoginChoiceHandler,
+    LoginHereHandler,
+    LoginStartHandler,
+)
+from beamhub_hub.identities_handler import IdentitiesHandler
+from beamhub_hub.linking import check_may_link, identities_of, joined_record
+from beamhub_hub.login_attempt import LoginAttempt
 from beamhub_hub.login_kinds import LoginKind
 from beamhub_hub.login_record import IdentityRecord, LoginRecord, read_record
 from beamhub_hub.logout_handler import ProviderLogoutHandler
@@ -81,6 +90,11 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         web: WebClient = self.platform().web
         return web
 
+    @property
+    def grace_s(self) -> float:
+        """For how many seconds the last answer of a provider that is unreachable counts."""
+        return self.facility.login.grace_h * 3600
+
     def clock(self) -> datetime:
         """The machine's own time: a provider's answer does not age by a demonstration's shifted clock."""
         return utc_now()
@@ -100,6 +114,8 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
             (r"/oauth_login", LoginHereHandler),
             (rf"/login/({_NAME})", LoginStartHandler),
             (rf"/login/({_NAME})/callback", LoginCallbackHandler),
+            (rf"/login/({_NAME})/link", LinkStartHandler),
+            (r"/identities", IdentitiesHandler),
             (r"/logout", ProviderLogoutHandler),
             (rf"{STATIC_PATH}/(.*)", CacheControlStaticFilesHandler, {"path": str(STATIC_FOLDER)}),
         ]
@@ -133,22 +149,57 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
 
     async def _record_with(self, handler: Any, latest: IdentityRecord) -> LoginRecord:
         """The record of the account that an identity logs in to, with the account's other identities."""
-        identity = latest.identity
-        user = handler.find_user(identity.account)
+        answer = await self.web.identity(latest.identity.account)
+        user = handler.find_user(answer.signs_in_as)
         known = read_record(await user.get_auth_state()) if user is not None else None
-        return self._joined(identity, (), known.identities if known else (), latest)
+        return joined_record(
+            known.identities if known else (), latest, answer, now=self.clock(), grace_s=self.grace_s
+        )
 
-    def _joined(
-        self,
-        account: Identity,
-        linked: tuple[Identity, ...],
-        records: tuple[IdentityRecord, ...],
-        latest: IdentityRecord,
-    ) -> LoginRecord:
-        found = with_identity(records, latest, (account, *linked))
-        grace_s = self.facility.login.grace_h * 3600
-        principal = account_principal(account, linked, found, now=self.clock(), grace_s=grace_s)
-        return LoginRecord(principal=principal, identities=found)
+    async def link(self, user: Any, kind: LoginKind, attempt: LoginAttempt, answer: dict[str, str]) -> None:
+        """Let the identity of a callback's answer sign in as the account of the person at the browser.
+
+        Raises
+        ------
+        LoginDenied, ProviderUnavailable, Unavailable
+            As for a login; also when the account's own login is not recent, or web does not join the two.
+        """
+        latest = await kind.finish(answer, attempt, return_to=self.callback_url(kind.name))
+        async with self._lock(user.name):
+            record = read_record(await user.get_auth_state())
+            check_may_link(record, latest, self.clock())
+            try:
+                await self.web.link_identity(latest.identity, user.name)
+            except Refused as refused:
+                raise LoginDenied("link_refused", refused.refusal.reference) from None
+            await self._keep_identities(user, record, (latest,))
+
+    async def unlink(self, user: Any, account: str) -> None:
+        """Let an identity sign in as its own account again; what it asserted is gone at once.
+
+        Raises
+        ------
+        Unavailable
+            If web cannot be told; then nothing changed.
+        """
+        async with self._lock(user.name):
+            await self.web.unlink_identity(account)
+            await self._keep_identities(user, read_record(await user.get_auth_state()), ())
+
+    async def _keep_identities(
+        self, user: Any, record: LoginRecord | None, new: tuple[IdentityRecord, ...]
+    ) -> None:
+        """Make the account anew from what web says of its identities; the current one stays the current."""
+        answer = await self.web.identity(user.name)
+        if record is None:
+            return
+        left = [r for r in (*record.identities, *new) if r.identity in identities_of(answer)]
+        if not left:
+            return
+        model = self._auth_model(joined_record(left, left[0], answer, now=self.clock(), grace_s=self.grace_s))
+        await user.save_auth_state(model["auth_state"])
+        user.sync_groups(model["groups"])
+        await self.web.push_principal(LoginRecord.model_validate(model["auth_state"]).principal)
 
     def _roles(self) -> RoleAssignments:
         """Read at each login: the list may change while the hub runs. A broken list gives no role."""
@@ -209,7 +260,7 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
             try:
                 renewed = await self._renewed(record)
             except ProviderUnavailable as error:
-                counts = record.is_fresh(self.clock(), self.facility.login.grace_h * 3600)
+                counts = record.is_fresh(self.clock(), self.grace_s)
                 self.log.warning("refresh: reason=%s, last answer counts: %s", error.reason, counts)
                 return counts
             except LoginDenied as denied:
@@ -230,9 +281,11 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         kind = self.kinds.get(record.current.provider)
         if kind is None:
             raise LoginDenied("token_issuer")
-        account = record.principal.identities[0]
+        account, *linked = record.principal.identities
         latest = await kind.renew(record.current)
-        return self._joined(account, record.principal.linked, record.identities, latest)
+        records = with_identity(record.identities, latest, (account, *linked))
+        principal = account_principal(account, linked, records, now=self.clock(), grace_s=self.grace_s)
+        return LoginRecord(principal=principal, identities=records)
 
     async def _take_denial(self, principal: Principal, denied: LoginDenied) -> None:
         """A token that is not accepted any more leaves the time of grace; any other denial ends it now."""
@@ -259,6 +312,6 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
         """Nothing starts from an answer older than the time of grace, whoever asks for the start."""
         record = read_record(await user.get_auth_state())
-        if record is None or not record.is_fresh(self.clock(), self.facility.login.grace_h * 3600):
+        if record is None or not record.is_fresh(self.clock(), self.grace_s):
             advice = "Your login is too old to start something. Log out and in again."
             raise PageError(403, "Your login is too old", advice)

@@ -36,6 +36,9 @@ DenialCode = Literal[
     "claim_type",
     "subject_blocked",
     "not_allowed",
+    "link_too_late",  # who links an identity must have logged in just now
+    "link_guest",
+    "link_refused",  # web does not join these two, for a reason of its own
 ]
 
 
@@ -70,6 +73,10 @@ _ADVICE: dict[str, str] = {
     "claim_missing": "Your identity provider does not send something this facility requires. Ask the help "
     "desk of your home organisation, and tell the facility's support this reference.",
     "subject_blocked": "This account may not log in here.",
+    "link_too_late": "To add an identity, log out and in again first: your login is older than 15 minutes.",
+    "link_guest": "Guests have no identity that could be added, or added to.",
+    "link_refused": "This identity cannot be added to your account as things stand: it is your own already, "
+    "it is linked to another account, or sessions of its own account still run. Stop those first.",
 }
 
 

@@ -167,6 +167,23 @@ class LoginHereHandler(LoginStartHandler):
         await super().get(only)
 
 
+class LinkStartHandler(LoginStartHandler):
+    """Send a person who is logged in to a provider, to show one more identity."""
+
+    async def post(self, name: str) -> None:
+        """Start an attempt for this account; the hub checked the form's token."""
+        kind = self._kind(name)
+        if self.current_user is None:
+            raise denied_page(LoginDenied("link_too_late"))
+        if kind.starts_by_post or not self._authenticator.facility.login.can_link_identities:
+            raise no_such_provider_page()
+        await self._begin(kind, Demand(links_to=self.current_user.name))
+
+    async def get(self, name: str) -> None:
+        """An address that was typed: back to the page with the form."""
+        self.redirect(f"{self.hub.base_url}identities")
+
+
 UNATTESTED = frozenset(
     (
         "attempt_missing",
@@ -189,6 +206,9 @@ class LoginCallbackHandler(_LoginPages):
         try:
             answer = self._answer()
             attempt = self._take_attempt(kind)
+            if attempt.links_to is not None:
+                await self._link(kind, attempt, answer)
+                return
             data = {"kind": kind.name, "answer": answer, "attempt": attempt}
             user = await self.login_user(data)
             if user is None:
@@ -217,6 +237,13 @@ class LoginCallbackHandler(_LoginPages):
             secure=self.request.protocol == "https",
         )
         self.redirect(self._validate_next_url(attempt.next_url) or self.settings["default_url"])
+
+    async def _link(self, kind: LoginKind, attempt: LoginAttempt, answer: dict[str, str]) -> None:
+        user = self.current_user
+        if user is None or user.name != attempt.links_to:
+            raise LoginDenied("attempt_missing")
+        await self._authenticator.link(user, kind, attempt, answer)
+        self.redirect(f"{self.hub.base_url}identities")
 
     def _answer(self) -> dict[str, str]:
         """The answer's parameters; one that stands there twice could mean two things."""

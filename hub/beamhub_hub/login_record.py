@@ -22,6 +22,7 @@ class IdentityRecord(Word):
     refresh_token: str | None = None
     id_token: str | None = None
     signed_claims: dict[str, str | int | float] = {}
+    logged_in_at: datetime | None = Field(default=None, description="When the person last logged in with it.")
 
     @property
     def identity(self) -> Identity:

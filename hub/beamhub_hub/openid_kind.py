@@ -68,7 +68,8 @@ class OpenIdKind:
             code=code, redirect_uri=return_to, code_verifier=attempt.code_verifier
         )
         signed = await self.provider.verified_claims(tokens, nonce=attempt.nonce)
-        return await self._record(tokens, signed)
+        record = await self._record(tokens, signed)
+        return record.model_copy(update={"logged_in_at": self._clock()})
 
     async def _read_code(self, answer: Mapping[str, str]) -> str:
         """The authorization code. Source: RFC 6749, 4.1.2; RFC 9207 for the issuer beside it."""
@@ -90,7 +91,7 @@ class OpenIdKind:
             raise LoginDenied("token_issuer")
         subject: dict[str, object] = {"sub": record.principal.subject}
         try:
-            return await self._record(record.tokens(), {**record.signed_claims, **subject})
+            return await self._again(record, record.tokens(), {**record.signed_claims, **subject})
         except LoginDenied as denied:
             if denied.code not in TOKEN_REFUSED or record.refresh_token is None:
                 raise
@@ -103,7 +104,13 @@ class OpenIdKind:
             signed = {**record.signed_claims, **fresh}
         else:
             tokens = Tokens(tokens.access_token, record.id_token, tokens.refresh_token)
-        return await self._record(tokens, signed)
+        return await self._again(record, tokens, signed)
+
+    async def _again(
+        self, before: IdentityRecord, tokens: Tokens, signed: dict[str, object]
+    ) -> IdentityRecord:
+        record = await self._record(tokens, signed)
+        return record.model_copy(update={"logged_in_at": before.logged_in_at})
 
     async def _record(self, tokens: Tokens, signed: dict[str, object]) -> IdentityRecord:
         checked_at = self._clock()

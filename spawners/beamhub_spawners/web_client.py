@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from beamhub_core.audit_notice import AuditNotice
 from beamhub_core.errors import Unavailable
-from beamhub_core.identity import Principal
+from beamhub_core.identity import Identity, Principal
+from beamhub_core.linked_identity import IdentityAnswer, IdentityToLink
 from beamhub_core.rights import GrantAnswer, Refusal, Refused
 from beamhub_core.session import SessionPlan, SessionUpdate, SessionVerdict, StoredSession
 from beamhub_core.word import Word, digest
@@ -53,6 +54,26 @@ class WebClient:
     async def remove_principal(self, account: str) -> None:
         """Tell web that an account's rights ended now."""
         await self._send("DELETE", f"/principals/{account}")
+
+    async def identity(self, account: str) -> IdentityAnswer:
+        """As whom the identity of an account signs in, and which identities sign in as the account."""
+        return _read(_IDENTITY, await self._send("GET", f"/identities/{account}"))
+
+    async def link_identity(self, identity: Identity, signs_in_as: str) -> None:
+        """Let an identity sign in as another account, whose owner showed both.
+
+        Raises
+        ------
+        Refused
+            If it cannot be as things stand; the reason is for its owner. `NotKnown` where web never saw the
+            other account.
+        """
+        told = IdentityToLink(issuer=identity.issuer, subject=identity.subject, signs_in_as=signs_in_as)
+        await self._send("PUT", f"/identities/{identity.account}", told)
+
+    async def unlink_identity(self, account: str) -> None:
+        """Let the identity of an account sign in as its own account again."""
+        await self._send("DELETE", f"/identities/{account}")
 
     async def grants(self, account: str, datasets: tuple[str, ...]) -> GrantAnswer:
         """What the account may touch of the named datasets."""
@@ -109,6 +130,7 @@ class WebClient:
 
 
 _GRANTS, _SESSION = TypeAdapter(GrantAnswer), TypeAdapter(StoredSession)
+_IDENTITY = TypeAdapter(IdentityAnswer)
 _SESSIONS, _VERDICTS = TypeAdapter(tuple[StoredSession, ...]), TypeAdapter(tuple[SessionVerdict, ...])
 
 

@@ -105,8 +105,22 @@ class WebDouble:
     removed: list[str] = field(default_factory=list)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     notices: list[dict[str, Any]] = field(default_factory=list)
+    links: dict[str, dict[str, Any]] = field(default_factory=dict)
     rechecks: int = 0
     is_down: bool = False
+
+    def identity(self, account: str) -> dict[str, Any]:
+        """As whom an identity signs in, as web would say it."""
+        to = self.links[account]["signs_in_as"] if account in self.links else account
+        own = self.principals.get(to)
+        since = "2026-11-21T00:00:00Z"
+        linked = [
+            {"account": name, "issuer": body["issuer"], "subject": body["subject"], "linked_at": since}
+            for name, body in self.links.items()
+            if body["signs_in_as"] == to
+        ]
+        identity = {"issuer": own["issuer"], "subject": own["subject"]} if own else None
+        return {"account": account, "signs_in_as": to, "identity": identity, "linked": linked}
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
         """The request handler of this object."""
@@ -127,8 +141,11 @@ class _WebHandler(_JsonHandler):
         return False
 
     def do_GET(self) -> None:
-        """No live sessions, and an answer to the hub's look at its services."""
-        self.answer(200, [])
+        """No live sessions, who signs in as whom, and an answer to the hub's look at its services."""
+        if "/identities/" in self.path and self.may():
+            self.answer(200, self.web.identity(self.path.rsplit("/", 1)[1]))
+        elif "/identities/" not in self.path:
+            self.answer(200, [])
 
     def do_PUT(self) -> None:
         """Note a principal, or accept a plan."""
@@ -138,12 +155,18 @@ class _WebHandler(_JsonHandler):
         if "/principals/" in self.path:
             self.web.principals[body["account"]] = body
             self.web.pushes.append(body["account"])
+        elif "/identities/" in self.path:
+            self.web.links[self.path.rsplit("/", 1)[1]] = body
         self.answer(204)
 
     def do_DELETE(self) -> None:
         """Forget a principal."""
         if self.may():
             account = self.path.rsplit("/", 1)[1]
+            if "/identities/" in self.path:
+                self.web.links.pop(account, None)
+                self.answer(204)
+                return
             self.web.principals.pop(account, None)
             self.web.removed.append(account)
             self.answer(204)

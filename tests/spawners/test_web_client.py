@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from beamhub_core.errors import Unavailable
+from beamhub_core.identity import Identity
 from beamhub_core.rights import Refused
 from beamhub_core.session import SessionUpdate
 from beamhub_spawners.web_client import WebClient
@@ -86,6 +87,27 @@ def test_a_session_that_web_was_never_told_of_is_not_known(web: WebClient, run: 
     assert (caught.value.refusal.code, caught.value.exit_code) == ("not_found", 3)
     with pytest.raises(NotKnown):
         run(web.update_session("f" * 32, SessionUpdate(state="ended")))
+
+
+def test_a_linked_identity_is_told_of_until_it_is_unlinked(web: WebClient, run: Any) -> None:
+    other = Identity(issuer="https://other.example", subject="ines-elsewhere")
+    run(web.link_identity(other, INES.account))
+    run(web.link_identity(other, INES.account))
+    assert run(web.identity(other.account)).signs_in_as == INES.account
+    (linked,) = run(web.identity(INES.account)).linked
+    assert Identity(issuer=linked.issuer, subject=linked.subject) == other
+    run(web.unlink_identity(other.account))
+    run(web.unlink_identity(other.account))
+    assert run(web.identity(INES.account)).linked == ()
+
+
+def test_a_link_that_cannot_be_comes_with_words_for_its_owner(web: WebClient, run: Any) -> None:
+    own = Identity(issuer=INES.issuer, subject=INES.subject)
+    with pytest.raises(Refused, match="own already") as caught:
+        run(web.link_identity(own, INES.account))
+    assert type(caught.value) is Refused
+    with pytest.raises(NotKnown):
+        run(web.link_identity(own, person("nobody").account))
 
 
 def test_what_does_not_fit_is_not_taken_and_the_log_says_what(

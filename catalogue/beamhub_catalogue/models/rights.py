@@ -136,7 +136,8 @@ class IdentityRow(Base):
     """An account at a provider, and the person it belongs to; `linked_by` says what joined them.
 
     `orcid` and `facility_account` are what the provider last asserted. `conflict` says why that points to
-    another person too; nothing is merged for it.
+    another person too; nothing is merged for it. `signs_in_as` is the account that the person gets who logs
+    in with this identity, None for its own; both accounts are one person's.
     """
 
     __tablename__ = "identities"
@@ -150,6 +151,7 @@ class IdentityRow(Base):
     linked_by: Mapped[str] = mapped_column(String(20))
     linked_at: Mapped[datetime]
     conflict: Mapped[str | None] = mapped_column(String(40))
+    signs_in_as: Mapped[str | None] = mapped_column(String(40), index=True)
 
 
 class PrincipalRow(Base):
