@@ -17,8 +17,8 @@ from beamhub_hub.refresher import Refresher
 from beamhub_hub.wiring import configure
 
 EXTRA_FOLDER = "jupyterhub_config.d"
-# JupyterHub 6.1.1 asks a request by cookie for this when its refresh is refused, and sets it for tokens only: the
-# request then counts as nobody's, as it should, but by an AttributeError with a traceback.
+# JupyterHub 6.1.1 asks a request by cookie for this when its refresh is refused, and sets it for tokens
+# only: the request then counts as nobody's, as it should, but by an AttributeError with a traceback.
 if not hasattr(BaseHandler, "_token_authenticated"):
     BaseHandler._token_authenticated = False
 

@@ -10,7 +10,7 @@ _HIDDEN: Final = "[…]"
 _RULES: Final = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        # A request's query holds codes, states, nonces, hints, names; its path and names are enough to follow.
+        # A query holds codes, states, nonces, hints; its path and its names are enough to follow.
         (r"(?<=[?&])([^=&?\s'\"<>]{1,200})=[^&\s'\"<>]*", rf"\1={_HIDDEN}"),
         # The session id, with which JupyterHub names the form token that it sets.
         (r"(xsrf.{0,60}?)b(['\"]).*?\2(?: != b(['\"]).*?\3)?", rf"\1{_HIDDEN}"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import pytest
 
 from beamhub_core.identity import account_name
 from hub import hostile_wire  # the folder of these tests, not the room
-from hub.hostile_provider import hand_made, honest
+from hub.hostile_provider import hand_made
 from hub.hostile_tokens import (
     HEADER,
     Change,
@@ -69,22 +70,27 @@ GRACE: dict[str, Change] = {
 }
 
 
-def wait_until_old(seconds: float = 2.1) -> None:
-    """Younger answers are not asked for again."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        time.sleep(0.05)
+@pytest.fixture(scope="module")
+def people(module_hub: RunningHub) -> Iterator[dict[str, httpx.Client]]:
+    """A logged-in browser for each test, of a person of its own; they age together."""
+    with ExitStack() as stack:
+        found = {}
+        for n, case in enumerate((*ENDED, *GRACE, "honest", "parallel")):
+            module_hub.provider.script.subject = f"ines-{n}"
+            found[case] = stack.enter_context(browser())
+            assert log_in(module_hub, found[case]).status_code == 200
+        deadline = time.monotonic() + 2.1  # younger answers are not asked for again
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield found
 
 
-@pytest.fixture
-def logged_in(hub: RunningHub) -> Iterator[httpx.Client]:
-    """A browser with a login whose access token has ended, and whose last answer is old enough."""
-    with browser() as client:
-        assert log_in(hub, client).status_code == 200
-        wait_until_old()
-        hub.provider.access.clear()
-        hub.provider.grants.clear()
-        yield client
+def person(hub: RunningHub, people: dict[str, httpx.Client], case: str) -> tuple[httpx.Client, str]:
+    """The browser and the account of a test; its access token has ended."""
+    subject = f"ines-{list(people).index(case)}"
+    hub.provider.script.subject = subject
+    hub.provider.access.clear()
+    return people[case], account_name(hub.provider.issuer, subject)
 
 
 def visit(hub: RunningHub, client: httpx.Client) -> str:
@@ -96,13 +102,13 @@ def visit(hub: RunningHub, client: httpx.Client) -> str:
 
 @pytest.mark.parametrize("case", ENDED)
 def test_a_hostile_refresh_ends_the_login_and_the_rights(
-    hub: RunningHub, logged_in: httpx.Client, case: str
+    people: dict[str, httpx.Client], hub: RunningHub, case: str
 ) -> None:
     code, change = ENDED[case]
+    client, account = person(hub, people, case)
     change(hub.provider.script)
     since = len(hub.log)
-    assert visit(hub, logged_in) == "/hub/login"
-    account = account_name(hub.provider.issuer, "ines")
+    assert visit(hub, client) == "/hub/login"
     assert hub.web.removed == [account]
     log = hub.log[since:]
     assert f"reason={code} account={account}" in log
@@ -113,26 +119,30 @@ def test_a_hostile_refresh_ends_the_login_and_the_rights(
 
 @pytest.mark.parametrize("case", GRACE)
 def test_a_provider_that_fails_in_a_refresh_leaves_the_time_of_grace(
-    hub: RunningHub, logged_in: httpx.Client, case: str
+    people: dict[str, httpx.Client], hub: RunningHub, case: str
 ) -> None:
+    client, _ = person(hub, people, case)
     GRACE[case](hub.provider.script)
     since = len(hub.log)
-    assert visit(hub, logged_in) == "/hub/home"
+    assert visit(hub, client) == "/hub/home"
     assert hub.web.removed == []
     assert "Traceback" not in hub.log[since:]
 
 
 def test_an_honest_refresh_with_an_id_token_without_nonce_goes_on(
-    hub: RunningHub, logged_in: httpx.Client
+    people: dict[str, httpx.Client], hub: RunningHub
 ) -> None:
-    assert visit(hub, logged_in) == "/hub/home"
+    client, _ = person(hub, people, "honest")
+    assert visit(hub, client) == "/hub/home"
     assert hub.provider.grants == ["refresh_token"]
 
 
-def test_parallel_visits_use_a_rotating_refresh_token_once(hub: RunningHub, logged_in: httpx.Client) -> None:
+def test_parallel_visits_use_a_rotating_refresh_token_once(
+    people: dict[str, httpx.Client], hub: RunningHub
+) -> None:
     """The provider takes each refresh token once; without a lock all visits but one would end the login."""
-    hub.provider.script.sign = lambda provider, claims: honest(provider, claims)
-    cookies = {cookie.name: cookie.value or "" for cookie in logged_in.cookies.jar}
+    client, _ = person(hub, people, "parallel")
+    cookies = {cookie.name: cookie.value or "" for cookie in client.cookies.jar}
 
     def where(_: int) -> str:
         with browser() as tab:

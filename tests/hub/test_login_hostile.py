@@ -92,13 +92,19 @@ def test_an_answer_without_a_login_that_was_started_is_refused(hub: RunningHub) 
     assert hub.provider.requests == []
 
 
-@pytest.mark.parametrize(
-    "query", ["?code=%ff&state=%ff", "?code=%00", "?" + "a=b&" * 2000, "?code=" + "x" * 9000]
-)
-def test_an_answer_that_is_no_text_is_a_4xx_page(hub: RunningHub, query: str) -> None:
+NO_TEXT = {
+    "bytes that are no UTF-8": "?code=%ff&state=%ff",
+    "a zero byte": "?code=%00",
+    "two thousand parameters": "?" + "a=b&" * 2000,
+    "a code of 9 kB": "?code=" + "x" * 9000,
+}
+
+
+@pytest.mark.parametrize("case", NO_TEXT)
+def test_an_answer_that_is_no_text_is_a_4xx_page(hub: RunningHub, case: str) -> None:
     since = len(hub.log)
     with browser() as client:
-        answer = client.get(f"{hub.public_url}/hub/login/hostile/callback{query}")
+        answer = client.get(f"{hub.public_url}/hub/login/hostile/callback{NO_TEXT[case]}")
         assert 400 <= answer.status_code < 500
         assert login_cookies(client) == set()
     assert "Traceback" not in hub.log[since:]
