@@ -275,12 +275,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(answer).encode())
 
 
+def provider_handler(provider: HostileProvider) -> type[BaseHTTPRequestHandler]:
+    """The request handler of one provider."""
+    return type("Handler", (_Handler,), {"provider": provider})
+
+
 @contextmanager
 def hostile_provider() -> Iterator[HostileProvider]:
     """A provider on a free port of loopback."""
     provider = HostileProvider()
-    handler = type("Handler", (_Handler,), {"provider": provider})
-    with served(handler) as port:
+    with served(provider_handler(provider)) as port:
         provider.issuer = f"http://127.0.0.1:{port}"
         try:
             yield provider

@@ -62,12 +62,13 @@ def test_every_hostile_test_has_a_row(collected: set[str]) -> None:
 
 
 CASES = """
-scope-userinfo-claims client-secret-basic kid-absent-single-jwks kid-absent-multiple-jwks missing-iat missing-sub
-invalid-aud invalid-iss idtoken-sig-none idtoken-sig-rs256 invalid-sig-rs256 nonce-invalid userinfo-bearer-header
-userinfo-bearer-body userinfo-invalid-sub discovery-issuer-mismatch discovery-jwks-uri-keys signing-key-rotation
-signing-key-rotation-just-before-signing invalid-issuer invalid-sub invalid-azp alg-none wrong-alg wrong-aud
-wrong-iss no-event wrong-event with-nonce missing-aud invalid-sig-hs256 invalid-sig-es256 invalid-athash
-rp-init-logout
+scope-userinfo-claims client-secret-basic kid-absent-single-jwks kid-absent-multiple-jwks
+missing-iat missing-sub invalid-aud invalid-iss idtoken-sig-none idtoken-sig-rs256 invalid-sig-rs256
+nonce-invalid userinfo-bearer-header userinfo-bearer-body userinfo-invalid-sub
+discovery-issuer-mismatch discovery-jwks-uri-keys signing-key-rotation
+signing-key-rotation-just-before-signing invalid-issuer invalid-sub invalid-azp alg-none wrong-alg
+wrong-aud wrong-iss no-event wrong-event with-nonce missing-aud invalid-sig-hs256 invalid-sig-es256
+invalid-athash rp-init-logout
 """
 
 
