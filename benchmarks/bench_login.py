@@ -31,7 +31,7 @@ import httpx
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from hub.hub_parts import (  # noqa: E402, TID251  # the tests' folder, not the room
+from hub.hub_parts import (  # noqa: E402  # the tests' folder, not the room
     CLIENT_ID,
     CLIENT_SECRET,
     SECRETS,

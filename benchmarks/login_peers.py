@@ -11,7 +11,9 @@ import signal
 import sys
 import threading
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -35,9 +37,19 @@ class CrowdProvider(HostileProvider):
             self._own.script = Script(subject=f"person-{random.randrange(N_PEOPLE)}")  # noqa: S311
         return self._own.script
 
+    def token(self, form: dict[str, str], authorization: str) -> tuple[int, Any]:
+        """Another person each time, also on a connection that is kept."""
+        vars(self._own).pop("script", None)
+        return super().token(form, authorization)
+
     @script.setter
     def script(self, script: Script) -> None:
         """A shared script has no place here."""
+
+
+def keeping(handler: type[BaseHTTPRequestHandler]) -> type[BaseHTTPRequestHandler]:
+    """The same handler with connections that are kept, as real servers keep them."""
+    return type("Keeping", (handler,), {"protocol_version": "HTTP/1.1", "disable_nagle_algorithm": True})
 
 
 def main() -> None:
@@ -45,7 +57,7 @@ def main() -> None:
     with ExitStack() as stack:
         if sys.argv[1] == "provider":
             provider = CrowdProvider()
-            port = stack.enter_context(served(provider_handler(provider)))
+            port = stack.enter_context(served(keeping(provider_handler(provider))))
             provider.issuer = f"http://127.0.0.1:{port}"
             ports = {"provider": port}
         else:
@@ -54,7 +66,9 @@ def main() -> None:
                 "proxy": ProxyDouble().handler(),
                 "plain_proxy": ProxyDouble().handler(),
             }
-            ports = {name: stack.enter_context(served(handler)) for name, handler in handlers.items()}
+            ports = {
+                name: stack.enter_context(served(keeping(handler))) for name, handler in handlers.items()
+            }
         print(json.dumps(ports), flush=True)
         signal.sigwait({signal.SIGTERM, signal.SIGINT})
 

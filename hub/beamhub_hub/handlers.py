@@ -28,6 +28,7 @@ from beamhub_hub.pages import (
     PageError,
     denied_page,
     no_such_provider_page,
+    no_text_page,
     provider_down_page,
     web_down_page,
     web_refused_page,
@@ -57,6 +58,13 @@ class _LoginPages(BaseHandler):  # type: ignore[misc]  # JupyterHub is untyped
         """What tornado logs of a failed request: the path only, since the query holds a code."""
         summary: str = f"{self.request.method} {self.request.path}"
         return summary
+
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        """A parameter as text; what is none is refused without being quoted on the page and in the log."""
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise no_text_page() from None
 
     def _kind(self, name: str) -> LoginKind:
         kind = self._authenticator.kinds.get(name)

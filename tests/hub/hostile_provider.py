@@ -106,6 +106,7 @@ class HostileProvider:
         self.requests: list[str] = []
         self.headers: list[tuple[str, str]] = []
         self.grants: list[str] = []
+        self.forms: list[dict[str, str]] = []
         self.issuer = ""
         self.ends = threading.Event()
         """Set when the provider goes: what drips without end ends then."""
@@ -117,6 +118,7 @@ class HostileProvider:
         self.requests.clear()
         self.headers.clear()
         self.grants.clear()
+        self.forms.clear()
         return self.script
 
     def count(self, path: str) -> int:
@@ -154,6 +156,7 @@ class HostileProvider:
 
     def token(self, form: dict[str, str], authorization: str) -> tuple[int, Any]:
         """The token endpoint: client, code, PKCE, then an answer as the script says."""
+        self.forms.append(form)
         if not self._is_client(form, authorization):
             return 401, {"error": "invalid_client"}
         self.grants.append(form.get("grant_type", ""))
