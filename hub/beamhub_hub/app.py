@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from jupyterhub.app import JupyterHub
+from jupyterhub.handlers import BaseHandler
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
 
 from beamhub_core.config import FacilityConfig
+from beamhub_hub.log_redaction import redact_log
 from beamhub_hub.refresher import Refresher
 from beamhub_hub.wiring import configure
 
 EXTRA_FOLDER = "jupyterhub_config.d"
+# JupyterHub 6.1.1 asks a request by cookie for this when its refresh is refused, and sets it for tokens
+# only: the request then counts as nobody's, as it should, but by an AttributeError with a traceback.
+if not hasattr(BaseHandler, "_token_authenticated"):
+    BaseHandler._token_authenticated = False
 
 
 class BeamhubHub(JupyterHub):  # type: ignore[misc]  # JupyterHub is untyped
@@ -41,6 +47,11 @@ class BeamhubHub(JupyterHub):  # type: ignore[misc]  # JupyterHub is untyped
         settings.merge(self.wired)
         settings.merge(self.cli_config)
         self.update_config(settings)
+
+    def init_logging(self) -> None:
+        """Set up the log as JupyterHub does, without the values that no log of ours holds."""
+        super().init_logging()
+        redact_log(self.log)
 
     async def start(self) -> None:
         """Start the hub, then the refresher."""

@@ -10,6 +10,7 @@ from beamhub_core.errors import BeamhubError
 DenialCode = Literal[
     "attempt_missing",  # no login was started in this browser, or it took too long
     "provider_refused",  # the provider sent an error instead of a code
+    "response_repeated",  # a parameter of the provider's answer stands there twice: RFC 6749, 3.1
     "response_issuer",  # RFC 9207: the answer is another provider's
     "code_missing",
     "code_refused",

@@ -28,6 +28,7 @@ from beamhub_hub.pages import (
     PageError,
     denied_page,
     no_such_provider_page,
+    no_text_page,
     provider_down_page,
     web_down_page,
     web_refused_page,
@@ -57,6 +58,13 @@ class _LoginPages(BaseHandler):  # type: ignore[misc]  # JupyterHub is untyped
         """What tornado logs of a failed request: the path only, since the query holds a code."""
         summary: str = f"{self.request.method} {self.request.path}"
         return summary
+
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        """A parameter as text; what is none is refused without being quoted on the page and in the log."""
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise no_text_page() from None
 
     def _kind(self, name: str) -> LoginKind:
         kind = self._authenticator.kinds.get(name)
@@ -185,7 +193,14 @@ class LinkStartHandler(LoginStartHandler):
 
 
 UNATTESTED = frozenset(
-    ("attempt_missing", "code_missing", "code_refused", "provider_refused", "response_issuer")
+    (
+        "attempt_missing",
+        "code_missing",
+        "code_refused",
+        "provider_refused",
+        "response_issuer",
+        "response_repeated",
+    )
 )
 """Denials for which no provider vouched that there was a login: anybody can cause them, without end."""
 
@@ -197,11 +212,12 @@ class LoginCallbackHandler(_LoginPages):
         """Log the person in, or say on a page why not; a login cookie is set at the very end only."""
         kind = self._kind(name)
         try:
+            answer = self._answer()
             attempt = self._take_attempt(kind)
             if attempt.links_to is not None:
-                await self._link(kind, attempt)
+                await self._link(kind, attempt, answer)
                 return
-            data = {"kind": kind.name, "answer": self._answer(), "attempt": attempt}
+            data = {"kind": kind.name, "answer": answer, "attempt": attempt}
             user = await self.login_user(data)
             if user is None:
                 raise LoginDenied("not_allowed")
@@ -230,15 +246,17 @@ class LoginCallbackHandler(_LoginPages):
         )
         self.redirect(self._validate_next_url(attempt.next_url) or self.settings["default_url"])
 
-    async def _link(self, kind: LoginKind, attempt: LoginAttempt) -> None:
+    async def _link(self, kind: LoginKind, attempt: LoginAttempt, answer: dict[str, str]) -> None:
         user = self.current_user
         if user is None or user.name != attempt.links_to:
             raise LoginDenied("attempt_missing")
-        await self._authenticator.link(user, kind, attempt, self._answer())
+        await self._authenticator.link(user, kind, attempt, answer)
         self.redirect(f"{self.hub.base_url}identities")
 
     def _answer(self) -> dict[str, str]:
-        """The answer's parameters, each once."""
+        """The answer's parameters; one that stands there twice could mean two things."""
+        if any(len(values) != 1 for values in self.request.query_arguments.values()):
+            raise LoginDenied("response_repeated")
         return {name: self.get_query_argument(name) for name in self.request.query_arguments}
 
     def _take_attempt(self, kind: LoginKind) -> LoginAttempt:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ import jwt
 
 from beamhub_hub.denial import LoginDenied
 from beamhub_hub.provider_metadata import SigningKey
+from beamhub_hub.strict_json import read_strict_json
 
 MAX_TOKEN_BYTES = 64 * 1024
 _LAST_INSTANT = 1e12  # seconds since 1970
@@ -54,8 +54,8 @@ def read_header(token: str, algorithms: tuple[str, ...]) -> TokenHeader:
         raise LoginDenied("token_too_large")
     try:
         padded = token.partition(".")[0].encode("ascii") + b"=="
-        header = json.loads(base64.urlsafe_b64decode(padded))
-    except (ValueError, RecursionError):
+        header = read_strict_json(base64.urlsafe_b64decode(padded))
+    except ValueError:
         raise LoginDenied("token_malformed", "header") from None
     if not isinstance(header, dict):
         raise LoginDenied("token_malformed", "header")
@@ -89,8 +89,8 @@ def read_verified(token: str, header: TokenHeader, key: SigningKey) -> dict[str,
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
         raise LoginDenied("token_malformed") from None
     try:
-        claims = json.loads(verified["payload"])
-    except (ValueError, RecursionError):
+        claims = read_strict_json(verified["payload"])
+    except ValueError:
         raise LoginDenied("token_malformed", "payload") from None
     if not isinstance(claims, dict):
         raise LoginDenied("token_malformed", "payload")

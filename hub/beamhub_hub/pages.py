@@ -58,3 +58,10 @@ def no_such_provider_page() -> PageError:
     return PageError(
         404, "No such login", "There is no login at this address. Start again from the login page."
     )
+
+
+def no_text_page() -> PageError:
+    """The page of an address whose parameters are no text."""
+    return PageError(
+        400, "This address makes no sense", "Its parameters are no text. Start again from the login page."
+    )

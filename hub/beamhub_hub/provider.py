@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
-
-import httpx
 
 from beamhub_core.clock import Clock, utc_now
 from beamhub_core.config.provider import ProviderConfig
@@ -18,6 +17,7 @@ from beamhub_hub.denial import LoginDenied, ProviderUnavailable
 from beamhub_hub.id_token import (
     MAX_TOKEN_BYTES,
     Expected,
+    TokenHeader,
     check_access_token_hash,
     check_claims,
     choose_key,
@@ -25,14 +25,16 @@ from beamhub_hub.id_token import (
     read_verified,
 )
 from beamhub_hub.login_attempt import LoginAttempt
+from beamhub_hub.provider_http import ProviderHttp
 from beamhub_hub.provider_metadata import ProviderMetadata, SigningKey, parse_keys, parse_metadata
 from beamhub_hub.strength import claims_parameter
 
-MAX_ANSWER_BYTES = 512 * 1024
 METADATA_AGE_S = 600.0
 KEYS_REFETCH_S = 30.0
 """An unknown key id causes one look at the key set per this time: forged ids cannot make us flood it."""
-_TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+
+
+_TOKEN = re.compile(r"[\x20-\x7e]+")  # RFC 6749, appendices A.12 and A.17
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +57,21 @@ class OpenIdProvider:
     ) -> None:
         self.config, self._leeway_s, self._clock = config, leeway_s, clock
         self._secret = secret if secret is not None else config.client_secret_file.read_text().strip()
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT, follow_redirects=False)
+        self._http = ProviderHttp(config.name)
         self._metadata: tuple[float, ProviderMetadata] | None = None
+        self._metadata_asked: asyncio.Task[ProviderMetadata] | None = None
         self._keys: tuple[float, tuple[SigningKey, ...]] | None = None
-        self.date: str | None = None
+        self._keys_asked: asyncio.Task[tuple[SigningKey, ...]] | None = None
+        self._refetched_at = float("-inf")
+
+    @property
+    def date(self) -> str | None:
         """What the provider's clock said in its last answer (the Date header)."""
+        return self._http.date
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self._http.aclose()
+        await self._http.close()
 
     async def metadata(self) -> ProviderMetadata:
         """The discovery document, at most METADATA_AGE_S old.
@@ -73,9 +81,17 @@ class OpenIdProvider:
         ProviderUnavailable
             If there is no usable one.
         """
-        if self._metadata is None or time.monotonic() - self._metadata[0] > METADATA_AGE_S:
-            self._metadata = (time.monotonic(), parse_metadata(await self.discovery(), self.config))
-        return self._metadata[1]
+        if self._metadata is not None and time.monotonic() - self._metadata[0] <= METADATA_AGE_S:
+            return self._metadata[1]
+        # Logins that come while one asks wait for that answer: a crowd is one request, also at a failure.
+        if self._metadata_asked is None or self._metadata_asked.done():
+            self._metadata_asked = asyncio.create_task(self._fetch_metadata())
+        return await asyncio.shield(self._metadata_asked)
+
+    async def _fetch_metadata(self) -> ProviderMetadata:
+        metadata = parse_metadata(await self.discovery(), self.config)
+        self._metadata = (time.monotonic(), metadata)
+        return metadata
 
     async def discovery(self) -> object:
         """The discovery document as it came, unchecked. Raises `ProviderUnavailable` if there is none."""
@@ -193,12 +209,7 @@ class OpenIdProvider:
         """
         token = tokens.id_token or ""
         header = read_header(token, self.config.algorithms)
-        key = choose_key(header, await self.keys())
-        if key is None:
-            key = choose_key(header, await self.keys(refetch=True))
-        if key is None:
-            raise LoginDenied("token_key")
-        claims = read_verified(token, header, key)
+        claims = await self._signed_claims(token, header)
         check_claims(
             claims,
             Expected(
@@ -212,12 +223,44 @@ class OpenIdProvider:
         check_access_token_hash(claims, header, tokens.access_token)
         return claims
 
+    async def _signed_claims(self, token: str, header: TokenHeader) -> dict[str, object]:
+        """What a key of the provider signed; one that we do not know yet is looked for once."""
+        key = choose_key(header, await self.keys())
+        if key is not None:
+            try:
+                return read_verified(token, header, key)
+            except LoginDenied as denied:
+                if denied.code != "token_signature":
+                    raise
+        # The provider may have changed its keys, also without a new key id (Core 1.0, 10.1.1).
+        renewed = choose_key(header, await self.keys(refetch=True))
+        if renewed is None:
+            raise LoginDenied("token_key" if key is None else "token_signature")
+        return read_verified(token, header, renewed)
+
     async def keys(self, *, refetch: bool = False) -> tuple[SigningKey, ...]:
-        """The provider's signing keys; `refetch` looks again, but once per KEYS_REFETCH_S at most."""
-        age = time.monotonic() - self._keys[0] if self._keys else float("inf")
-        if self._keys is None or age > METADATA_AGE_S or (refetch and age > KEYS_REFETCH_S):
-            self._keys = (time.monotonic(), parse_keys(await self.key_set()))
-        return self._keys[1]
+        """The provider's signing keys; `refetch` looks again, but once per KEYS_REFETCH_S at most.
+
+        Raises
+        ------
+        ProviderUnavailable
+            If there is no key set.
+        """
+        now = time.monotonic()
+        is_kept = self._keys is not None and now - self._keys[0] <= METADATA_AGE_S
+        may_refetch = refetch and now - self._refetched_at > KEYS_REFETCH_S
+        if self._keys is not None and is_kept and not may_refetch:
+            return self._keys[1]
+        if self._keys_asked is None or self._keys_asked.done():
+            if is_kept:  # counted before the request: one that fails is not repeated at once either
+                self._refetched_at = now
+            self._keys_asked = asyncio.create_task(self._fetch_keys())
+        return await asyncio.shield(self._keys_asked)
+
+    async def _fetch_keys(self) -> tuple[SigningKey, ...]:
+        keys = parse_keys(await self.key_set())
+        self._keys = (time.monotonic(), keys)
+        return keys
 
     async def _tokens(self, form: Mapping[str, str]) -> Tokens:
         metadata = await self.metadata()
@@ -241,45 +284,22 @@ class OpenIdProvider:
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
     ) -> tuple[int, Any]:
-        """Status and JSON body (None for an error's body) of one request.
-
-        Raises
-        ------
-        ProviderUnavailable
-            On no answer, a redirect, a server error, an answer that is too large or no JSON.
-        """
-        try:
-            async with self._http.stream(
-                method, url, headers={"Accept": "application/json", **(headers or {})}, data=form
-            ) as response:
-                self.date = response.headers.get("Date")
-                if response.status_code >= 500 or response.is_redirect:
-                    raise ProviderUnavailable(self.config.name, f"HTTP {response.status_code}")
-                body = bytearray()
-                async for part in response.aiter_bytes():
-                    body += part
-                    if len(body) > MAX_ANSWER_BYTES:
-                        raise ProviderUnavailable(self.config.name, "answer too large")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ProviderUnavailable(self.config.name, type(error).__name__) from None
-        if response.status_code != 200:
-            return response.status_code, None
-        try:
-            return 200, json.loads(bytes(body))
-        except (ValueError, RecursionError):
-            raise ProviderUnavailable(self.config.name, "answer is no JSON") from None
+        """Status and JSON body (None for an error's body) of one request; raises `ProviderUnavailable`."""
+        return await self._http.json(method, url, headers=headers, form=form)
 
 
 def _tokens_of(document: object) -> Tokens:
     if not isinstance(document, dict):
         raise LoginDenied("token_response")
     access, kind = document.get("access_token"), document.get("token_type")
-    id_token, refresh = document.get("id_token"), document.get("refresh_token")
-    if not isinstance(access, str) or not access.isascii() or not access.isprintable():
+    id_token, refresh = document.get("id_token"), document.get("refresh_token") or None
+    if not isinstance(access, str) or not _TOKEN.fullmatch(access):
         raise LoginDenied("token_response", "no access token")
     if not isinstance(kind, str) or kind.lower() != "bearer":
         raise LoginDenied("token_response", "token type")
-    if not isinstance(id_token, str | None) or not isinstance(refresh, str | None):
+    if not all(
+        each is None or (isinstance(each, str) and _TOKEN.fullmatch(each)) for each in (id_token, refresh)
+    ):
         raise LoginDenied("token_response")
     if max(len(access), len(id_token or ""), len(refresh or "")) > MAX_TOKEN_BYTES:
         raise LoginDenied("token_too_large")

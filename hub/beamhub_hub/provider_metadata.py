@@ -14,8 +14,10 @@ from beamhub_core.config.provider import ProviderConfig
 from beamhub_hub.denial import ProviderUnavailable
 
 MAX_KEYS = 64
-MIN_RSA_BITS = 2048
+MIN_RSA_BITS, MAX_RSA_BITS = 2048, 16384
+"""Shorter keys are too weak (RFC 7518, 3.3); longer ones only make us work."""
 _FAMILIES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
+_CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}  # RFC 7518, 3.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,9 @@ class SigningKey:
 
     def fits(self, algorithm: str) -> bool:
         """Whether the key may verify this algorithm's signatures."""
-        return _FAMILIES.get(algorithm[:2]) == self.family and self.algorithm in (None, algorithm)
+        if _FAMILIES.get(algorithm[:2]) != self.family or self.algorithm not in (None, algorithm):
+            return False
+        return self.family != "EC" or self.key.curve.name == _CURVES.get(algorithm)
 
 
 def parse_keys(document: object) -> tuple[SigningKey, ...]:
@@ -109,10 +113,16 @@ def _signing_key(entry: dict[str, Any]) -> SigningKey | None:
         return None
     if not isinstance(kid, str | None) or not isinstance(algorithm, str | None):
         return None
+    if "verify" not in _listed(entry.get("key_ops", ["verify"])):  # RFC 7517, 4.3
+        return None
     try:
         key = jwt.PyJWK.from_dict(entry).key
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
         return None  # one key that we cannot read does not spoil the others
-    if isinstance(key, RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+    if isinstance(key, RSAPublicKey) and not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
         return None
     return SigningKey(kid=kid, family=family, algorithm=algorithm, key=key)
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

@@ -71,6 +71,7 @@ def portal_url(config: FacilityConfig) -> str:
 def _configure_hub(c: Any, config: FacilityConfig) -> None:
     hub = config.hub
     c.JupyterHub.db_url = hub.database_url
+    c.JupyterHub.db_kwargs = {"hide_parameters": True}  # a database's error would quote rows in the log
     c.JupyterHub.cookie_secret = read_keys(hub.cookie_secret_file)[0]
     c.CryptKeeper.keys = read_keys(hub.crypt_key_file)
     c.JupyterHub.cookie_max_age_days = 1

@@ -7,6 +7,7 @@ operator's answers look like its honest ones.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import hmac
@@ -28,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 CLIENT_ID = "beamhub test+client"
 CLIENT_SECRET = "a secret/with=signs"
 Signer = Callable[["HostileProvider", dict[str, Any]], str]
+Wire = Callable[[BaseHTTPRequestHandler], None]
 
 
 @functools.cache
@@ -85,6 +87,10 @@ class Script:
     discovery: dict[str, Any] = field(default_factory=dict)
     response: dict[str, Any] = field(default_factory=dict)
     """Replaces parameters of the authorization response; None removes one."""
+    response_tail: str = ""
+    """Appended as it is to the address of the authorization response."""
+    wire: dict[str, Wire] = field(default_factory=dict)
+    """Answer a path by writing to the connection oneself."""
     id_token_in_refresh: bool = True
 
 
@@ -98,13 +104,21 @@ class HostileProvider:
         self.refresh: dict[str, str] = {}
         self.secrets_sent: list[str] = []
         self.requests: list[str] = []
+        self.headers: list[tuple[str, str]] = []
+        self.grants: list[str] = []
+        self.forms: list[dict[str, str]] = []
         self.issuer = ""
+        self.ends = threading.Event()
+        """Set when the provider goes: what drips without end ends then."""
 
     def reset(self) -> Script:
         """Be honest again; returns the script to change."""
         self.script = Script()
         self.secrets_sent.clear()
         self.requests.clear()
+        self.headers.clear()
+        self.grants.clear()
+        self.forms.clear()
         return self.script
 
     def count(self, path: str) -> int:
@@ -138,12 +152,14 @@ class HostileProvider:
         self.secrets_sent.append(code)
         answer = {"code": code, "state": query["state"], **self.script.response}
         sent = {key: value for key, value in answer.items() if value is not None}
-        return f"{query['redirect_uri']}?{urlencode(sent)}"
+        return f"{query['redirect_uri']}?{urlencode(sent)}{self.script.response_tail}"
 
     def token(self, form: dict[str, str], authorization: str) -> tuple[int, Any]:
         """The token endpoint: client, code, PKCE, then an answer as the script says."""
-        if not self._is_client(authorization):
+        self.forms.append(form)
+        if not self._is_client(form, authorization):
             return 401, {"error": "invalid_client"}
+        self.grants.append(form.get("grant_type", ""))
         if form.get("grant_type") == "refresh_token":
             subject = self.refresh.pop(form.get("refresh_token", ""), None)
             if subject is None:
@@ -157,7 +173,10 @@ class HostileProvider:
             return 400, {"error": "invalid_grant", "error_description": "PKCE"}
         return 200, self._tokens(request.get("nonce"), with_id_token=True)
 
-    def _is_client(self, authorization: str) -> bool:
+    def _is_client(self, form: dict[str, str], authorization: str) -> bool:
+        if "client_secret" in form:
+            sent = (form.get("client_id"), form["client_secret"])
+            return not authorization and sent == (CLIENT_ID, CLIENT_SECRET)
         try:
             user, _, password = base64.b64decode(authorization.removeprefix("Basic ")).decode().partition(":")
         except ValueError:
@@ -212,7 +231,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _is_scripted(self, path: str) -> bool:
         script = self.provider.script
         self.provider.requests.append(path)
-        if path in script.status:
+        self.provider.headers += [(f"{path} {name.lower()}", value) for name, value in self.headers.items()]
+        if path in script.wire:
+            with contextlib.suppress(OSError):  # the hub may hang up
+                script.wire[path](self)
+            self.close_connection = True
+        elif path in script.status:
             self._send(script.status[path], b'{"error":"server_error"}')
         elif path in script.location:
             self._send(302, b"", Location=script.location[path])
@@ -254,14 +278,21 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(answer).encode())
 
 
+def provider_handler(provider: HostileProvider) -> type[BaseHTTPRequestHandler]:
+    """The request handler of one provider."""
+    return type("Handler", (_Handler,), {"provider": provider})
+
+
 @contextmanager
 def hostile_provider() -> Iterator[HostileProvider]:
     """A provider on a free port of loopback."""
     provider = HostileProvider()
-    handler = type("Handler", (_Handler,), {"provider": provider})
-    with served(handler) as port:
+    with served(provider_handler(provider)) as port:
         provider.issuer = f"http://127.0.0.1:{port}"
-        yield provider
+        try:
+            yield provider
+        finally:
+            provider.ends.set()
 
 
 @contextmanager

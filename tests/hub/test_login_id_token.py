@@ -129,14 +129,36 @@ def test_several_audiences_need_us_as_the_authorized_party() -> None:
     check_claims({**GOOD, "aud": ["other", "beamhub"], "azp": "beamhub"}, EXPECTED)
 
 
-def test_not_a_number_is_no_time() -> None:
-    body = json.dumps({**GOOD, "exp": float("nan")})
+def with_payload(body: str) -> str:
+    """A token whose signature is good and whose payload no library would write."""
     head = b64(json.dumps({"alg": "RS256", "kid": "first"}).encode())
     unsigned = f"{head}.{b64(body.encode())}"
     signature = jwt.algorithms.RSAAlgorithm(jwt.algorithms.RSAAlgorithm.SHA256).sign(
         unsigned.encode(), rsa_key("first")
     )
-    assert denial(f"{unsigned}.{b64(signature)}") == "token_times"
+    return f"{unsigned}.{b64(signature)}"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_not_a_number_is_no_json(number: str) -> None:
+    assert denial(with_payload(json.dumps(GOOD)[:-1] + f', "x": {number}}}')) == "token_malformed"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(GOOD)[:-1] + ', "sub": "oscar"}',
+        json.dumps(GOOD)[:-1] + ', "s\\u0075b": "oscar"}',
+        json.dumps(GOOD)[:-1] + ', "x": {"y": 1, "y": 2}}',
+    ],
+)
+def test_a_claim_given_twice_is_denied(body: str) -> None:
+    assert denial(with_payload(body)) == "token_malformed"
+
+
+def test_a_header_that_names_its_algorithm_twice_is_denied() -> None:
+    head = b64(b'{"alg": "none", "alg": "RS256", "kid": "first"}')
+    assert denial(f"{head}.{b64(json.dumps(GOOD).encode())}.AAAA") == "token_malformed"
 
 
 HEADER = {"alg": "RS256", "typ": "JWT", "kid": "first"}
@@ -215,6 +237,9 @@ def test_a_token_without_a_key_id_needs_a_single_key() -> None:
     [
         {"kty": "oct", "k": b64(b"secret"), "kid": "first"},
         jwk("first", use="enc"),
+        jwk("first", key_ops=["encrypt"]),
+        jwk("first", key_ops="verify"),
+        jwk("first", n=b64(b"\xff" * 4096)),
         jwk("first", kid=7),
         jwk("first", n="!"),
         {"kty": "RSA"},
@@ -238,6 +263,7 @@ def test_an_elliptic_key_signs_its_own_algorithm_only() -> None:
     (key,) = parse_keys({"keys": [json.loads(jwt.algorithms.ECAlgorithm.to_jwk(private.public_key()))]})
     assert key.fits("ES256")
     assert not key.fits("RS256")
+    assert not key.fits("ES384"), "a curve belongs to one algorithm (RFC 7518, 3.4)"
 
 
 @pytest.mark.parametrize("document", [None, [], {"keys": None}, {"keys": {}}, {}, "x", 7])
