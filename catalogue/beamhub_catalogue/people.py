@@ -114,11 +114,13 @@ def find_principal(session: Session, account: str) -> Principal | None:
 def as_of_now(principal: Principal | None, login: LoginConfig, wall_now: datetime) -> Principal | None:
     """The person without what the provider said too long ago: entitlements and roles end with the grace time.
 
+    Being a guest does not end so: it is no right, and whoever lost it by waiting would gain some.
     `wall_now` is the machine's own clock, as `checked_at` is; never a shifted one.
     """
     if principal is None or wall_now - principal.checked_at <= timedelta(hours=login.grace_h):
         return principal
-    return principal.model_copy(update={"entitlements": (), "roles": (), "assurance": ()})
+    roles = ("guest",) if "guest" in principal.roles else ()
+    return principal.model_copy(update={"entitlements": (), "roles": roles, "assurance": ()})
 
 
 def entitled_roles(principal: Principal, login: LoginConfig) -> dict[str, ProposalRole]:
