@@ -117,7 +117,7 @@ class Pages:
         return f"{self.addresses.page('login')}?next={quote(self._here(request), safe='/')}"
 
     def step_up_address(self, request: Request, required_acr: tuple[str, ...]) -> str | None:
-        """The hub's login that asks for a stronger authentication and leads back here; None where none helps."""
+        """The hub's login that asks for a stronger authentication and leads back; None where none helps."""
         if not required_acr:
             return None
         wanted = {"acr": " ".join(required_acr), "next": self._here(request)}
