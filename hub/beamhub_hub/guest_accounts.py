@@ -7,8 +7,9 @@ from typing import Any
 from jupyterhub import orm
 
 from beamhub_core.errors import Unavailable
+from beamhub_core.identity import GUEST_ISSUER
 from beamhub_core.rights import Refused
-from beamhub_hub.guest_kind import GUEST_ISSUER, GUEST_NAME, GuestKind
+from beamhub_hub.guest_kind import GUEST_NAME, GuestKind
 from beamhub_hub.login_record import IdentityRecord, read_record
 
 GUEST_GROUP = "beamhub-guest"

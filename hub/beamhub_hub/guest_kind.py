@@ -12,15 +12,13 @@ from tornado.httputil import url_concat
 
 from beamhub_core.clock import Clock, utc_now
 from beamhub_core.config.login import GuestConfig, LoginConfig
-from beamhub_core.identity import Identity, Principal
+from beamhub_core.identity import GUEST_ISSUER, Identity, Principal
 from beamhub_hub.denial import LoginDenied
 from beamhub_hub.login_attempt import LoginAttempt
 from beamhub_hub.login_record import IdentityRecord
 
 GUEST_NAME: Final = "guest"
 """The name of this way to log in, in addresses and records."""
-GUEST_ISSUER: Final = "beamhub:guest"
-"""The issuer of every guest; no provider can have it, since theirs are web addresses."""
 BURST = 10
 """Guests that may come at once; after that one a second."""
 RECOUNT_S = 60.0
