@@ -100,12 +100,6 @@ class _LoginPages(BaseHandler):  # type: ignore[misc]  # JupyterHub is untyped
         """The name under which a cookie of the login is kept."""
         return HOST_PREFIX + name if self.settings.get("cookie_host_prefix_enabled") else name
 
-    def _forget_cookie(self, name: str) -> None:
-        if name.startswith(HOST_PREFIX):
-            self.clear_cookie(name, path="/", secure=True)
-        else:
-            self.clear_cookie(name, path=self._attempt_path)
-
     def _request_summary(self) -> str:
         """What tornado logs of a failed request: the path only, since the query holds a code."""
         summary: str = f"{self.request.method} {self.request.path}"
@@ -223,7 +217,7 @@ class LoginStartHandler(_LoginPages):
         prefix = self._cookie(COOKIE_PREFIX)
         names = [name for name in self.request.cookies if name.startswith(prefix)]
         for name in names[MAX_ATTEMPTS - 1 :]:
-            self._forget_cookie(name)
+            self.clear_cookie(name, path=self._attempt_path)
 
 
 class LoginHereHandler(LoginStartHandler):
@@ -302,7 +296,7 @@ class LoginCallbackHandler(_LoginPages):
             raise LoginDenied("attempt_missing")
         # A day is the shortest age that tornado checks; the cookie itself lives MAX_AGE_S.
         cookie = self.get_secure_cookie(self._cookie(name), max_age_days=1)
-        self._forget_cookie(self._cookie(name))
+        self.clear_cookie(self._cookie(name), path=self._attempt_path)
         attempt = read_attempt(cookie, state)
         if attempt is None or attempt.provider != kind.name:
             raise LoginDenied("attempt_missing")

@@ -40,6 +40,8 @@ class StartRefused(SpawnException):  # type: ignore[misc]  # JupyterHub is untyp
     ) -> None:
         super().__init__(message, reason=reason, status_code=status_code)
         self.required_acr = required_acr
+        # The hub's page of a failed start shows this text and no other.
+        self.jupyterhub_message = message
 
 
 class StartFailed(BeamhubError):

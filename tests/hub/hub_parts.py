@@ -107,6 +107,8 @@ class WebDouble:
     notices: list[dict[str, Any]] = field(default_factory=list)
     rechecks: int = 0
     is_down: bool = False
+    refusal: dict[str, Any] | None = None
+    """What it answers who asks for rights, instead of none."""
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
         """The request handler of this object."""
@@ -159,6 +161,8 @@ class _WebHandler(_JsonHandler):
         elif self.path.endswith("/audit"):
             self.web.notices.append(body)
             self.answer(201, {"seq": len(self.web.notices)})
+        elif self.path.endswith("/grants") and self.web.refusal is not None:
+            self.answer(403, {"refusal": self.web.refusal})
         elif self.path.endswith("/grants"):
             self.answer(200, no_grants(body["account"]))
         else:

@@ -215,3 +215,37 @@ def test_a_login_ends_with_no_cookie_that_scripts_or_foreign_forms_get(hub: Runn
     ours = [c for c in cookies if c.startswith(("jupyterhub-", "beamhub-")) and "expires=" not in c[:200].lower()]
     assert ours
     assert [c for c in ours if "HttpOnly" not in c or "SameSite=Lax" not in c] == []
+
+
+MFA = ("https://refeds.org/profile/mfa", "https://example.org/strong?a=b&c")
+
+
+@pytest.mark.parametrize("required", [(), MFA[:1], MFA])
+def test_a_start_that_needs_a_stronger_login_leads_to_it_and_back(
+    tmp_path: Path, required: tuple[str, ...]
+) -> None:
+    with running_hub(tmp_path) as fresh, browser() as client:
+        log_in(fresh, client)
+        (account,) = fresh.web.principals
+        fresh.web.refusal = {
+            "code": "assurance_too_low",
+            "subject": "a dataset",
+            "reason": "This data needs a login with a second factor.",
+            "reference": "abc12345",
+            "required_acr": required,
+        }
+        client.get(f"{fresh.public_url}/hub/spawn/{account}/first")
+        page = client.get(f"{fresh.public_url}/hub/spawn-pending/{account}/first")
+        assert page.status_code == 403
+        assert "This data needs a login with a second factor." in page.text
+        assert "abc12345" in page.text
+        found = re.search(r'id="step-up"[^>]*href="([^"]+)"', page.text)
+        assert (found is not None) is bool(required)
+        if found is None:
+            return
+        choice = client.get(f"{fresh.public_url}{found[1].replace('&amp;', '&')}")
+        assert 'id="needs-more"' in choice.text
+        (link,) = links(choice.text)
+        query = httpx.URL(link.replace("&amp;", "&")).params
+        assert query["acr"] == " ".join(required)
+        assert query["next"] == f"/hub/spawn/{account}/first"
