@@ -16,7 +16,7 @@ FacilityRole = Literal["admin", "instrument_scientist", "trainer", "support", "s
 
 
 GUEST_ISSUER: Final = "beamhub:guest"
-"""The issuer of every guest of the facility's own; no provider can have it, since theirs are web addresses."""
+"""The issuer of the facility's own guests; no provider can have it, since theirs are web addresses."""
 ACCOUNT_PATTERN = r"^u-[a-z2-7]{26}$"
 """Of the hub's name of an account; see account_name()."""
 

@@ -85,8 +85,8 @@ _ADVICE: dict[str, str] = {
     "the login page; if it happens again, send the reference to this facility's support.",
     "code_refused": "Your identity provider did not take its own confirmation back: it was used already or "
     "is too old. Start again from the login page, and do not reload the page in between.",
-    "guest_over": "Your time as a guest is over, and the guest account is closed. You may begin again as a new "
-    "guest, or log in with an account of your own.",
+    "guest_over": "Your time as a guest is over, and the guest account is closed. You may begin again as a "
+    "new guest, or log in with an account of your own.",
     "guests_full": "As many guests are here as this facility can take. Try again in an hour, or log in with "
     "an account of your own. Open data can be looked at without any login.",
     "guests_too_fast": "Many guests come in at this moment. Wait ten seconds, then try again.",

@@ -50,7 +50,7 @@ MAX_SEARCH = 100
 N_WITHOUT_SEARCH = 8
 """Ways to log in that one can look through; for more there is a search."""
 HOST_PREFIX = "__Host-"
-"""A cookie so named was set by this very host, not by a sibling that a session controls (RFC 6265bis, 4.1.3.2)."""
+"""A cookie so named was set by this very host, not by a sibling of it (RFC 6265bis, 4.1.3.2)."""
 
 
 def login_headers(subdomain_host: str) -> dict[str, str]:
@@ -60,8 +60,8 @@ def login_headers(subdomain_host: str) -> dict[str, str]:
     return {
         "Cache-Control": "no-store",
         "Content-Security-Policy": "default-src 'none'; base-uri 'none'; connect-src 'self'; "
-        f"font-src 'self'; form-action 'self'{own}; frame-ancestors 'none'; img-src 'self' data:; script-src 'self'; "
-        "style-src 'self'",
+        f"font-src 'self'; form-action 'self'{own}; frame-ancestors 'none'; img-src 'self' data:; "
+        "script-src 'self'; style-src 'self'",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
     }

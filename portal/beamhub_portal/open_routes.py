@@ -72,9 +72,7 @@ def open_router(portal: Portal) -> APIRouter:
         try:
             datasets = readable_datasets(portal, principal, wish.datasets)
         except Refused as refused:
-            if (
-                refused.refusal.required_acr
-            ):  # the form's page says it too, at an address to come back to
+            if refused.refusal.required_acr:  # the form's page says it too, at an address to come back to
                 return RedirectResponse(_form_address(portal, wish), status_code=303)
             raise
         name = server_name_for(wish.datasets)

@@ -165,7 +165,9 @@ def test_what_hardens_the_hub_is_on(facility: Callable[..., FacilityConfig]) -> 
     assert "admin_users" not in c.BeamhubAuthenticator
 
 
-@pytest.mark.parametrize("address", ["no address", "a@b c", "a@b\nBcc:x@y", "javascript:x@y", "a@b?cc=c@d", "a@b&x"])
+@pytest.mark.parametrize(
+    "address", ["no address", "a@b c", "a@b\nBcc:x@y", "javascript:x@y", "a@b?cc=c@d", "a@b&x"]
+)
 def test_a_support_address_is_one_address(facility: Callable[..., FacilityConfig], address: str) -> None:
     with pytest.raises(ConfigInvalid, match="support_email"):
         facility(lambda fields: fields["hub"].update(support_email=address))

@@ -67,7 +67,12 @@ class Accounts:
 
 
 def guest_kind(
-    machine: Machine, accounts: Accounts, *, lifetime_h: float = 8.0, max_guests: int = 50, grace_h: float = 12.0
+    machine: Machine,
+    accounts: Accounts,
+    *,
+    lifetime_h: float = 8.0,
+    max_guests: int = 50,
+    grace_h: float = 12.0,
 ) -> GuestKind:
     """Guests under a clock of the test."""
     provider = ProviderConfig.model_validate(
@@ -81,9 +86,7 @@ def guest_kind(
     )
     guests = GuestConfig(lifetime_h=lifetime_h, max_guests=max_guests)
     login = LoginConfig(providers=(provider,), guests=guests, grace_h=grace_h)
-    return GuestKind(
-        guests, login, count=accounts.count, clock=machine.clock, seconds=machine.seconds
-    )
+    return GuestKind(guests, login, count=accounts.count, clock=machine.clock, seconds=machine.seconds)
 
 
 async def come(kind: GuestKind) -> Any:
@@ -148,7 +151,9 @@ def test_there_are_never_more_guests_than_there_may_be() -> None:
     assert asyncio.run(_all_of(kind, 2, machine)) == ["in", "guests_full"]
 
 
-@pytest.mark.parametrize("demand", [Demand(acr_values=("https://refeds.org/profile/mfa",)), Demand(links_to="u-" + "a" * 26)])
+@pytest.mark.parametrize(
+    "demand", [Demand(acr_values=("https://refeds.org/profile/mfa",)), Demand(links_to="u-" + "a" * 26)]
+)
 def test_a_guest_shows_no_second_factor_and_joins_no_account(demand: Demand) -> None:
     kind = guest_kind(Machine(), Accounts())
     with pytest.raises(LoginDenied) as denied:

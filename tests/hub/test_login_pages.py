@@ -1,4 +1,4 @@
-"""What people see at the login: the choice, refusals with whom to ask, and nothing that a page must not hold."""
+"""What people see at the login: the choice, refusals with whom to ask, and nothing that must not be there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ pytestmark = pytest.mark.hub
 
 N_PROVIDERS = 12
 SUPPORT = {"support_url": "https://help.example.org/data", "support_email": "data@example.org"}
-
 
 
 def many_providers(fields: dict[str, Any]) -> None:
@@ -108,7 +107,9 @@ def test_what_is_too_long_is_left_out_and_the_login_works(crowded: RunningHub) -
         text = client.get(f"{crowded.public_url}/hub/login", params={"next": long}).text
         assert "yyyy" not in text
         client.follow_redirects = False
-        start = client.get(f"{crowded.public_url}/hub/login/hostile", params={"next": "/hub/token?x=" + "y" * 1480})
+        start = client.get(
+            f"{crowded.public_url}/hub/login/hostile", params={"next": "/hub/token?x=" + "y" * 1480}
+        )
         (cookie,) = (c for c in start.headers.get_list("set-cookie") if c.startswith(COOKIE_PREFIX))
         assert len(cookie) < 4096
 
@@ -159,7 +160,9 @@ def test_a_refusal_names_its_reference_and_the_support(crowded: RunningHub) -> N
     assert SUPPORT["support_url"] in answer.text
 
 
-@pytest.mark.parametrize("path", ["/hub/nowhere", "/hub/login/nobody", "/hub/login/nobody/callback", "/hub/admin"])
+@pytest.mark.parametrize(
+    "path", ["/hub/nowhere", "/hub/login/nobody", "/hub/login/nobody/callback", "/hub/admin"]
+)
 def test_every_error_page_has_a_reference_that_finds_a_line(hub: RunningHub, path: str) -> None:
     since = len(hub.log)
     with browser() as client:
@@ -182,7 +185,13 @@ def test_a_broken_template_shows_no_stack(crowded: RunningHub) -> None:
     assert "Something broke on our side" in answer.text
 
 
-LOGIN_PATHS = ["/hub/login", "/hub/login/hostile", "/hub/login/hostile/callback", "/hub/login/nobody", "/hub/oauth_login"]
+LOGIN_PATHS = [
+    "/hub/login",
+    "/hub/login/hostile",
+    "/hub/login/hostile/callback",
+    "/hub/login/nobody",
+    "/hub/oauth_login",
+]
 
 
 @pytest.mark.parametrize("path", [*LOGIN_PATHS, "/hub/logout", "/hub/nowhere", "/hub/home", "/hub/api/"])
@@ -212,7 +221,9 @@ def test_a_login_ends_with_no_cookie_that_scripts_or_foreign_forms_get(hub: Runn
         answer = log_in(hub, client)
         assert login_cookies(client) != set()
     cookies = [c for r in [*answer.history, answer] for c in r.headers.get_list("set-cookie")]
-    ours = [c for c in cookies if c.startswith(("jupyterhub-", "beamhub-")) and "expires=" not in c[:200].lower()]
+    ours = [
+        c for c in cookies if c.startswith(("jupyterhub-", "beamhub-")) and "expires=" not in c[:200].lower()
+    ]
     assert ours
     assert [c for c in ours if "HttpOnly" not in c or "SameSite=Lax" not in c] == []
 

@@ -18,10 +18,40 @@ from hub.hub_parts import RunningHub, browser, login_cookies  # the folder of th
 pytestmark = pytest.mark.hub
 
 ATOMS = (
-    *("/", "//", "\\", "\\\\", "%5c", "%2f", "%2F%2f", ":", "@", "?", "#", ";", "&", "=", ".", "..", "%00", "%09"),
+    *(
+        "/",
+        "//",
+        "\\",
+        "\\\\",
+        "%5c",
+        "%2f",
+        "%2F%2f",
+        ":",
+        "@",
+        "?",
+        "#",
+        ";",
+        "&",
+        "=",
+        ".",
+        "..",
+        "%00",
+        "%09",
+    ),
     *("\t", "\n", "\r", " ", "\u00a0", "\u2028", "\u3002", "\uff0f", "\u2215", "\u29f5", "\u202e", "\ufeff"),
     *("http", "https:", "http://", "javascript:", "data:", "evil.example", "user:pw@evil.example", "[::1]"),
-    *("127.0.0.1", "hub", "/hub/home", "/hub/token", "localhost", "%e3%80%82", "%252f", "xn--evil", "\x7f", "\x00"),
+    *(
+        "127.0.0.1",
+        "hub",
+        "/hub/home",
+        "/hub/token",
+        "localhost",
+        "%e3%80%82",
+        "%252f",
+        "xn--evil",
+        "\x7f",
+        "\x00",
+    ),
 )
 WANTED = st.lists(st.sampled_from(ATOMS) | st.text(max_size=4), max_size=8).map("".join)
 KEPT_SETTINGS = settings(
@@ -30,7 +60,7 @@ KEPT_SETTINGS = settings(
 
 
 def as_a_browser_reads(location: str) -> str:
-    """An address as a browser takes it. Source: WHATWG URL, basic URL parser: strips, drops, and '\\' is '/'."""
+    """An address as a browser takes it: strips, drops, and '\\' is '/'. Source: WHATWG URL, its basic parser."""
     stripped = location.strip("".join(map(chr, range(0x21))))
     return re.sub(r"[\t\n\r]", "", stripped).replace("\\", "/")
 
@@ -81,7 +111,7 @@ def test_the_tests_own_browser_is_not_fooled(hub: RunningHub, location: str, our
 @example(wanted="https:evil.example")
 @example(wanted="/%09/evil.example")
 def test_no_wish_makes_an_attempt_that_ends_elsewhere(hub: RunningHub, wanted: str) -> None:
-    """The cookie's address is what the end of a login goes to, so most wishes are checked there, at the start."""
+    """A login ends at the address in its attempt's cookie, so most wishes are checked there, at the start."""
     with browser() as client:
         client.follow_redirects = False
         start = client.get(f"{hub.public_url}/hub/login/hostile?next={quote(wanted, safe='')}")
@@ -100,7 +130,11 @@ def test_no_wish_leads_a_browser_elsewhere(hub: RunningHub, wanted: str, already
     with browser() as client:
         client.follow_redirects = False
         if already_in:
-            client.get(client.get(client.get(f"{hub.public_url}/hub/login/hostile").headers["location"]).headers["location"])
+            client.get(
+                client.get(client.get(f"{hub.public_url}/hub/login/hostile").headers["location"]).headers[
+                    "location"
+                ]
+            )
             assert login_cookies(client) != set()
         address = f"{hub.public_url}/hub/login?next={quote(wanted, safe='')}"
         for _ in range(6):
@@ -116,7 +150,9 @@ def test_no_wish_leads_a_browser_elsewhere(hub: RunningHub, wanted: str, already
         assert answer.status_code < 500
 
 
-@pytest.mark.parametrize("path", ["/hub/logout", "/hub/", "/hub/oauth_login", "/hub/nowhere", "/hub/login/nobody"])
+@pytest.mark.parametrize(
+    "path", ["/hub/logout", "/hub/", "/hub/oauth_login", "/hub/nowhere", "/hub/login/nobody"]
+)
 @pytest.mark.parametrize("wanted", ["//evil.example", "https://evil.example", "/\\evil.example"])
 def test_no_other_page_follows_a_wish_elsewhere(hub: RunningHub, path: str, wanted: str) -> None:
     answer = httpx.get(f"{hub.public_url}{path}", params={"next": wanted}, follow_redirects=False)

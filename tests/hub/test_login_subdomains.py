@@ -45,6 +45,7 @@ class HereTransport(httpx.HTTPTransport):
 @contextmanager
 def hub_with_names(folder: Path, scheme: str) -> Iterator[tuple[RunningHub, httpx.Client]]:
     """A hub below `hub.example.test`, and a browser for it."""
+
     def below_a_name(fields: dict[str, Any]) -> None:
         port = "" if scheme == "https" else f":{fields['hub']['listen_port']}"
         fields["hub"] |= {"public_url": f"{scheme}://{HOST}{port}", "subdomain_host": HOST}
@@ -77,7 +78,9 @@ def test_with_tls_every_cookie_of_the_login_is_this_hosts_alone(tmp_path: Path) 
         cookies = [c for c in set_cookies(answer) if not c.startswith("_xsrf")]
         assert [c for c in cookies if "Secure" not in c] == []
         ours = [c for c in cookies if "session-id" not in c]
-        assert [c for c in ours if not c.startswith("__Host-") or "Domain" in c or "Path=/;" not in c + ";"] == []
+        assert [
+            c for c in ours if not c.startswith("__Host-") or "Domain" in c or "Path=/;" not in c + ";"
+        ] == []
         # What a session's own host sets for the parent domain carries no such name, so it is not read.
         assert not any(name.startswith("beamhub-login-") for name in names(client))
         end = client.get(f"{hub.public_url}/hub/logout")

@@ -71,9 +71,9 @@ def test_every_old_part_is_named_at_once(tmp_path: Path) -> None:
 
 def test_what_is_installed_here_is_above_the_floor() -> None:
     check_versions()
-    assert {name: Version(version(name)) >= Version(floor) for name, floor in FLOORS.items()} == dict.fromkeys(
-        FLOORS, True
-    )
+    assert {
+        name: Version(version(name)) >= Version(floor) for name, floor in FLOORS.items()
+    } == dict.fromkeys(FLOORS, True)
 
 
 def test_the_floor_is_what_an_installer_asks_for() -> None:

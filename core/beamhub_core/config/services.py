@@ -37,8 +37,8 @@ class HubConfig(Section):
         default=None,
         max_length=253,
         description="Host name below which each person's sessions have a host name of their own, so that a "
-        "page of one session cannot act on another's: the host of `public_url`, with a wildcard DNS entry and "
-        "certificate; the proxy runs with `--host-routing`. Absent: all share one host name.",
+        "page of one session cannot act on another's: the host of `public_url`, with a wildcard DNS entry "
+        "and certificate; the proxy runs with `--host-routing`. Absent: all share one host name.",
     )
     support_url: HttpUrl | None = Field(
         default=None, description="Page of the facility's support, shown where something was refused."
