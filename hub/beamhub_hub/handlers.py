@@ -87,6 +87,9 @@ class _LoginPages(BaseHandler):  # type: ignore[misc]  # JupyterHub is untyped
         """Only forms of our own pages; anything else gets a page that says so, and a reference."""
         try:
             super().check_xsrf_cookie()
+            # JupyterHub lets a "websocket" pass, whatever its method; no form is one.
+            if self.request.method == "POST" and self.request.headers.get("Sec-Fetch-Mode") == "websocket":
+                raise HTTPError(403)
         except HTTPError as error:
             page = stale_form_page(secrets.token_hex(4))
             self.log.warning("form refused: reference=%s reason=xsrf", page.reference)

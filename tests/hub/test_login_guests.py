@@ -226,15 +226,18 @@ def test_a_guest_is_in_with_one_role_and_gone_with_everything_when_the_time_is_o
 
 
 @pytest.mark.hub
-@pytest.mark.parametrize("mode", ["navigate", "no-cors", "cors", "same-origin", None])
-def test_no_foreign_form_makes_a_guest(guests_hub: RunningHub, mode: str | None) -> None:
+@pytest.mark.parametrize("mode", ["navigate", "no-cors", "cors", "same-origin", "websocket", None])
+@pytest.mark.parametrize("way", ["guest", "hostile"])
+def test_no_foreign_form_begins_a_login(guests_hub: RunningHub, way: str, mode: str | None) -> None:
     headers = {"Sec-Fetch-Site": "cross-site"} | ({"Sec-Fetch-Mode": mode} if mode else {})
     before = len(guests_at_web(guests_hub))
     with browser() as client:
         log_in(guests_hub, client)
         for data in ({}, {"_xsrf": ""}, {"_xsrf": "x" * 5000}, {"_xsrf": "ü"}):
-            answer = client.post(f"{guests_hub.public_url}/hub/login/guest", data=data, headers=headers)
+            client.follow_redirects = False
+            answer = client.post(f"{guests_hub.public_url}/hub/login/{way}", data=data, headers=headers)
             assert answer.status_code == 403
+            assert not [c for c in answer.headers.get_list("set-cookie") if c.startswith("beamhub-login-")]
             assert "Nothing was done" in answer.text
     assert len(guests_at_web(guests_hub)) == before
 

@@ -60,7 +60,7 @@ KEPT_SETTINGS = settings(
 
 
 def as_a_browser_reads(location: str) -> str:
-    """An address as a browser takes it: strips, drops, and '\\' is '/'. Source: WHATWG URL, its basic parser."""
+    """An address as a browser takes it: strips, drops, and '\\' is '/'. Source: WHATWG URL, basic parser."""
     stripped = location.strip("".join(map(chr, range(0x21))))
     return re.sub(r"[\t\n\r]", "", stripped).replace("\\", "/")
 
