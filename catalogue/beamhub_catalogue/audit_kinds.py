@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
+from beamhub_core.audit_notice import AuditIssuer
 from beamhub_core.errors import BeamhubError
 from beamhub_core.identity import FacilityRole
 from beamhub_core.rights import RefusalCode
@@ -77,7 +78,6 @@ def plain(text: Any) -> Any:
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_check_text)]
 Name = Annotated[str, BeforeValidator(plain), Field(max_length=1024)]
 Code = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-Issuer = Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", max_length=512)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PlanId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Pseudonym = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -104,7 +104,7 @@ class Detail(Word):
 class LoginDetail(Detail):
     """Somebody logged in, or the hub told of an account that web did not know."""
 
-    issuer: Issuer | None = None
+    issuer: AuditIssuer | None = None
     roles: tuple[FacilityRole, ...] = ()
 
 
@@ -121,7 +121,7 @@ class CodeDetail(Detail):
     """Something that another process tells of, by a word of its own."""
 
     code: Code
-    issuer: Issuer | None = None
+    issuer: AuditIssuer | None = None
     plan_id: PlanId | None = None
 
 

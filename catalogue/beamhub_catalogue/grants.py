@@ -163,7 +163,9 @@ def _check_may_open(row: DatasetPlaces | None, decision: Decision | None, pid: s
         raise Refused(refusal("not_found", pid, NOT_FOUND_REASON))
     if not decision.may_read:
         code = decision.refusal or "not_found"
-        raise Refused(refusal(code, pid, decision.reason, until=decision.opens_at))
+        raise Refused(
+            refusal(code, pid, decision.reason, until=decision.opens_at, required_acr=decision.step_up)
+        )
     if not decision.may_mount:
         raise Refused(refusal("not_a_member", pid, GUEST_REASON))
     if row.pool == HOME_POOL:

@@ -98,6 +98,7 @@ class Catalogue:
             because=_because(decision),
             refusal=GUEST_REASON if barred else decision.reason or None,
             refusal_code="not_a_member" if barred else decision.refusal,
+            step_up=decision.step_up,
             title=row.title,
             proposal=row.proposal,
             proposal_title=proposal.title if proposal else "",

@@ -179,6 +179,8 @@ class DatasetView:
     provenance: Provenance | None = None
     private: bool = False
     """A product in its maker's home, seen by the maker alone."""
+    step_up: tuple[str, ...] = ()
+    """Authentication contexts of which a new login needs one to read it; empty where that would not help."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ NoticeKind = Literal[
     "login", "login_refused", "account_ended", "refusal", "admin_act", "impersonation", "server_access"
 ]
 AccountName = Annotated[str, Field(pattern=ACCOUNT_PATTERN)]
+AuditIssuer = Annotated[str, Field(pattern=r"^(https?://[^\s?#@]+|beamhub:guest)$", max_length=512)]
+"""Who vouched for a person: a provider's issuer identifier, or the facility's own guests."""
 
 
 class AuditNotice(Word):
@@ -28,7 +30,7 @@ class AuditNotice(Word):
     account: AccountName | None = None
     about: AccountName | None = None
     code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")] | None = None
-    issuer: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", max_length=512)] | None = None
+    issuer: AuditIssuer | None = None
     plan_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
@@ -124,6 +126,7 @@ def check_environment(config: FacilityConfig, config_file: Path) -> tuple[Findin
         *_database_folders(config),
         *_confinement(config),
         *_unsafe_switches(config),
+        *_addresses(config),
         *_extra_settings(config_file),
     )
 
@@ -327,6 +330,36 @@ def _unsafe_switches(config: FacilityConfig) -> Iterator[Finding]:
     for where, name, _, value in values(config):
         if name.startswith("unsafe_") and value not in (None, False):
             yield Finding("warning", where, "an unsafe switch is on", "for demonstrations and tests only")
+
+
+def _addresses(config: FacilityConfig) -> Iterator[Finding]:
+    public = urlsplit(config.hub.public_url)
+    if public.scheme == "http" and not is_loopback(public.hostname or ""):
+        yield Finding(
+            "warning",
+            "hub.public_url",
+            "has no TLS: whoever is on the way between a browser and the platform can take over any login",
+            "put a certificate in front of the proxy and write https",
+        )
+    is_for_one_person = len(config.sessions.places) == 1 and config.sessions.places[0].backend == "local"
+    if config.hub.subdomain_host is None and not is_for_one_person:
+        yield Finding(
+            "warning",
+            "hub.subdomain_host",
+            "is not set: all sessions share one host name, so a page that one person's session shows can act "
+            "as whoever opens it, in that one's own sessions",
+            "make a wildcard DNS entry and certificate below the host of hub.public_url, and set this key",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself."""
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, 6.3
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _extra_settings(config_file: Path) -> Iterator[Finding]:

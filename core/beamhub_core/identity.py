@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,8 @@ FacilityRole = Literal["admin", "instrument_scientist", "trainer", "support", "s
 """`service` is no human being; `guest` is a person for whom no institution vouches."""
 
 
+GUEST_ISSUER: Final = "beamhub:guest"
+"""The issuer of the facility's own guests; no provider can have it, since theirs are web addresses."""
 ACCOUNT_PATTERN = r"^u-[a-z2-7]{26}$"
 """Of the hub's name of an account; see account_name()."""
 

@@ -39,6 +39,9 @@ GUEST_REASON = (
     "This data is open to look at and to download. To open it in a session, log in through an institution "
     "that vouches for you."
 )
+STEP_UP_REASON = (
+    "This data needs a login with a second factor. You are logged in without one: log in again that way."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ class Decision:
     rule: str | None = None
     required_assurance: tuple[str, ...] = ()
     required_acr: tuple[str, ...] = ()
+    step_up: tuple[str, ...] = ()
+    """Authentication contexts of which a new login needs one, where that alone is lacking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +238,8 @@ def decide(
         return replace(known, refusal="embargoed", reason=_embargo_reason(opening))
     lacking = _lacking(principal, rules)
     if lacking is not None:
-        return replace(known, refusal="assurance_too_low", reason=lacking)
+        step_up = rules.required_acr if lacking == STEP_UP_REASON else ()
+        return replace(known, refusal="assurance_too_low", reason=lacking, step_up=step_up)
     return _right_of_insider(known, rights, mine)
 
 
@@ -380,7 +386,7 @@ def _lacking(principal: Principal | None, rules: EmbargoClass) -> str | None:
         if value not in asserted:
             return f"Your identity provider does not assert {value}, which this data needs."
     if rules.required_acr and (principal is None or principal.acr not in rules.required_acr):
-        return f"This data needs a login with {' or '.join(rules.required_acr)}. Log in again that way."
+        return STEP_UP_REASON
     return None
 
 

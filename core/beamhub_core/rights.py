@@ -111,6 +111,12 @@ class Refusal(Word):
     reason: str = Field(max_length=500)
     until: datetime | None = None
     reference: str = Field(max_length=40, description="Finds the log line.")
+    required_acr: tuple[str, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Authentication contexts of which a new login needs one; then the answer is another. "
+        "Empty: a stronger login would not help.",
+    )
 
 
 class GrantAnswer(Word):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from beamhub_core.config import read_config
 from beamhub_core.errors import BeamhubError
+from beamhub_hub.version_floor import check_versions
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -15,10 +16,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m beamhub_hub")
     parser.add_argument("--config", type=Path, required=True, help="the facility's configuration")
     arguments, rest = parser.parse_known_args(argv)
-    # Imported after the arguments are known to be right: JupyterHub takes a second to import.
-    from beamhub_hub.app import BeamhubHub
-
     try:
+        check_versions()
+        # Imported after all is known to be right: JupyterHub takes a second to import, and an old one fails.
+        from beamhub_hub.app import BeamhubHub
+
         BeamhubHub.prepare(read_config(arguments.config), arguments.config)
     except BeamhubError as error:
         sys.stderr.write(f"beamhub hub: {error}\n")

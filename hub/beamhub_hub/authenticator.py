@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import weakref
 from datetime import datetime
 from typing import Any
@@ -20,6 +21,8 @@ from beamhub_core.identity import Principal
 from beamhub_core.rights import Refused
 from beamhub_hub.account_principal import account_principal, with_identity
 from beamhub_hub.denial import LoginDenied, ProviderUnavailable
+from beamhub_hub.guest_accounts import count_guests
+from beamhub_hub.guest_kind import GuestKind
 from beamhub_hub.handlers import (
     LinkStartHandler,
     LoginCallbackHandler,
@@ -71,7 +74,12 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         """The ways to log in, by name, in the order of the configuration."""
         if self._kinds is None:
             login = self.facility.login
-            kinds = [OpenIdKind(each, login, roles=self._roles, clock=self.clock) for each in login.providers]
+            kinds: list[LoginKind] = [
+                OpenIdKind(each, login, roles=self._roles, clock=self.clock) for each in login.providers
+            ]
+            if login.guests is not None:
+                count = functools.partial(count_guests, self.parent)
+                kinds.append(GuestKind(login.guests, login, count=count, clock=self.clock))
             self._kinds = {kind.name: kind for kind in kinds}
         return self._kinds
 

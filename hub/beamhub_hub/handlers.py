@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 from jupyterhub.handlers import BaseHandler
 from tornado.httputil import url_concat
+from tornado.web import HTTPError
 
 from beamhub_core.audit_notice import AuditNotice, new_reference
 from beamhub_core.errors import Unavailable
@@ -30,6 +32,7 @@ from beamhub_hub.pages import (
     no_such_provider_page,
     no_text_page,
     provider_down_page,
+    stale_form_page,
     web_down_page,
     web_refused_page,
 )
@@ -41,6 +44,28 @@ REMEMBERED = "beamhub-provider"
 """The cookie with the name of the provider that this browser logged in with last: a preference, no secret."""
 REMEMBERED_DAYS = 180
 MAX_HINT = 512
+MAX_NEXT = 1500
+"""Characters of the address to come back to: with it, an attempt's cookie stays below the 4,096 bytes that
+browsers keep (RFC 6265, 6.1). A longer one is dropped, not cut."""
+MAX_SEARCH = 100
+N_WITHOUT_SEARCH = 8
+"""Ways to log in that one can look through; for more there is a search."""
+HOST_PREFIX = "__Host-"
+"""A cookie so named was set by this very host, not by a sibling of it (RFC 6265bis, 4.1.3.2)."""
+
+
+def login_headers(subdomain_host: str) -> dict[str, str]:
+    """The headers of the login's pages; a form may end, by redirects, at a person's own host name."""
+    parts = urlsplit(subdomain_host)
+    own = f" {parts.scheme}://*.{parts.netloc}" if parts.netloc else ""
+    return {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; base-uri 'none'; connect-src 'self'; "
+        f"font-src 'self'; form-action 'self'{own}; frame-ancestors 'none'; img-src 'self' data:; "
+        "script-src 'self'; style-src 'self'",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
 
 
 class _LoginPages(BaseHandler):  # type: ignore[misc]  # JupyterHub is untyped
@@ -50,9 +75,34 @@ class _LoginPages(BaseHandler):  # type: ignore[misc]  # JupyterHub is untyped
     def _authenticator(self) -> BeamhubAuthenticator:
         return cast("BeamhubAuthenticator", self.authenticator)
 
+    def set_default_headers(self) -> None:
+        """What holds for pages of the login: nothing kept, nothing framed, no foreign script, no referrer.
+
+        The address of a callback holds a code, so it is told to nobody, not even to our own static files.
+        """
+        super().set_default_headers()
+        for name, value in login_headers(self.settings.get("subdomain_host", "")).items():
+            self.set_header(name, value)
+
+    def check_xsrf_cookie(self) -> None:
+        """Only forms of our own pages; anything else gets a page that says so, and a reference."""
+        try:
+            super().check_xsrf_cookie()
+            # JupyterHub lets a "websocket" pass, whatever its method; no form is one.
+            if self.request.method == "POST" and self.request.headers.get("Sec-Fetch-Mode") == "websocket":
+                raise HTTPError(403)
+        except HTTPError as error:
+            page = stale_form_page(secrets.token_hex(4))
+            self.log.warning("form refused: reference=%s reason=xsrf", page.reference)
+            raise page from error
+
     @property
     def _attempt_path(self) -> str:
         return str(self.hub.base_url)
+
+    def _cookie(self, name: str) -> str:
+        """The name under which a cookie of the login is kept."""
+        return HOST_PREFIX + name if self.settings.get("cookie_host_prefix_enabled") else name
 
     def _request_summary(self) -> str:
         """What tornado logs of a failed request: the path only, since the query holds a code."""
@@ -75,13 +125,14 @@ class _LoginPages(BaseHandler):  # type: ignore[misc]  # JupyterHub is untyped
     @property
     def _remembered(self) -> str | None:
         """The provider of this browser's last login, as long as it is configured."""
-        name = self.get_cookie(REMEMBERED, "")
+        name = self.get_cookie(self._cookie(REMEMBERED), "")
         return name if name in self._authenticator.kinds else None
 
     def _login_query(self) -> dict[str, str]:
         """What of this request goes on to the start of a login."""
-        wanted = ("next", "acr", "aarc_idp_hint")
-        return {name: value for name in wanted if (value := self.get_query_argument(name, ""))}
+        wanted = {"next": MAX_NEXT, "acr": MAX_HINT, "aarc_idp_hint": MAX_HINT}
+        found = {name: self.get_query_argument(name, "") for name in wanted}
+        return {name: value for name, value in found.items() if 0 < len(value) <= wanted[name]}
 
     def _provider_down(self, kind: LoginKind, error: ProviderUnavailable) -> PageError:
         self.log.warning(
@@ -108,7 +159,13 @@ class LoginChoiceHandler(_LoginPages):
             self.redirect(self.get_next_url(self.current_user))
             return
         query, remembered = self._login_query(), self._remembered
-        kinds = sorted(self._authenticator.kinds.values(), key=lambda kind: kind.name != remembered)
+        known = self._authenticator.kinds.values()
+        # Whoever makes an account on the spot cannot show a second factor.
+        kinds = sorted(
+            (kind for kind in known if not (kind.starts_by_post and "acr" in query)),
+            key=lambda kind: kind.name != remembered,
+        )
+        text = self.get_query_argument("search", "")[:MAX_SEARCH]
         ways = [
             {
                 "title": kind.title,
@@ -117,8 +174,18 @@ class LoginChoiceHandler(_LoginPages):
                 "is_remembered": kind.name == remembered,
             }
             for kind in kinds
+            if text.casefold() in kind.title.casefold()
         ]
-        self.finish(await self.render_template("login.html", ways=ways, needs_more="acr" in query))
+        self.finish(
+            await self.render_template(
+                "login.html",
+                ways=ways,
+                query=query,
+                needs_more="acr" in query,
+                search=text,
+                can_search=len(kinds) > N_WITHOUT_SEARCH,
+            )
+        )
 
 
 class LoginStartHandler(_LoginPages):
@@ -137,8 +204,9 @@ class LoginStartHandler(_LoginPages):
         await self._begin(self._kind(name), Demand())
 
     async def _begin(self, kind: LoginKind, demand: Demand) -> None:
-        attempt = new_attempt(kind.name, self._validate_next_url(self.get_argument("next", "")), demand)
-        hint = self.get_query_argument("aarc_idp_hint", "")[:MAX_HINT] or None
+        query = self._login_query()
+        attempt = new_attempt(kind.name, self._validate_next_url(query.get("next", "")), demand)
+        hint = query.get("aarc_idp_hint")
         try:
             url = await kind.begin(
                 attempt, return_to=self._authenticator.callback_url(kind.name), idp_hint=hint
@@ -147,7 +215,7 @@ class LoginStartHandler(_LoginPages):
             raise self._provider_down(kind, error) from None
         self._forget_old_attempts()
         self._set_cookie(
-            attempt.cookie_name,
+            self._cookie(attempt.cookie_name),
             attempt.to_cookie(),
             expires_days=None,
             max_age=MAX_AGE_S,
@@ -157,7 +225,8 @@ class LoginStartHandler(_LoginPages):
         self.redirect(url)
 
     def _forget_old_attempts(self) -> None:
-        names = [name for name in self.request.cookies if name.startswith(COOKIE_PREFIX)]
+        prefix = self._cookie(COOKIE_PREFIX)
+        names = [name for name in self.request.cookies if name.startswith(prefix)]
         for name in names[MAX_ATTEMPTS - 1 :]:
             self.clear_cookie(name, path=self._attempt_path)
 
@@ -197,6 +266,8 @@ UNATTESTED = frozenset(
         "attempt_missing",
         "code_missing",
         "code_refused",
+        "guests_full",
+        "guests_too_fast",
         "provider_refused",
         "response_issuer",
         "response_repeated",
@@ -235,15 +306,15 @@ class LoginCallbackHandler(_LoginPages):
             self.log.warning("login failed, web did not take it: reference=%s reason=%s", reference, error)
             page = web_down_page if isinstance(error, Unavailable) else web_refused_page
             raise page(reference) from None
-        self.set_cookie(
-            REMEMBERED,
-            kind.name,
-            expires_days=REMEMBERED_DAYS,
-            path=self._attempt_path,
-            httponly=True,
-            samesite="Lax",
-            secure=self.request.protocol == "https",
-        )
+        if not kind.starts_by_post:
+            self._set_cookie(
+                self._cookie(REMEMBERED),
+                kind.name,
+                encrypted=False,
+                expires_days=REMEMBERED_DAYS,
+                path=self._attempt_path,
+                samesite="Lax",
+            )
         self.redirect(self._validate_next_url(attempt.next_url) or self.settings["default_url"])
 
     async def _link(self, kind: LoginKind, attempt: LoginAttempt, answer: dict[str, str]) -> None:
@@ -266,8 +337,8 @@ class LoginCallbackHandler(_LoginPages):
         if name is None:
             raise LoginDenied("attempt_missing")
         # A day is the shortest age that tornado checks; the cookie itself lives MAX_AGE_S.
-        cookie = self.get_secure_cookie(name, max_age_days=1)
-        self.clear_cookie(name, path=self._attempt_path)
+        cookie = self.get_secure_cookie(self._cookie(name), max_age_days=1)
+        self.clear_cookie(self._cookie(name), path=self._attempt_path)
         attempt = read_attempt(cookie, state)
         if attempt is None or attempt.provider != kind.name:
             raise LoginDenied("attempt_missing")

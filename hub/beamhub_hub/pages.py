@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
+
+from jinja2 import Undefined
+from tornado.log import app_log
 from tornado.web import HTTPError
 
 from beamhub_hub.denial import LoginDenied, ProviderUnavailable
@@ -53,6 +57,17 @@ def web_refused_page(reference: str) -> PageError:
     return PageError(502, "This login cannot be noted down", advice, reference)
 
 
+def stale_form_page(reference: str) -> PageError:
+    """The page of a form that no page of ours sent, or one too old."""
+    return PageError(
+        403,
+        "Nothing was done",
+        "The form is too old, or it did not come from a page of this site. Go back to the login page and try "
+        "again. If that does not help, allow cookies for this site.",
+        reference,
+    )
+
+
 def no_such_provider_page() -> PageError:
     """The page of an address that names no provider."""
     return PageError(
@@ -65,3 +80,21 @@ def no_text_page() -> PageError:
     return PageError(
         400, "This address makes no sense", "Its parameters are no text. Start again from the login page."
     )
+
+
+class ErrorNotes:
+    """What the error template asks for its reference; one instance serves every page.
+
+    Errors of our own brought their reference along, and their line is written. For any other one, a line is
+    written now: it follows the one with the traceback.
+    """
+
+    def reference(self, status: int, error: BaseException | Undefined | None) -> str:
+        """The reference of an error, whose line the log holds when the page is sent."""
+        known = getattr(error, "reference", None) if isinstance(error, BaseException) else None
+        if isinstance(known, str) and known:
+            return known
+        reference = secrets.token_hex(4)
+        kind = type(error).__name__ if isinstance(error, BaseException) else "none"
+        app_log.warning("error page: reference=%s status=%s error=%s", reference, status, kind)
+        return reference

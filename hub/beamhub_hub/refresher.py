@@ -9,9 +9,11 @@ from typing import Any
 
 from beamhub_core.errors import BeamhubError
 from beamhub_hub.authenticator import BeamhubAuthenticator
+from beamhub_hub.guest_accounts import remove_old_guests
 from beamhub_spawners.sweeper import sweep_once
 
 SWEEP_INTERVAL_S = 60.0
+GUEST_INTERVAL_S = 60.0
 STOP_TIMEOUT_S = 60.0
 
 
@@ -32,6 +34,7 @@ class Refresher:
         await asyncio.gather(
             self._forever("re-check of sessions", self.recheck, self._interval_s),
             self._forever("sweep of sessions", self.sweep, SWEEP_INTERVAL_S),
+            self._forever("end of guests", self.remove_guests, min(GUEST_INTERVAL_S, self._interval_s)),
         )
 
     async def _forever(self, name: str, once: Callable[[], Awaitable[None]], interval_s: float) -> None:
@@ -73,6 +76,10 @@ class Refresher:
         for found in decision.expired:
             plan = (await web.session(found.plan_id)).plan
             await self._stop(plan.account, plan.server_name, "its time is over")
+
+    async def remove_guests(self) -> None:
+        """Remove the guests whose time is over. Raises `Unavailable` if web does not answer."""
+        await remove_old_guests(self._app)
 
     async def _refresh(self, user: Any) -> None:
         age = self._authenticator.auth_refresh_age

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from beamhub_core.config import FacilityConfig
 from beamhub_core.identity import FacilityRole
 from beamhub_hub.authenticator import BeamhubAuthenticator
+from beamhub_hub.pages import ErrorNotes
 from beamhub_hub.role_assignments import group_of
 from beamhub_hub.secret_files import read_keys, read_secret
 from beamhub_hub.static_files import STATIC_PATH, TEMPLATES_FOLDER
@@ -28,6 +29,12 @@ ROLE_SCOPES: dict[FacilityRole, str] = {
 }
 """The hub's rights of facility roles; the other roles' rights are web's matter. Nobody may open another
 person's server or make accounts."""
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every answer of the hub that is no static file; the hub itself forbids framing."""
 DAY_S = 24 * 3600
 MAX_KNOWN_SERVERS = 1000
 
@@ -78,6 +85,9 @@ def _configure_hub(c: Any, config: FacilityConfig) -> None:
     c.JupyterHub.oauth_token_expires_in = DAY_S
     c.JupyterHub.token_expires_in_max_seconds = 30 * DAY_S
     c.JupyterHub.oauth_require_pkce = True
+    c.JupyterHub.trust_user_provided_tokens = False
+    c.JupyterHub.authenticate_prometheus = True
+    c.JupyterHub.admin_access = False
     # A hub that comes back finds its servers and routes as they are.
     c.JupyterHub.cleanup_servers = False
     c.JupyterHub.cleanup_proxy = False
@@ -94,6 +104,18 @@ def _configure_network(c: Any, config: FacilityConfig) -> None:
     c.ConfigurableHTTPProxy.should_start = False
     c.ConfigurableHTTPProxy.api_url = hub.proxy.api_url
     c.ConfigurableHTTPProxy.auth_token = read_secret(hub.proxy.token_file)
+    is_https = urlsplit(public).scheme == "https"
+    cookies = {"samesite": "Lax", "secure": is_https}
+    c.JupyterHub.tornado_settings = {
+        "headers": dict(HEADERS),
+        "cookie_options": cookies,
+        "xsrf_cookie_kwargs": dict(cookies),
+    }
+    if hub.subdomain_host is not None:
+        parts = urlsplit(public)
+        c.JupyterHub.subdomain_host = f"{parts.scheme}://{parts.netloc}"
+        # Such cookies exist with TLS only, and stand on '/', which sessions must not share.
+        c.JupyterHub.cookie_host_prefix_enabled = is_https
 
 
 def _configure_login(c: Any, config: FacilityConfig, platform: Platform) -> None:
@@ -117,7 +139,13 @@ def _configure_rights(c: Any, config: FacilityConfig) -> None:
         "display": False,
     }
     if config.web.base_path == WEB_PREFIX:  # else a facility routes its portal itself
-        web_service["url"] = f"http://{config.web.listen_host}:{config.web.listen_port}"
+        target = f"http://{config.web.listen_host}:{config.web.listen_port}"
+        if config.hub.subdomain_host is None:
+            web_service["url"] = target
+        else:
+            # A service with a URL gets a host name of its own; the portal stays where its pages' links lead.
+            here = urlsplit(config.hub.public_url).hostname
+            c.ConfigurableHTTPProxy.extra_routes = {f"{here}{portal_url(config)}": target}
     c.JupyterHub.services = [web_service]
     # A server's token is cut to its owner's rights, so the owner needs what the session shall have.
     c.JupyterHub.extra_user_scopes = {ACCESS_WEB}
@@ -144,6 +172,9 @@ def _configure_pages(c: Any, config: FacilityConfig) -> None:
         "beamhub_static": f"{public_path(config)}hub{STATIC_PATH}",
         "for_one_person": any(place.backend == "local" for place in config.sessions.places),
         "logo_url": portal_url(config),
+        "support_url": config.hub.support_url,
+        "support_email": config.hub.support_email,
+        "error_notes": ErrorNotes(),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from typing import get_args
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -68,16 +69,30 @@ def open_router(portal: Portal) -> APIRouter:
         principal = known_principal(visitor)
         wish = read_wish(form.many("pid"), {name: form.one(name) for name in CHOICES})
         check_choices(portal, principal, wish)
-        datasets = readable_datasets(portal, principal, wish.datasets)
+        try:
+            datasets = readable_datasets(portal, principal, wish.datasets)
+        except Refused as refused:
+            if refused.refusal.required_acr:  # the form's page says it too, at an address to come back to
+                return RedirectResponse(_form_address(portal, wish), status_code=303)
+            raise
         name = server_name_for(wish.datasets)
         title = datasets[0].title + (f" and {len(datasets) - 1} more" if len(datasets) > 1 else "")
         try:
             portal.hub.start(visitor.token, visitor.account, name, wish, title[:MAX_DISPLAY_NAME])
         except HubRefused as refused:
+            if refused.code == "assurance_too_low":
+                return RedirectResponse(_form_address(portal, wish), status_code=303)
             raise _explained(portal, visitor, name, refused) from None
         return RedirectResponse(portal.pages.addresses.page("sessions", name, "launch"), status_code=303)
 
     return router
+
+
+def _form_address(portal: Portal, wish: SessionRequest) -> str:
+    """The form's page with what was asked for filled in."""
+    chosen = [(name, value) for name in CHOICES if (value := getattr(wish, name)) is not None]
+    query = urlencode([*(("pid", pid) for pid in wish.datasets), *chosen])
+    return f"{portal.pages.addresses.page('open')}?{query}"
 
 
 def known_principal(visitor: Visitor) -> Principal:
@@ -139,6 +154,7 @@ def _closed(view: DatasetView) -> Refusal:
         reason=(view.refusal or "You may not open this dataset.")[:500],
         until=view.embargo.opens_at if code == "embargoed" else None,
         reference=reference,
+        required_acr=view.step_up,
     )
 
 

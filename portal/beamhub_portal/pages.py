@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
 from fastapi import Request
@@ -114,8 +114,18 @@ class Pages:
 
     def login_address(self, request: Request) -> str:
         """The login that leads back to this page."""
-        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return f"{self.addresses.page('login')}?next={quote(here, safe='/')}"
+        return f"{self.addresses.page('login')}?next={quote(self._here(request), safe='/')}"
+
+    def step_up_address(self, request: Request, required_acr: tuple[str, ...]) -> str | None:
+        """The hub's login that asks for a stronger authentication and leads back; None where none helps."""
+        if not required_acr:
+            return None
+        wanted = {"acr": " ".join(required_acr), "next": self._here(request)}
+        return f"{self.addresses.hub}/login?{urlencode(wanted, quote_via=quote)}"
+
+    @staticmethod
+    def _here(request: Request) -> str:
+        return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
     def refusal(self, request: Request, visitor: Visitor | None, refusal: Refusal) -> HTMLResponse:
         """The page of a refusal.
@@ -127,6 +137,7 @@ class Pages:
         facts: dict[str, Any] = {"refusal": refusal, "title": words.REFUSAL_TITLES[refusal.code]}
         if refusal.code == "not_found":
             facts.update(login_address=self.addresses.page("login"), here="")
+        facts["step_up_address"] = self.step_up_address(request, refusal.required_acr)
         return self.answer(request, "refusal.html", visitor, status=status, **facts)
 
 

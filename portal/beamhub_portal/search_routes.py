@@ -53,6 +53,7 @@ def search_router(portal: Portal) -> APIRouter:
             dataset=view,
             bibtex=bibtex(view.citation),
             open_address=_open_address(portal, view),
+            step_up_address=portal.pages.step_up_address(request, view.step_up),
             may_read_audit=portal.service.is_investigator(principal, view.proposal),
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from datetime import datetime
 
+from jupyterhub.spawner import SpawnException
+
 from beamhub_core.errors import BeamhubError
 from beamhub_core.rights import Refusal, RefusalCode, Refused
 
@@ -24,6 +26,22 @@ def refuse(code: RefusalCode, subject: str, reason: str, *, until: datetime | No
 
 def _short(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class StartRefused(SpawnException):  # type: ignore[misc]  # JupyterHub is untyped
+    """A start that policy or a missing part forbids: no fault, and not counted as one.
+
+    `required_acr` names the authentication contexts of which a new login needs one for another answer; the
+    hub's pages then show the way to that login. Empty where none would help.
+    """
+
+    def __init__(
+        self, message: str, *, reason: str, status_code: int, required_acr: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, reason=reason, status_code=status_code)
+        self.required_acr = required_acr
+        # The hub's page of a failed start shows this text and no other.
+        self.jupyterhub_message = message
 
 
 class StartFailed(BeamhubError):

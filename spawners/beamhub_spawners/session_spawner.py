@@ -14,7 +14,6 @@ from itertools import count
 from typing import Any, ClassVar
 
 import httpx
-from jupyterhub.spawner import SpawnException
 from pydantic import ValidationError
 from sqlalchemy import inspect
 from tornado.web import HTTPError
@@ -28,7 +27,7 @@ from beamhub_spawners.inventory import read_places, read_template_digests
 from beamhub_spawners.placement import Wanted, choose
 from beamhub_spawners.plan import Occasion, bytes_per_pool, choose_profile, session_plan
 from beamhub_spawners.platform import Platform
-from beamhub_spawners.refusal import StartFailed, refuse
+from beamhub_spawners.refusal import StartFailed, StartRefused, refuse
 from beamhub_spawners.session_environment import token_digest
 from beamhub_spawners.session_options import OptionsRefused, read_form, read_options
 from beamhub_spawners.start_progress import StartProgress
@@ -147,7 +146,7 @@ class PlanSpawnerMixin(HasTraits):
 
         Raises
         ------
-        SpawnException
+        StartRefused
             For a refusal or an unreachable web service: not a fault, never counted as one.
         StartFailed
             When the backend failed.
@@ -163,7 +162,9 @@ class PlanSpawnerMixin(HasTraits):
                 refusal.code,
                 extra={"reference": refusal.reference, "account": self.user.name},
             )
-            raise await self._spawn_exception(str(refused), refusal.code) from refused
+            raise await self._spawn_exception(
+                str(refused), refusal.code, required_acr=refusal.required_acr
+            ) from refused
         except Unavailable as unavailable:
             raise await self._spawn_exception(str(unavailable), "unavailable") from unavailable
         except StartFailed as failed:
@@ -172,11 +173,12 @@ class PlanSpawnerMixin(HasTraits):
         finally:
             self.phases.end()
 
-    async def _spawn_exception(self, message: str, reason: str) -> Exception:
+    async def _spawn_exception(
+        self, message: str, reason: str, *, required_acr: tuple[str, ...] = ()
+    ) -> Exception:
         await self._fail(message)
         status = STATUS_OF.get(reason, 403)
-        exception: Exception = SpawnException(message, reason=reason, status_code=status)
-        return exception
+        return StartRefused(message, reason=reason, status_code=status, required_acr=required_acr)
 
     async def _start_session(self) -> str:
         web, config = self.platform.web, self.platform.config

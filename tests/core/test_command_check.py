@@ -197,6 +197,42 @@ def test_an_unsafe_switch_is_a_warning(facility_config: Make) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("public_url", "warns"),
+    [
+        ("http://127.0.0.1:8000", False),
+        ("http://[::1]:8000", False),
+        ("http://localhost:8000", False),
+        ("http://demo.localhost", False),
+        ("http://127.0.0.1.example.org", True),
+        ("http://analysis.example.org", True),
+        ("http://10.0.0.1", True),
+        ("https://analysis.example.org", False),
+    ],
+)
+def test_an_address_without_tls_is_a_warning_unless_it_is_this_machine(
+    facility_config: Make, public_url: str, warns: bool
+) -> None:
+    file = facility_config()
+    data = file.copy()
+    data["hub"]["public_url"] = public_url
+    file.write(data)
+    assert ("hub.public_url" in [f.path for f in findings(file, "warning")]) is warns
+
+
+def test_one_host_name_for_many_people_is_a_warning(facility_config: Make) -> None:
+    file = facility_config()
+    data = file.copy()
+    assert "hub.subdomain_host" not in [f.path for f in findings(file, "warning")]  # one local place
+    data["sessions"]["places"][0]["backend"] = "kubernetes"
+    file.write(data)
+    (found,) = [f for f in findings(file, "warning") if f.path == "hub.subdomain_host"]
+    assert "can act as whoever opens it" in found.message
+    data["hub"] |= {"public_url": "https://a.example.org", "subdomain_host": "a.example.org"}
+    file.write(data)
+    assert "hub.subdomain_host" not in [f.path for f in findings(file, "warning")]
+
+
 def test_settings_that_are_loaded_last_are_named(facility_config: Make) -> None:
     file = facility_config()
     (file.folder / "jupyterhub_config.d").mkdir()

@@ -328,4 +328,5 @@ def test_a_low_assurance_is_named_in_the_refusal() -> None:
     who = person("ines")
     made = reads(who, member(who), name="assured", ended=date(2026, 1, 1), now=NOON)
     assert made.refusal == "assurance_too_low"
+    assert made.step_up == ()  # no login helps: the provider knows too little of the person
     assert ASSURANCE in made.reason

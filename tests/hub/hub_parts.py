@@ -108,6 +108,8 @@ class WebDouble:
     links: dict[str, dict[str, Any]] = field(default_factory=dict)
     rechecks: int = 0
     is_down: bool = False
+    refusal: dict[str, Any] | None = None
+    """What it answers who asks for rights, instead of none."""
 
     def identity(self, account: str) -> dict[str, Any]:
         """As whom an identity signs in, as web would say it."""
@@ -182,6 +184,8 @@ class _WebHandler(_JsonHandler):
         elif self.path.endswith("/audit"):
             self.web.notices.append(body)
             self.answer(201, {"seq": len(self.web.notices)})
+        elif self.path.endswith("/grants") and self.web.refusal is not None:
+            self.answer(403, {"refusal": self.web.refusal})
         elif self.path.endswith("/grants"):
             self.answer(200, no_grants(body["account"]))
         else:

@@ -93,6 +93,86 @@ def test_a_session_may_reach_web_because_its_owner_may(facility: Callable[..., F
     assert "access:services!service=web" in c.JupyterHub.extra_user_scopes
 
 
+def below_a_name(fields: dict[str, Any]) -> None:
+    """A host name for each person."""
+    fields["hub"]["subdomain_host"] = "analysis.example.org"
+
+
+def test_each_person_has_a_host_name_where_one_is_configured(
+    facility: Callable[..., FacilityConfig],
+) -> None:
+    c = wired(facility(below_a_name))
+    assert c.JupyterHub.subdomain_host == "https://analysis.example.org"
+    assert c.JupyterHub.cookie_host_prefix_enabled is True
+    (service,) = c.JupyterHub.services
+    assert "url" not in service
+    assert c.ConfigurableHTTPProxy.extra_routes == {
+        "analysis.example.org/services/web/": "http://127.0.0.1:8082"
+    }
+
+
+def test_without_tls_or_host_names_no_cookie_asks_for_the_prefix(
+    facility: Callable[..., FacilityConfig],
+) -> None:
+    def without_tls(fields: dict[str, Any]) -> None:
+        below_a_name(fields)
+        fields["hub"]["public_url"] = "http://analysis.example.org:8000"
+
+    c = wired(facility(without_tls))
+    assert c.JupyterHub.subdomain_host == "http://analysis.example.org:8000"
+    assert c.JupyterHub.cookie_host_prefix_enabled is False
+    plain = wired(facility())
+    assert "subdomain_host" not in plain.JupyterHub
+    assert "cookie_host_prefix_enabled" not in plain.JupyterHub
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("example.org", "is not the host of"),
+        ("other.example.net", "is not the host of"),
+        ("https://analysis.example.org", "is no host name"),
+        ("analysis.example.org:443", "is no host name"),
+        ("Analysis.example.org", "is no host name"),
+        ("127.0.0.1", "is no host name"),
+        ("localhost", "is no host name"),
+        ("analysis.example.org.", "is no host name"),
+        ("*.example.org", "is no host name"),
+        ("analysis.example.org\n", "is no host name"),
+    ],
+)
+def test_a_host_that_cannot_hold_people_is_refused(
+    facility: Callable[..., FacilityConfig], host: str, words: str
+) -> None:
+    with pytest.raises(ConfigInvalid, match=words):
+        facility(lambda fields: fields["hub"].update(subdomain_host=host))
+
+
+def test_what_hardens_the_hub_is_on(facility: Callable[..., FacilityConfig]) -> None:
+    c = wired(facility())
+    assert c.JupyterHub.oauth_require_pkce is True
+    assert c.JupyterHub.authenticate_prometheus is True
+    assert c.JupyterHub.trust_user_provided_tokens is False
+    assert c.JupyterHub.admin_access is False
+    assert c.JupyterHub.cookie_max_age_days <= 1
+    assert c.JupyterHub.oauth_token_expires_in <= 24 * 3600
+    assert 0 < c.JupyterHub.token_expires_in_max_seconds <= 30 * 24 * 3600
+    settings = c.JupyterHub.tornado_settings
+    for cookies in (settings["cookie_options"], settings["xsrf_cookie_kwargs"]):
+        assert cookies == {"samesite": "Lax", "secure": True}
+    assert settings["headers"]["Cache-Control"] == "no-store"
+    assert "allow_all" not in c.BeamhubAuthenticator
+    assert "admin_users" not in c.BeamhubAuthenticator
+
+
+@pytest.mark.parametrize(
+    "address", ["no address", "a@b c", "a@b\nBcc:x@y", "javascript:x@y", "a@b?cc=c@d", "a@b&x"]
+)
+def test_a_support_address_is_one_address(facility: Callable[..., FacilityConfig], address: str) -> None:
+    with pytest.raises(ConfigInvalid, match="support_email"):
+        facility(lambda fields: fields["hub"].update(support_email=address))
+
+
 SECRETS = ("crypt-key", "hub-cookie", "proxy", "web-service", "hub-client")
 
 

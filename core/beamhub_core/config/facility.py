@@ -53,6 +53,10 @@ def disagreements(sections: dict[str, Any]) -> Iterator[tuple[Location, str]]:
     problems are reported together with the others, not after they are solved.
     """
     yield from _names_that_stand_twice(sections)
+    login: LoginConfig | None = sections.get("login")
+    if login is not None:
+        yield from _provider_called_guest(login)
+        yield from _role_rules_that_say_nothing(login)
     pools: tuple[PoolConfig, ...] | None = sections.get("pools")
     sessions: SessionsConfig | None = sections.get("sessions")
     catalogue: CatalogueConfig | None = sections.get("catalogue")
@@ -66,9 +70,6 @@ def disagreements(sections: dict[str, Any]) -> Iterator[tuple[Location, str]]:
                 yield place, f"no pool is called {root.pool!r}{nearest(root.pool, known)}"
     if sessions is not None:
         yield from _places_that_cannot_be(sessions, pools)
-    login: LoginConfig | None = sections.get("login")
-    if login is not None:
-        yield from _role_rules_that_say_nothing(login)
 
 
 def _names_that_stand_twice(sections: dict[str, Any]) -> Iterator[tuple[Location, str]]:
@@ -92,6 +93,12 @@ def _names_that_stand_twice(sections: dict[str, Any]) -> Iterator[tuple[Location
             if item.name in seen:
                 yield (*path, i, "name"), f"the name {item.name!r} stands twice"
             seen.add(item.name)
+
+
+def _provider_called_guest(login: LoginConfig) -> Iterator[tuple[Location, str]]:
+    for i, provider in enumerate(login.providers if login.guests is not None else ()):
+        if provider.name == "guest":
+            yield ("login", "providers", i, "name"), "the name 'guest' is that of the guests' login"
 
 
 def _pools_that_meet(pools: tuple[PoolConfig, ...]) -> Iterator[tuple[Location, str]]:

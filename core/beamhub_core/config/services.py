@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from beamhub_core.config.section import (
     AbsolutePath,
@@ -14,6 +16,10 @@ from beamhub_core.config.section import (
     Section,
     SectionName,
 )
+
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+# At least two labels, the last not a number: people's names stand before it, and an address has none.
+_HOST_NAME = re.compile(rf"({_LABEL}\.)+[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?")
 
 
 class ProxyConfig(Section):
@@ -27,6 +33,22 @@ class HubConfig(Section):
     """The hub process."""
 
     public_url: HttpUrl = Field(description="Where browsers reach the platform.")
+    subdomain_host: str | None = Field(
+        default=None,
+        max_length=253,
+        description="Host name below which each person's sessions have a host name of their own, so that a "
+        "page of one session cannot act on another's: the host of `public_url`, with a wildcard DNS entry "
+        "and certificate; the proxy runs with `--host-routing`. Absent: all share one host name.",
+    )
+    support_url: HttpUrl | None = Field(
+        default=None, description="Page of the facility's support, shown where something was refused."
+    )
+    support_email: str | None = Field(
+        default=None,
+        max_length=254,
+        pattern=r"^[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,189}$",
+        description="Address of the facility's support, shown where something was refused.",
+    )
     listen_host: str = Field(default="127.0.0.1", description="Address on which the hub listens.")
     listen_port: int = Field(default=8081, gt=0, lt=65536, description="Port on which the hub listens.")
     database_url: str = Field(description="The hub's own database, an SQLAlchemy URL.")
@@ -35,6 +57,25 @@ class HubConfig(Section):
     cookie_secret_file: SecretFile
     web_client_token_file: SecretFile = Field(description="Token with which the hub calls web.")
     proxy: ProxyConfig
+
+    @field_validator("subdomain_host")
+    @classmethod
+    def _is_a_host_name(cls, host: str | None) -> str | None:
+        if host is not None and not _HOST_NAME.fullmatch(host):
+            raise ValueError(
+                f"{host!r} is no host name in lower case without port, e.g. 'analysis.example.org'"
+            )
+        return host
+
+    @model_validator(mode="after")
+    def _subdomains_are_its_own(self) -> HubConfig:
+        # JupyterHub makes people's host names from the host of the public URL, whatever else is set.
+        host = urlsplit(self.public_url).hostname
+        if self.subdomain_host not in (None, host):
+            raise ValueError(
+                f"'subdomain_host' {self.subdomain_host!r} is not the host of 'public_url', {host!r}"
+            )
+        return self
 
 
 class WebClientConfig(Section):
