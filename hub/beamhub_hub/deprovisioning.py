@@ -29,9 +29,9 @@ def end_logins(user: Any) -> int:
     minted for scripts, and what runs, stays: a logout takes no right away.
     """
     person: orm.User = user.orm_user
-    tokens = [token for token in person.api_tokens if token.client_id != _MINTED]
+    tokens = [token for token in _rows(user, orm.APIToken.user_id) if token.client_id != _MINTED]
     person.cookie_id = new_token()
-    _delete(user.db, (*tokens, *person.oauth_codes))
+    _delete(user.db, (*tokens, *_rows(user, orm.OAuthCode.user_id)))
     user.db.commit()
     return len(tokens)
 
@@ -45,10 +45,26 @@ def _take_everything(user: Any, auth_state: bytes) -> None:
     person.cookie_id = new_token()
     person.encrypted_auth_state = auth_state
     person.groups = []
-    _delete(user.db, (*person.api_tokens, *person.oauth_codes))
-    _delete(user.db, (*person.shares, *person.share_codes, *person.shared_with_me))
+    for owner in _OWNERS:
+        _delete(user.db, _rows(user, owner))
     user.db.commit()
     user._auth_refreshed = None
+
+
+_OWNERS = (
+    orm.APIToken.user_id,
+    orm.OAuthCode.user_id,
+    orm.Share.owner_id,
+    orm.Share.user_id,
+    orm.ShareCode.owner_id,
+)
+"""What an account has, by the column that says so."""
+
+
+def _rows(user: Any, owner: Any) -> list[Any]:
+    """An account's rows of one kind, as the database has them: the hub's own lists may be older."""
+    rows: list[Any] = user.db.query(owner.class_).filter(owner == user.orm_user.id).all()
+    return rows
 
 
 def _delete(db: Any, rows: Iterable[Any]) -> None:

@@ -105,6 +105,7 @@ class WebDouble:
     removed: list[str] = field(default_factory=list)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     notices: list[dict[str, Any]] = field(default_factory=list)
+    updates: list[tuple[str, str]] = field(default_factory=list)
     rechecks: int = 0
     is_down: bool = False
 
@@ -161,6 +162,9 @@ class _WebHandler(_JsonHandler):
             self.answer(201, {"seq": len(self.web.notices)})
         elif self.path.endswith("/grants"):
             self.answer(200, no_grants(body["account"]))
+        elif self.path.endswith("/update"):
+            self.web.updates.append((self.path.split("/")[-2], body["state"]))
+            self.answer(204)
         else:
             self.answer(204)
 
