@@ -175,9 +175,9 @@ def test_an_operator_who_deletes_an_account_ends_it_at_web_too(tmp_path: Path) -
     with running_hub(tmp_path) as hub, browser() as client:
         account = account_name(hub.provider.issuer, "ines")
         (hub.folder / "jupyterhub_config.d").mkdir()
-        extra = 'c.JupyterHub.services += [{"name": "operator", "api_token": "operator-token-of-the-test"}]\n'
-        extra += 'c.JupyterHub.load_roles += [{"name": "operator", "scopes": ["delete:users", "list:users"], '
-        extra += '"services": ["operator"]}]\n'
+        operator = {"name": "operator", "api_token": "operator-token-of-the-test"}
+        role = {"name": "operator", "scopes": ["delete:users"], "services": ["operator"]}
+        extra = f"c.JupyterHub.services.extend([{operator}])\nc.JupyterHub.load_roles.extend([{role}])\n"
         (hub.folder / "jupyterhub_config.d" / "operator.py").write_text(extra)
         stop(hub.process)
         process = start_hub(hub.folder)
