@@ -78,7 +78,10 @@ class Renewals:
         current = outcomes[0]
         if current.denied is not None and current.standing == "denied":
             self._log_denial(user.name, current.denied)
+            if await self._is_replaced(user, record):
+                return True  # somebody logged in meanwhile: that login's answer counts
             await self._authenticator.ending.end(user, current.denied.code)
+            self.rights_changed.set()
             return False
         counts = record.is_fresh(self._authenticator.clock(), self._grace_s)
         if current.standing != "confirmed":
@@ -92,8 +95,7 @@ class Renewals:
                 return False
         renewed = self._record_after(user.name, record, outcomes)
         if renewed != record and not await self._keep(user, record, renewed):
-            # Somebody logged in meanwhile and has a newer answer than ours, or the account is gone.
-            return read_record(await user.get_auth_state()) is not None
+            return await self._is_replaced(user, record)  # by a newer login, else the account is gone
         if current.standing == "token_refused":
             return False
         return True if renewed == record else self._authenticator.auth_model(renewed)
@@ -170,6 +172,11 @@ class Renewals:
         if rights_of(before.principal) != rights_of(after.principal):
             self.rights_changed.set()
         return True
+
+    async def _is_replaced(self, user: Any, record: LoginRecord) -> bool:
+        """Whether another login's record is stored by now."""
+        stored = read_record(await user.get_auth_state())
+        return stored is not None and stored != record
 
     async def _push_quietly(self, principal: Principal) -> None:
         try:
