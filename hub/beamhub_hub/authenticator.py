@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import weakref
 from datetime import datetime
 from typing import Any
 
 from jupyterhub.handlers.static import CacheControlStaticFilesHandler
 from oauthenticator.generic import GenericOAuthenticator
+from tornado.httputil import url_concat
 from traitlets import Any as AnyTrait
 from traitlets import default
 
@@ -17,10 +16,12 @@ from beamhub_core.audit_notice import AuditNotice, new_reference
 from beamhub_core.clock import utc_now
 from beamhub_core.config import FacilityConfig
 from beamhub_core.errors import ConfigInvalid, Unavailable
-from beamhub_core.identity import Principal
+from beamhub_core.identity import Identity
 from beamhub_core.rights import Refused
-from beamhub_hub.account_principal import account_principal, with_identity
-from beamhub_hub.denial import LoginDenied, ProviderUnavailable
+from beamhub_hub.account_links import AccountLinks
+from beamhub_hub.backchannel_handler import BackchannelLogoutHandler
+from beamhub_hub.data_starts import data_answer_age_s, names_data, too_old_page, unconfirmed_page
+from beamhub_hub.deprovisioning import AccountEnding
 from beamhub_hub.guest_accounts import count_guests
 from beamhub_hub.guest_kind import GuestKind
 from beamhub_hub.handlers import (
@@ -32,19 +33,19 @@ from beamhub_hub.handlers import (
 )
 from beamhub_hub.identities_handler import IdentitiesHandler
 from beamhub_hub.identity_map import IdentityMap
-from beamhub_hub.linking import check_may_link, identities_of, joined_record
-from beamhub_hub.login_attempt import LoginAttempt
+from beamhub_hub.linking import joined_record
 from beamhub_hub.login_kinds import LoginKind
 from beamhub_hub.login_record import IdentityRecord, LoginRecord, read_record
-from beamhub_hub.logout_handler import ProviderLogoutHandler
-from beamhub_hub.openid_kind import TOKEN_REFUSED, OpenIdKind
-from beamhub_hub.pages import PageError
+from beamhub_hub.logins_by_sid import LoginsBySid
+from beamhub_hub.logout_handler import LoggedOutHandler, ProviderLogoutHandler
+from beamhub_hub.openid_kind import OpenIdKind
+from beamhub_hub.renewal import Renewals
 from beamhub_hub.role_assignments import RoleAssignments, group_of, read_roles
+from beamhub_hub.service_token_handler import ServiceTokenHandler
 from beamhub_hub.static_files import STATIC_FOLDER, STATIC_PATH
+from beamhub_hub.token_exchange import TokenBroker
 from beamhub_spawners.web_client import WebClient
 
-SAME_ANSWER_S = 2.0
-"""An answer this young is not asked for again: several requests of one page need one."""
 _NAME = "[a-z][a-z0-9-]{0,40}"
 
 
@@ -61,9 +62,13 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._kinds: dict[str, LoginKind] | None = None
         self._identity_map: IdentityMap | None = None
+        self.logins_by_sid = LoginsBySid()
+        self.links = AccountLinks(self)
+        self.renewals = Renewals(self)
+        self.ending = AccountEnding(self.parent, self.log)
+        self.broker = TokenBroker(self)
 
     @default("any_allow_config")
     def _default_any_allow_config(self) -> bool:
@@ -129,8 +134,11 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
             (rf"/login/({_NAME})", LoginStartHandler),
             (rf"/login/({_NAME})/callback", LoginCallbackHandler),
             (rf"/login/({_NAME})/link", LinkStartHandler),
+            (rf"/login/({_NAME})/backchannel", BackchannelLogoutHandler),
+            (rf"/login/({_NAME})/loggedout", LoggedOutHandler),
             (r"/identities", IdentitiesHandler),
             (r"/logout", ProviderLogoutHandler),
+            (r"/api/beamhub/token", ServiceTokenHandler),
             (rf"{STATIC_PATH}/(.*)", CacheControlStaticFilesHandler, {"path": str(STATIC_FOLDER)}),
         ]
 
@@ -152,7 +160,8 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         await self.web.push_principal(record.principal)
         account, issuer = record.principal.account, latest.principal.issuer
         await self.tell(AuditNotice(reference=new_reference(), kind="login", account=account, issuer=issuer))
-        return self._auth_model(record)
+        self.logins_by_sid.note(record)
+        return self.auth_model(record)
 
     async def tell(self, notice: AuditNotice) -> None:
         """Have something kept in the audit; where that fails, the log says so and work goes on."""
@@ -166,65 +175,24 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         answer = await self.web.identity(latest.identity.account)
         user = handler.find_user(answer.signs_in_as)
         known = read_record(await user.get_auth_state()) if user is not None else None
-        return await self._mapped(
-            joined_record(
-                known.identities if known else (), latest, answer, now=self.clock(), grace_s=self.grace_s
-            )
+        before = known.identities if known else ()
+        return await self.mapped(
+            joined_record(before, latest, answer, now=self.clock(), grace_s=self.grace_s)
         )
 
-    async def _mapped(self, record: LoginRecord) -> LoginRecord:
-        """The record with what the facility itself says of the account's own identity."""
+    async def mapped(self, record: LoginRecord) -> LoginRecord:
+        """The record with what the facility itself says of the account's own identity.
+
+        Raises
+        ------
+        LoginDenied, IdentityMapUnavailable
+            As the map's answer deserves.
+        """
         if self.identity_map is None:
             return record
         principal = record.principal
         found = self.identity_map.apply(principal, await self.identity_map.find(principal))
         return record.model_copy(update={"principal": found})
-
-    async def link(self, user: Any, kind: LoginKind, attempt: LoginAttempt, answer: dict[str, str]) -> None:
-        """Let the identity of a callback's answer sign in as the account of the person at the browser.
-
-        Raises
-        ------
-        LoginDenied, ProviderUnavailable, Unavailable
-            As for a login; also when the account's own login is not recent, or web does not join the two.
-        """
-        latest = await kind.finish(answer, attempt, return_to=self.callback_url(kind.name))
-        async with self._lock(user.name):
-            record = read_record(await user.get_auth_state())
-            check_may_link(record, latest, self.clock())
-            try:
-                await self.web.link_identity(latest.identity, user.name)
-            except Refused as refused:
-                raise LoginDenied("link_refused", refused.refusal.reference) from None
-            await self._keep_identities(user, record, (latest,))
-
-    async def unlink(self, user: Any, account: str) -> None:
-        """Let an identity sign in as its own account again; what it asserted is gone at once.
-
-        Raises
-        ------
-        Unavailable
-            If web cannot be told; then nothing changed.
-        """
-        async with self._lock(user.name):
-            await self.web.unlink_identity(account)
-            await self._keep_identities(user, read_record(await user.get_auth_state()), ())
-
-    async def _keep_identities(
-        self, user: Any, record: LoginRecord | None, new: tuple[IdentityRecord, ...]
-    ) -> None:
-        """Make the account anew from what web says of its identities; the current one stays the current."""
-        answer = await self.web.identity(user.name)
-        if record is None:
-            return
-        left = [r for r in (*record.identities, *new) if r.identity in identities_of(answer)]
-        if not left:
-            return
-        joined = joined_record(left, left[0], answer, now=self.clock(), grace_s=self.grace_s)
-        model = self._auth_model(await self._mapped(joined))
-        await user.save_auth_state(model["auth_state"])
-        user.sync_groups(model["groups"])
-        await self.web.push_principal(LoginRecord.model_validate(model["auth_state"]).principal)
 
     def _roles(self) -> RoleAssignments:
         """Read at each login: the list may change while the hub runs. A broken list gives no role."""
@@ -234,7 +202,8 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
             self.log.error("role assignments not usable, nobody has a facility role: %s", error)
             return RoleAssignments({})
 
-    def _auth_model(self, record: LoginRecord) -> dict[str, Any]:
+    def auth_model(self, record: LoginRecord) -> dict[str, Any]:
+        """An account's record as JupyterHub takes a login."""
         principal = record.principal
         name = principal.display_name
         return {
@@ -250,8 +219,14 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         record = read_record(auth_model["auth_state"]) if auth_model else None
         return record is not None and record.principal.account == username
 
-    async def logout_url(self, user: Any) -> str | None:
+    def logged_out_url(self, name: str) -> str:
+        """The post-logout redirect URI of one provider, to be registered there."""
+        return f"{self.facility.hub.public_url.rstrip('/')}/hub/login/{name}/loggedout"
+
+    async def provider_logout_url(self, user: Any, state: str) -> str | None:
         """Where an account's last login ends at its provider, if that has such a place.
+
+        The provider gives `state` back (OpenID Connect RP-Initiated Logout 1.0, section 3).
 
         Raises
         ------
@@ -262,81 +237,43 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         kind = self.kinds.get(record.current.provider) if record else None
         if record is None or kind is None:
             return None
-        return_to = self.facility.hub.public_url.rstrip("/") + "/"
-        return await kind.logout_url(record.current, return_to=return_to)
+        url = await kind.logout_url(record.current, return_to=self.logged_out_url(kind.name))
+        return url_concat(url, {"state": state}) if url is not None else None
 
-    # -- refresh ----------------------------------------------------------------------------------
+    # -- after the login ----------------------------------------------------------------------------
 
     async def refresh_user(self, user: Any, handler: Any = None, **kwargs: Any) -> bool | dict[str, Any]:
-        """Ask the provider again who this is, and tell web.
+        """What the account's providers say now, as JupyterHub takes it; see `Renewals.refresh`."""
+        return await self.renewals.refresh(user)
 
-        Returns
-        -------
-        The new auth model; True when the last answer still counts (the provider is unreachable and
-        the time of grace is not over); False when the person must log in again.
-        """
-        # One at a time per account: a refresh token that rotates can be used once.
-        async with self._lock(user.name):
-            record = read_record(await user.get_auth_state())
-            if record is None or record.principal.account != user.name:
-                return False
-            if record.is_fresh(self.clock(), SAME_ANSWER_S):
-                return True
-            try:
-                renewed = await self._renewed(record)
-            except ProviderUnavailable as error:
-                counts = record.is_fresh(self.clock(), self.grace_s)
-                self.log.warning("refresh: reason=%s, last answer counts: %s", error.reason, counts)
-                return counts
-            except LoginDenied as denied:
-                await self._take_denial(record.principal, denied)
-                return False
-            model = self._auth_model(renewed)
-            await user.save_auth_state(model["auth_state"])
-        await self._push_quietly(renewed.principal)
-        return model
-
-    def _lock(self, account: str) -> asyncio.Lock:
-        lock = self._locks.get(account)
-        if lock is None:
-            lock = self._locks[account] = asyncio.Lock()
-        return lock
-
-    async def _renewed(self, record: LoginRecord) -> LoginRecord:
-        kind = self.kinds.get(record.current.provider)
-        if kind is None:
-            raise LoginDenied("token_issuer")
-        account, *linked = record.principal.identities
-        latest = await kind.renew(record.current)
-        records = with_identity(record.identities, latest, (account, *linked))
-        principal = account_principal(account, linked, records, now=self.clock(), grace_s=self.grace_s)
-        return await self._mapped(LoginRecord(principal=principal, identities=records))
-
-    async def _take_denial(self, principal: Principal, denied: LoginDenied) -> None:
-        """A token that is not accepted any more leaves the time of grace; any other denial ends it now."""
-        self.log.warning(
-            "refresh denied: reference=%s reason=%s account=%s",
-            denied.reference,
-            denied.code,
-            principal.account,
-        )
-        if denied.code in TOKEN_REFUSED:
-            return
+    async def account_of(self, identity: Identity) -> str:
+        """The account that an identity logs in to; its own where web cannot say."""
         try:
-            await self.web.remove_principal(principal.account)
+            return (await self.web.identity(identity.account)).signs_in_as
         except (Unavailable, Refused) as error:
-            self.log.warning("web not told of a removed principal: reason=%s", error)
+            self.log.warning("web does not say as whom an identity signs in: %s", error)
+            return identity.account
 
-    async def _push_quietly(self, principal: Principal) -> None:
-        try:
-            await self.web.push_principal(principal)
-        except (Unavailable, Refused) as error:
-            # Web goes on with the older answer, whose age it knows.
-            self.log.warning("web not told of a refreshed principal: reason=%s", error)
+    async def delete_user(self, user: Any) -> None:
+        """Everything of an account that an operator deletes in the hub ends first, at web, too."""
+        super().delete_user(user)
+        async with self.renewals.lock(user.name):
+            await self.ending.end(user, "deleted")
+        await self.ending.finish_one(user.name)
 
     async def pre_spawn_start(self, user: Any, spawner: Any) -> None:
-        """Nothing starts from an answer older than the time of grace, whoever asks for the start."""
+        """Nothing starts from an answer older than the time of grace, and no data without a current one.
+
+        Whoever asks for the start: a form, a token, an administrator.
+
+        Raises
+        ------
+        PageError
+            403 for a login that is too old for anything, 503 while nobody can confirm rights on data.
+        """
         record = read_record(await user.get_auth_state())
         if record is None or not record.is_fresh(self.clock(), self.grace_s):
-            advice = "Your login is too old to start something. Log out and in again."
-            raise PageError(403, "Your login is too old", advice)
+            raise too_old_page()
+        age_s = data_answer_age_s(self.facility.login)
+        if names_data(spawner.user_options) and not self.renewals.has_rights_confirmed(record, age_s):
+            raise unconfirmed_page()

@@ -321,7 +321,7 @@ class LoginCallbackHandler(_LoginPages):
         user = self.current_user
         if user is None or user.name != attempt.links_to:
             raise LoginDenied("attempt_missing")
-        await self._authenticator.link(user, kind, attempt, answer)
+        await self._authenticator.links.link(user, kind, attempt, answer)
         self.redirect(f"{self.hub.base_url}identities")
 
     def _answer(self) -> dict[str, str]:

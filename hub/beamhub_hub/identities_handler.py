@@ -50,7 +50,7 @@ class IdentitiesHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub is unt
         answer = await self._asked(self._authenticator.web.identity(user.name))
         if account not in {one.account for one in answer.linked}:
             raise PageError(404, "No such identity", "This identity does not sign in as your account.")
-        await self._asked(self._authenticator.unlink(user, account))
+        await self._asked(self._authenticator.links.unlink(user, account))
         self.redirect(f"{self.hub.base_url}identities")
 
     async def _asked(self, answer: Any) -> Any:

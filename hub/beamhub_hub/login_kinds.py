@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from beamhub_hub.denial import ProviderUnavailable
 from beamhub_hub.login_attempt import LoginAttempt
 from beamhub_hub.login_record import IdentityRecord
+
+
+class RenewalCut(ProviderUnavailable):
+    """The provider gave new tokens for an identity and then did not say who it is."""
+
+    def __init__(self, error: ProviderUnavailable, record: IdentityRecord) -> None:
+        super().__init__(error.provider, error.reason)
+        self.record = record
+        """The last answer, with the new tokens."""
 
 
 class LoginKind(Protocol):
@@ -56,6 +66,7 @@ class LoginKind(Protocol):
         Raises
         ------
         LoginDenied, ProviderUnavailable
+            `RenewalCut` where tokens were renewed and the answer is missing.
         """
 
     async def logout_url(self, record: IdentityRecord | None, *, return_to: str) -> str | None:

@@ -9,8 +9,9 @@ from beamhub_core.clock import Clock, utc_now
 from beamhub_core.config.login import LoginConfig
 from beamhub_core.config.provider import ProviderConfig
 from beamhub_hub.claims import merge_claims, principal_from_claims
-from beamhub_hub.denial import LoginDenied
+from beamhub_hub.denial import LoginDenied, ProviderUnavailable
 from beamhub_hub.login_attempt import LoginAttempt
+from beamhub_hub.login_kinds import RenewalCut
 from beamhub_hub.login_record import IdentityRecord, lasting_claims
 from beamhub_hub.provider import OpenIdProvider, Tokens
 from beamhub_hub.role_assignments import RoleAssignments
@@ -100,15 +101,22 @@ class OpenIdKind:
             if denied.code not in TOKEN_REFUSED or record.refresh_token is None:
                 raise
         tokens = await self.provider.refresh(record.refresh_token)
-        signed: dict[str, object] = {**record.signed_claims, **subject}
-        if tokens.id_token is not None:
-            fresh = await self.provider.verified_claims(tokens, nonce=None)
-            if fresh["sub"] != record.principal.subject:  # OpenID Connect Core 1.0, 12.2
-                raise LoginDenied("token_subject")
-            signed = {**record.signed_claims, **fresh}
-        else:
+        try:
+            return await self._refreshed(record, tokens, {**record.signed_claims, **subject})
+        except ProviderUnavailable as error:
+            renewed = {"access_token": tokens.access_token, "refresh_token": tokens.refresh_token}
+            raise RenewalCut(error, record.model_copy(update=renewed)) from None
+
+    async def _refreshed(
+        self, record: IdentityRecord, tokens: Tokens, signed: dict[str, object]
+    ) -> IdentityRecord:
+        if tokens.id_token is None:
             tokens = Tokens(tokens.access_token, record.id_token, tokens.refresh_token)
-        return await self._again(record, tokens, signed)
+            return await self._again(record, tokens, signed)
+        fresh = await self.provider.verified_claims(tokens, nonce=None)
+        if fresh["sub"] != record.principal.subject:  # OpenID Connect Core 1.0, 12.2
+            raise LoginDenied("token_subject")
+        return await self._again(record, tokens, {**signed, **fresh})
 
     def _check_strength(
         self, signed: dict[str, object], acr_values: tuple[str, ...], max_age_s: float | None

@@ -263,6 +263,13 @@ class OpenIdProvider:
         return keys
 
     async def _tokens(self, form: Mapping[str, str]) -> Tokens:
+        status, document = await self.ask_token_endpoint(form)
+        if status != 200:
+            raise LoginDenied("code_refused", f"HTTP {status}")
+        return _tokens_of(document)
+
+    async def ask_token_endpoint(self, form: Mapping[str, str]) -> tuple[int, Any]:
+        """Status and JSON of a request by this client; raises `ProviderUnavailable`."""
         metadata = await self.metadata()
         headers, fields = {}, dict(form)
         if metadata.uses_basic_auth:
@@ -271,10 +278,7 @@ class OpenIdProvider:
             headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         else:
             fields |= {"client_id": self.config.client_id, "client_secret": self._secret}
-        status, document = await self._json("POST", metadata.token_endpoint, headers=headers, form=fields)
-        if status != 200:
-            raise LoginDenied("code_refused", f"HTTP {status}")
-        return _tokens_of(document)
+        return await self._json("POST", metadata.token_endpoint, headers=headers, form=fields)
 
     async def _json(
         self,

@@ -125,6 +125,8 @@ def _configure_login(c: Any, config: FacilityConfig, platform: Platform) -> None
     c.BeamhubAuthenticator.enable_auth_state = True
     c.BeamhubAuthenticator.manage_groups = True
     c.BeamhubAuthenticator.refresh_pre_spawn = True
+    # Otherwise a token's request goes on as the person whose refresh failed (JupyterHub 6.1).
+    c.BeamhubAuthenticator.auth_refresh_strict = True
     # 0 would switch off the refresh before a start, too.
     c.BeamhubAuthenticator.auth_refresh_age = max(1, int(config.login.refresh_s))
 

@@ -106,6 +106,7 @@ class WebDouble:
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     notices: list[dict[str, Any]] = field(default_factory=list)
     links: dict[str, dict[str, Any]] = field(default_factory=dict)
+    updates: list[tuple[str, str]] = field(default_factory=list)
     rechecks: int = 0
     is_down: bool = False
     refusal: dict[str, Any] | None = None
@@ -188,6 +189,9 @@ class _WebHandler(_JsonHandler):
             self.answer(403, {"refusal": self.web.refusal})
         elif self.path.endswith("/grants"):
             self.answer(200, no_grants(body["account"]))
+        elif self.path.endswith("/update"):
+            self.web.updates.append((self.path.split("/")[-2], body["state"]))
+            self.answer(204)
         else:
             self.answer(204)
 

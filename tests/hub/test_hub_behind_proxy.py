@@ -173,7 +173,7 @@ def test_logging_out_passes_the_provider_and_comes_back_to_the_portal(platform: 
     with browser() as client:
         form = client.get(f"{platform.public_url}/hub/oauth_login")
         choose(client, form, "ines")
-        page = client.get(f"{platform.public_url}/hub/logout")
+        page = client.get(f"{platform.public_url}/hub/logout", headers={"Sec-Fetch-Site": "same-origin"})
         assert str(page.url).startswith(platform.issuer)
         back = client.post(
             f"{platform.issuer}/oauth2/end_session/confirm", data={"redirect_uri": f"{platform.public_url}/"}

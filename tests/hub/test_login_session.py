@@ -28,6 +28,8 @@ from hub.hub_parts import (  # the folder of these tests, not the room
 pytestmark = pytest.mark.hub
 
 PORTAL = "service-web"
+BY_CLICK = {"Sec-Fetch-Site": "same-origin"}
+"""What browsers say of a click on a link of our own page."""
 
 
 def portal_token(hub: RunningHub, client: httpx.Client) -> str:
@@ -190,9 +192,9 @@ def test_logging_out_ends_the_portals_token_and_goes_on_to_the_provider(hub: Run
         log_in(hub, client)
         token = portal_token(hub, client)
         assert hub_user(hub, token).status_code == 200
-        end = client.get(f"{hub.public_url}/hub/logout")
+        end = client.get(f"{hub.public_url}/hub/logout", headers=BY_CLICK)
         assert end.url.path == "/logout"
-        assert end.json()["post_logout_redirect_uri"] == f"{hub.public_url}/"
+        assert end.json()["post_logout_redirect_uri"] == (f"{hub.public_url}/hub/login/hostile/loggedout")
         assert end.json()["id_token_hint"].count(".") == 2
         assert end.json()["id_token_hint"] not in hub.log
         assert hub_user(hub, token).status_code == 403
@@ -209,7 +211,7 @@ def test_logging_out_while_the_provider_is_down_ends_the_session_here(tmp_path: 
         try:
             await_hub(process, fresh.url, fresh.folder)
             fresh.provider.script.status["/.well-known/openid-configuration"] = 500
-            page = client.get(f"{fresh.public_url}/hub/logout")
+            page = client.get(f"{fresh.public_url}/hub/logout", headers=BY_CLICK)
             assert "You are logged out" in page.text
             assert login_cookies(client) == set()
         finally:

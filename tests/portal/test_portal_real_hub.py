@@ -240,6 +240,6 @@ def test_a_refusal_of_the_spawner_is_a_page(parts: tuple[House, RealHub], ines: 
 
 def test_logging_out_at_the_hub_ends_the_login_here(parts: tuple[House, RealHub], ines: TwoHosts) -> None:
     assert "Ines Example" in text_of(ines.visit(f"{BASE}/"))
-    ines.hub.get("/hub/logout")
+    ines.hub.get("/hub/logout", headers={"Sec-Fetch-Site": "same-origin"})
     assert "Ines Example" not in text_of(ines.portal.get(f"{BASE}/"))
     assert ines.portal.get(f"{BASE}/sessions").status_code == 303
