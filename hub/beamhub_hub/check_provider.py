@@ -64,7 +64,7 @@ def addresses_of(config: FacilityConfig, provider: ProviderConfig) -> Addresses:
     return Addresses(
         redirect_uri=f"{public}/hub/login/{provider.name}/callback",
         backchannel_logout_uri=f"{public}/hub/login/{provider.name}/backchannel",
-        post_logout_redirect_uri=f"{public}/",
+        post_logout_redirect_uri=f"{public}/hub/login/{provider.name}/loggedout",
     )
 
 

@@ -87,6 +87,11 @@ class GuestKind:
         return self.config.title
 
     @property
+    def refused_token_ends_account(self) -> bool:
+        """Guests have no tokens."""
+        return False
+
+    @property
     def issuer(self) -> str:
         """The constant issuer of guests."""
         return GUEST_ISSUER

@@ -38,6 +38,10 @@ class LoginKind(Protocol):
         """What people call it."""
 
     @property
+    def refused_token_ends_account(self) -> bool:
+        """Whether a token that is not taken any more is a word on the person, not on the token alone."""
+
+    @property
     def issuer(self) -> str:
         """Who vouches for the people."""
 

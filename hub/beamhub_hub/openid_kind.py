@@ -51,6 +51,11 @@ class OpenIdKind:
         return self.config.title
 
     @property
+    def refused_token_ends_account(self) -> bool:
+        """Whether a token that is not taken any more is a word on the person."""
+        return self.config.refused_token_ends_account
+
+    @property
     def issuer(self) -> str:
         """The provider's issuer identifier."""
         return self.config.issuer

@@ -72,7 +72,7 @@ class ProviderHttp:
     ) -> tuple[int, bytes]:
         async with self._http.stream(method, url, headers=headers, data=form) as response:
             status, self.date = response.status_code, response.headers.get("Date")
-            if status >= 500 or response.is_redirect:
+            if status >= 500 or status == 429 or response.is_redirect:  # 429: later, RFC 6585
                 raise ProviderUnavailable(self._name, f"HTTP {status}")
             if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
                 raise ProviderUnavailable(self._name, "compressed answer")

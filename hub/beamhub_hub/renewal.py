@@ -131,7 +131,8 @@ class Renewals:
                     "provider's answer not usable: provider=%s reason=%s", identity.provider, denied.code
                 )
                 return Outcome(identity, "unreachable")
-            standing: Standing = "token_refused" if denied.code in TOKEN_REFUSED else "denied"
+            is_about_token = denied.code in TOKEN_REFUSED and not kind.refused_token_ends_account
+            standing: Standing = "token_refused" if is_about_token else "denied"
             return Outcome(identity, standing, denied)
         return Outcome(renewed, "confirmed")
 

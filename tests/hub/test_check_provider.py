@@ -79,7 +79,7 @@ def test_an_honest_provider_passes_with_the_addresses_to_register(
     assert answer["register"] == {
         "redirect_uri": f"{PUBLIC}/hub/login/hostile/callback",
         "backchannel_logout_uri": f"{PUBLIC}/hub/login/hostile/backchannel",
-        "post_logout_redirect_uri": f"{PUBLIC}/",
+        "post_logout_redirect_uri": f"{PUBLIC}/hub/login/hostile/loggedout",
     }
     assert run(config_file) == 0
     said = capsys.readouterr().out

@@ -185,3 +185,17 @@ def test_a_session_without_clicks_is_rechecked_and_stopped_when_web_says_so(hub:
     ]
     await_that(lambda: not any(account in route for route in hub.proxy.routes), "the stop")
     assert f"stopping a session: account={account} server=d-1" in hub.log
+
+
+def test_a_refused_token_ends_the_account_where_the_facility_says_so(tmp_path: Path) -> None:
+    def change(fields: dict[str, Any]) -> None:
+        fields["login"]["providers"][0]["refused_token_ends_account"] = True
+
+    with running_hub(tmp_path, change=change) as fresh, browser() as client:
+        log_in(fresh, client)
+        deadline = time.monotonic() + 2.1
+        await_that(lambda: time.monotonic() > deadline, "the answer's age")
+        fresh.provider.access.clear()
+        fresh.provider.refresh.clear()
+        assert visit(fresh, client) == "/hub/login"
+        assert account_name(fresh.provider.issuer, "ines") in fresh.web.removed

@@ -164,6 +164,11 @@ class ProviderConfig(Section):
     ends_provider_session: bool = Field(
         default=True, description="Logging out here goes on to the provider's logout, where it has one."
     )
+    refused_token_ends_account: bool = Field(
+        default=False,
+        description="A refresh token that is refused ends the account's rights and sessions at once, not its "
+        "login alone. Only where refresh tokens outlive sessions: otherwise long sessions end.",
+    )
     exchange_audiences: tuple[str, ...] = Field(
         default=(),
         description="Data services for which a session may ask for a narrow token (RFC 8693). Empty: none.",
