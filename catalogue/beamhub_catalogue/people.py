@@ -100,12 +100,12 @@ def _ever_named(principal: Principal, login: LoginConfig) -> set[str]:
 
 
 def remove_principal(session: Session, account: str, now: datetime) -> bool:
-    """End an account's rights until the hub says something newer than `now`; False for an unknown account."""
+    """End an account's rights until the hub says something newer than `now`; False where none stood."""
     row = session.get(PrincipalRow, account)
     if row is None:
         return False
-    row.removed_at = now
-    return True
+    stood, row.removed_at = row.removed_at is None, now
+    return stood
 
 
 def find_principal(session: Session, account: str) -> Principal | None:

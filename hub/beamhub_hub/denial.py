@@ -103,11 +103,13 @@ _ADVICE: dict[str, str] = {
     "guests_too_fast": "Many guests come in at this moment. Wait ten seconds, then try again.",
     "issuer_unknown": "This account's identity provider does not belong to this facility any more. Log in "
     "with another provider; if you have no other account, ask this facility's support.",
-    "link_guest": "Guests have no identity that could be added, or added to.",
+    "link_guest": "Guests have no identity that could be added, or added to. Log in "
+    "with an account of your own.",
     "link_refused": "This identity cannot be added to your account as things stand: it is your own already, "
-    "it is linked to another account, or sessions of its own account still run. Stop those first.",
-    "link_too_late": "To add an identity, log out and in again first: your login is older than 15 minutes.",
-    "map_ambiguous": "This facility has more than one account that could be yours. Tell its support this "
+    "it is linked to another account, or sessions of its own account still run. Stop those, then try "
+    "again. Ask this facility's support if that does not help.",
+    "link_too_late": "Log out and in again, then add the identity: your login is older than 15 minutes.",
+    "map_ambiguous": "This facility has more than one account that could be yours. Send its support this "
     "reference.",
     "not_allowed": "You are who you say you are, but this account may not log in here. Ask this facility's "
     "user office or support whether you should have access.",

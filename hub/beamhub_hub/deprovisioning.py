@@ -94,9 +94,9 @@ class AccountEnding:
         state = {ENDING: {"reason": reason, "is_told": False}}
         _take_everything(user, await encrypt(state))
         self.log.warning("account ended: account=%s reason=%s", user.name, reason)
-        self._unfinished.add(user.name)
         if await self._told_web(user.name):
             await user.save_auth_state({ENDING: {**state[ENDING], "is_told": True}})
+        self._unfinished.add(user.name)  # not before: `finish` would tell web a second time beside us
         self.wanted.set()
 
     async def finish(self) -> None:

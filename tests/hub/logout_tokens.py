@@ -70,7 +70,7 @@ class ExchangingProvider:
         """The token endpoint."""
         if form.get("grant_type") != EXCHANGE:
             return self._others(form, authorization)
-        if not self._provider._is_client(authorization):
+        if not self._provider._is_client(form, authorization):
             return 401, {"error": "invalid_client"}
         self.forms.append(form)
         if form.get("subject_token") not in self._provider.access:

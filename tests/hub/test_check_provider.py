@@ -93,7 +93,7 @@ def test_the_addresses_are_those_that_the_hub_sends(hub: RunningHub) -> None:
     addresses = addresses_of(config, config.login.providers[0])
     with browser() as client:
         log_in(hub, client)
-        page = client.get(f"{hub.public_url}/hub/logout")
+        page = client.get(f"{hub.public_url}/hub/logout", headers={"Sec-Fetch-Site": "same-origin"})
         assert page.json()["post_logout_redirect_uri"] == addresses.post_logout_redirect_uri
         client.follow_redirects = False
         sent = parse_qs(urlsplit(log_in(hub, client).headers["location"]).query)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from beamhub_core.identity import account_name
-from beamhub_hub.authenticator import SAME_ANSWER_S
+from beamhub_hub.renewal import SAME_ANSWER_S
 from hub.hub_parts import RunningHub, browser, log_in, login_cookies, running_hub
 from hub.identity_map_parts import row, write_table
 
@@ -70,7 +70,7 @@ def test_a_stranger_to_the_table_is_not_logged_in(hub: RunningHub, table: Path) 
     with browser() as client:
         answer = log_in(hub, client)
         assert (answer.status_code, login_cookies(client)) == (403, set())
-    assert "no account at this facility" in answer.text
+    assert "no account on file" in answer.text
     assert hub.web.pushes == []
     assert [notice["code"] for notice in hub.web.notices] == ["not_in_map"]
 

@@ -83,7 +83,7 @@ def test_with_tls_every_cookie_of_the_login_is_this_hosts_alone(tmp_path: Path) 
         ] == []
         # What a session's own host sets for the parent domain carries no such name, so it is not read.
         assert not any(name.startswith("beamhub-login-") for name in names(client))
-        end = client.get(f"{hub.public_url}/hub/logout")
+        end = client.get(f"{hub.public_url}/hub/logout", headers={"Sec-Fetch-Site": "same-origin"})
         assert end.json()["logged_out"]
         assert "__Host-jupyterhub-hub-login" not in names(client)
         assert client.get(f"{hub.public_url}/hub/home").url.path == "/hub/login"
