@@ -43,6 +43,8 @@ SECRETS = {
     "hub-client": "hub-client-token-of-the-test",
 }
 START_S = 60.0
+BY_CLICK = {"Sec-Fetch-Site": "same-origin"}
+"""What a browser sends along with a click on one of our own pages."""
 
 
 class _JsonHandler(BaseHTTPRequestHandler):

@@ -13,6 +13,7 @@ import pytest
 
 from beamhub_core.identity import account_name
 from hub.hub_parts import (  # the folder of these tests, not the room
+    BY_CLICK,
     SECRETS,
     RunningHub,
     await_hub,
@@ -25,7 +26,7 @@ from hub.hub_parts import (  # the folder of these tests, not the room
 )
 from hub.logout_tokens import logout_token, send_logout
 from hub.session_parts import by_token
-from hub.test_login_session import BY_CLICK, portal_token
+from hub.test_login_session import portal_token
 
 pytestmark = pytest.mark.hub
 

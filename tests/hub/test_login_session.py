@@ -13,6 +13,7 @@ import pytest
 
 from beamhub_core.identity import account_name
 from hub.hub_parts import (  # the folder of these tests, not the room
+    BY_CLICK,
     NAMESPACE,
     SECRETS,
     RunningHub,
@@ -28,7 +29,6 @@ from hub.hub_parts import (  # the folder of these tests, not the room
 pytestmark = pytest.mark.hub
 
 PORTAL = "service-web"
-BY_CLICK = {"Sec-Fetch-Site": "same-origin"}
 """What browsers say of a click on a link of our own page."""
 
 

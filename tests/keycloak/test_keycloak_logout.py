@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from hub.hub_parts import login_cookies  # the folder of these tests, not the room
+from hub.hub_parts import BY_CLICK, login_cookies  # the folder of these tests, not the room
 from keycloak.keycloak_parts import (  # the folder of these tests, not a library
     BACKCHANNEL_PATH,
     KeycloakHub,
@@ -24,7 +24,7 @@ def test_logging_out_here_ends_the_session_at_the_realm(at_realm: KeycloakHub) -
     with person() as client:
         log_in(hub, client, "oscar")
         before = at_realm.realm.sessions("oscar")
-        page = client.get(f"{hub.public_url}/hub/logout")
+        page = client.get(f"{hub.public_url}/hub/logout", headers=BY_CLICK)
         assert str(page.url).startswith(hub.public_url), page.url.path
         assert at_realm.realm.sessions("oscar") == before - 1
         assert login_cookies(client) == set()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
 
-from hub.hub_parts import login_cookies  # the folder of these tests, not the room
+from hub.session_parts import processes_of, start_session  # the folder of these tests, not the room
 from keycloak.keycloak_parts import (  # the folder of these tests, not a library
     KeycloakHub,
+    Realm,
     await_that,
+    keycloak_hub,
     log_in,
     person,
 )
@@ -20,6 +23,17 @@ from keycloak.keycloak_parts import (  # the folder of these tests, not a librar
 pytestmark = [pytest.mark.hub, pytest.mark.keycloak]
 ACCESS_TOKEN_S = 3.0
 """The lifetime in realm.json, rounded up to whole seconds: after it, only the refresh token is left."""
+
+
+@pytest.fixture(scope="module")
+def at_realm(realm: Realm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeycloakHub]:
+    """A hub for which a refused token means that the person is gone: this realm's tokens outlive sessions."""
+
+    def change(fields: dict[str, Any]) -> None:
+        fields["login"]["providers"][0]["refused_token_ends_account"] = True
+
+    with keycloak_hub(tmp_path_factory.mktemp("hub"), realm, change) as hub:
+        yield hub
 
 
 @pytest.fixture
@@ -35,11 +49,6 @@ def ines(at_realm: KeycloakHub) -> Iterator[httpx.Client]:
 def visit(at_realm: KeycloakHub, client: httpx.Client) -> str:
     """Where a visit of the home page ends."""
     return client.get(f"{at_realm.hub.public_url}/hub/home").url.path
-
-
-def was_refused(at_realm: KeycloakHub, account: str) -> bool:
-    """Whether the hub asked again for an account and heard a no."""
-    return any("denied" in line and account in line for line in at_realm.hub.log.splitlines())
 
 
 def await_end_of_access_token() -> None:
@@ -82,7 +91,7 @@ def test_two_logins_of_one_person_both_go_on(at_realm: KeycloakHub, ines: httpx.
 def test_who_leaves_a_group_loses_the_proposal_without_a_click(
     at_realm: KeycloakHub, ines: httpx.Client
 ) -> None:
-    assert login_cookies(ines) != set()
+    start_session(at_realm.hub, ines, at_realm.realm.account("ines"))
     at_realm.realm.set_membership("ines", "/proposals/MA-1", is_member=False)
     try:
         await_that(lambda: at_realm.proposals("ines") == [], "web to know of the lost group")
@@ -91,11 +100,13 @@ def test_who_leaves_a_group_loses_the_proposal_without_a_click(
     await_that(lambda: at_realm.proposals("ines") == ["MA-1"], "web to know of the group again")
 
 
-def test_who_is_disabled_is_out_without_a_click(at_realm: KeycloakHub, ines: httpx.Client) -> None:
+def test_who_is_disabled_loses_everything_without_a_click(at_realm: KeycloakHub, ines: httpx.Client) -> None:
     account = at_realm.realm.account("ines")
+    start_session(at_realm.hub, ines, account, "d-2")
     at_realm.realm.change_user("ines", enabled=False)
     try:
-        await_that(lambda: was_refused(at_realm, account), "the hub to be told so by the realm")
+        await_that(lambda: account in at_realm.hub.web.removed, "web to know of the end")
+        await_that(lambda: processes_of(account) == [], "the end of the sessions")
         assert visit(at_realm, ines) != "/hub/home"
         with person() as client:
             assert log_in(at_realm.hub, client, "ines").url.path != "/hub/home"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
@@ -12,7 +14,8 @@ import pytest
 
 from beamhub_hub import check_provider
 from hub.hostile_provider import CLIENT_ID, CLIENT_SECRET  # the folder of these tests, not the room
-from hub.hub_parts import browser, login_cookies
+from hub.hub_parts import BY_CLICK, browser, login_cookies
+from hub.session_parts import processes_of, start_session
 from oidc_provider.oidc_provider_parts import (  # the folder of these tests, not a library
     ACCESS_TOKEN_S,
     BACKCHANNEL_PATH,
@@ -26,6 +29,7 @@ from oidc_provider.oidc_provider_parts import (  # the folder of these tests, no
     log_in,
     send_form,
     start,
+    strict_hub,
 )
 
 pytestmark = [pytest.mark.hub, pytest.mark.oidc_provider]
@@ -123,23 +127,24 @@ def test_a_stolen_refresh_token_that_comes_twice_ends_the_login(strict: StrictHu
         assert visit(strict, client) != "/hub/home"
 
 
-def test_who_left_the_provider_is_out_without_a_click(strict: StrictHub) -> None:
-    with browser() as client:
+def test_who_left_the_provider_is_out_without_a_click(tmp_path: Path) -> None:
+    def change(ours: dict[str, Any]) -> None:
+        ours["refused_token_ends_account"] = True
+
+    with strict_hub(tmp_path, change) as strict, browser() as client:
         log_in(strict.hub, client, "ines")
-        strict.provider.set_accounts({"oscar": accounts()["oscar"]})
-        seen = len(strict.hub.log)
         account = strict.account("ines")
-        await_that(
-            lambda: any("denied" in line and account in line for line in strict.hub.log[seen:].splitlines()),
-            "the hub to be told so by the provider",
-        )
+        start_session(strict.hub, client, account)
+        strict.provider.set_accounts({"oscar": accounts()["oscar"]})
+        await_that(lambda: account in strict.hub.web.removed, "web to know of the end")
+        await_that(lambda: processes_of(account) == [], "the end of the session")
         assert visit(strict, client) != "/hub/home"
 
 
 def test_logging_out_here_ends_the_session_there(strict: StrictHub) -> None:
     with browser() as client:
         log_in(strict.hub, client, "ines")
-        question = client.get(f"{strict.hub.public_url}/hub/logout")
+        question = client.get(f"{strict.hub.public_url}/hub/logout", headers=BY_CLICK)
         assert str(question.url).startswith(strict.provider.issuer)
         page = send_form(client, question, logout="yes")
         assert str(page.url).startswith(strict.hub.public_url)
