@@ -66,14 +66,17 @@ def account_principal(
             "capabilities": tuple(dict.fromkeys(c for p in counting for c in p.capabilities)),
             "unheard": tuple(dict.fromkeys(e for p in unheard for e in p.entitlements)),
             "ignored_entitlements": sum(p.ignored_entitlements for p in counting),
-            "roles": _roles(counting),
+            "roles": _roles(counting, [r.principal for r in records]),
         }
     )
 
 
-def _roles(principals: Sequence[Principal]) -> tuple[FacilityRole, ...]:
-    """The roles of all, sorted; whoever is vouched for by any institution is no guest."""
-    roles = {role for p in principals for role in p.roles}
-    if any("guest" not in p.roles for p in principals):
-        roles.discard("guest")
+def _roles(counting: Sequence[Principal], known: Sequence[Principal]) -> tuple[FacilityRole, ...]:
+    """The roles of those that count, sorted; a guest is for whom no institution vouches, also long ago.
+
+    Being a guest takes rights away, so it does not end with a provider's silence.
+    """
+    roles = {role for p in counting for role in p.roles} - {"guest"}
+    if all("guest" in p.roles for p in counting or known):
+        roles.add("guest")
     return tuple(sorted(roles))

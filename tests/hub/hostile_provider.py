@@ -78,6 +78,8 @@ class Script:
     extra_keys: list[dict[str, Any]] = field(default_factory=list)
     userinfo: dict[str, Any] = field(default_factory=dict)
     token_answer: dict[str, Any] = field(default_factory=dict)
+    fault_for_good_tokens: int | None = None
+    """Answer userinfo with this status where the token is a good one."""
     status: dict[str, int] = field(default_factory=dict)
     """Answer a path with an HTTP error."""
     location: dict[str, str] = field(default_factory=dict)
@@ -210,6 +212,8 @@ class HostileProvider:
         subject = self.access.get(token)
         if subject is None:
             return 401, {"error": "invalid_token"}
+        if self.script.fault_for_good_tokens is not None:
+            return self.script.fault_for_good_tokens, {"error": "server_error"}
         answer = {"sub": subject, "name": "Ines Ferreira", **self.script.userinfo}
         return 200, {key: value for key, value in answer.items() if value is not None}
 

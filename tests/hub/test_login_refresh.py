@@ -199,3 +199,21 @@ def test_a_refused_token_ends_the_account_where_the_facility_says_so(tmp_path: P
         fresh.provider.refresh.clear()
         assert visit(fresh, client) == "/hub/login"
         assert account_name(fresh.provider.issuer, "ines") in fresh.web.removed
+
+
+def test_tokens_that_were_exchanged_are_kept_where_the_answer_after_them_is_missing(
+    hub: RunningHub, logged_in: httpx.Client
+) -> None:
+    hub.provider.access.clear()
+    spent = set(hub.provider.refresh)
+    hub.provider.script.fault_for_good_tokens = 503
+    assert visit(hub, logged_in) == "/hub/home"
+    assert spent != set(hub.provider.refresh)
+    hub.provider.script.fault_for_good_tokens = None
+    hub.provider.script.userinfo["entitlements"] = [ENTITLEMENT + "3"]
+
+    def is_asked_again() -> bool:
+        assert visit(hub, logged_in) == "/hub/home"
+        return groups_at_web(hub) == ["MA-13"]
+
+    await_that(is_asked_again, "an answer to the new token")
