@@ -177,6 +177,7 @@ def _configure_pages(c: Any, config: FacilityConfig) -> None:
         "support_url": config.hub.support_url,
         "support_email": config.hub.support_email,
         "error_notes": ErrorNotes(),
+        "can_link": config.login.can_link_identities and len(config.login.providers) > 1,
     }
 
 

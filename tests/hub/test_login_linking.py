@@ -105,6 +105,7 @@ def test_an_identity_that_was_linked_logs_in_to_the_same_account(two: TwoProvide
         home = two.log_in(again, "other")
         assert home.url.path == "/hub/home"
         assert "Ines Ferreira" in home.text
+        assert "/hub/identities" in home.text
     principal = two.hub.web.principals[two.mine]
     assert (principal["issuer"], principal["subject"]) == (two.first.issuer, "ines")
     assert principal["linked"] == [{"issuer": two.other.issuer, "subject": "if42"}]

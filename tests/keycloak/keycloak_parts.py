@@ -32,16 +32,7 @@ CALLBACK_PATH = f"/hub/login/{PROVIDER}/callback"
 BACKCHANNEL_PATH = f"/hub/login/{PROVIDER}/backchannel"
 AFTER_LOGOUT_PATHS = (f"/hub/login/{PROVIDER}/loggedout",)
 MFA, SFA = "https://refeds.org/profile/mfa", "https://refeds.org/profile/sfa"
-WAIT_S = 60.0
 Change = Callable[[dict[str, Any]], None]
-
-
-def await_that(holds: Callable[[], Any], what: str) -> None:
-    """Return once it holds."""
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {WAIT_S:.0f} s in vain for: {what}"
-        time.sleep(0.1)
 
 
 def _answers() -> bool:

@@ -26,11 +26,11 @@ from hub.hub_parts import (
     stop,
     write_facility,
 )
+from hub.session_parts import await_that
 from hub.test_hub_behind_proxy import await_answer, find_proxy
 from keycloak.keycloak_parts import (  # the folder of these tests, not a library
     START_PATH,
     Realm,
-    await_that,
     provider_fields,
 )
 

@@ -10,12 +10,12 @@ import pytest
 
 from beamhub_hub import check_provider
 from hub.hub_parts import login_cookies  # the folder of these tests, not the room
+from hub.session_parts import await_that
 from keycloak.keycloak_parts import (  # the folder of these tests, not a library
     CALLBACK_PATH,
     PROVIDER,
     KeycloakHub,
     asks_for_password,
-    await_that,
     log_in,
     person,
     send_form,

@@ -6,11 +6,11 @@ import httpx
 import pytest
 
 from hub.hub_parts import BY_CLICK, login_cookies  # the folder of these tests, not the room
+from hub.session_parts import await_that
 from keycloak.keycloak_parts import (  # the folder of these tests, not a library
     BACKCHANNEL_PATH,
     KeycloakHub,
     asks_for_password,
-    await_that,
     log_in,
     person,
     start,

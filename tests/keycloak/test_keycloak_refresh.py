@@ -10,11 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from hub.session_parts import processes_of, start_session  # the folder of these tests, not the room
+from hub.session_parts import (  # the folder of these tests, not the room
+    await_that,
+    processes_of,
+    start_session,
+)
 from keycloak.keycloak_parts import (  # the folder of these tests, not a library
     KeycloakHub,
     Realm,
-    await_that,
     keycloak_hub,
     log_in,
     person,

@@ -31,16 +31,7 @@ BACKCHANNEL_PATH = f"/hub/login/{PROVIDER}/backchannel"
 AFTER_LOGOUT_PATHS = (f"/hub/login/{PROVIDER}/loggedout",)
 MFA, SFA = "https://refeds.org/profile/mfa", "https://refeds.org/profile/sfa"
 ACCESS_TOKEN_S = 2
-WAIT_S = 60.0
 START_S = 30.0
-
-
-def await_that(holds: Callable[[], Any], what: str) -> None:
-    """Return once it holds."""
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {WAIT_S:.0f} s in vain for: {what}"
-        time.sleep(0.1)
 
 
 def installed_package() -> Path:

@@ -15,7 +15,7 @@ import pytest
 from beamhub_hub import check_provider
 from hub.hostile_provider import CLIENT_ID, CLIENT_SECRET  # the folder of these tests, not the room
 from hub.hub_parts import BY_CLICK, browser, login_cookies
-from hub.session_parts import processes_of, start_session
+from hub.session_parts import await_that, processes_of, start_session
 from oidc_provider.oidc_provider_parts import (  # the folder of these tests, not a library
     ACCESS_TOKEN_S,
     BACKCHANNEL_PATH,
@@ -25,7 +25,6 @@ from oidc_provider.oidc_provider_parts import (  # the folder of these tests, no
     STEP_UP_PATH,
     StrictHub,
     accounts,
-    await_that,
     log_in,
     send_form,
     start,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -211,11 +212,18 @@ def test_a_page_that_is_not_there_is_a_page_with_a_reference(browser: Browser) -
 
 def test_a_large_body_is_refused_before_it_is_read(browser: Browser) -> None:
     large = b"x" * 100_000
-    assert browser.client.post(f"{BASE}/open", content=large).status_code == 413
-    assert browser.client.post(f"{BASE}/open", content=iter([large])).status_code in (403, 413, 415)
     form = {"content-type": "application/x-www-form-urlencoded"}
-    answer = browser.client.post(f"{BASE}/open", content=iter([large]), headers=form)
-    assert answer.status_code == 413
+
+    def status(content: Any, **headers: str) -> int:
+        try:
+            return browser.client.post(f"{BASE}/open", content=content, headers=headers).status_code
+        except (httpx.ReadError, httpx.WriteError):
+            return 413  # the server hung up on what it had not read: the answer may be lost with it
+
+    assert status(large) == 413
+    assert status(iter([large])) in (403, 413, 415)
+    assert status(iter([large]), **form) == 413
+    assert browser.get(f"{BASE}/about").status_code == 200
 
 
 def test_an_unknown_fault_is_a_page_with_a_reference_and_no_details(
