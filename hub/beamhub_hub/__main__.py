@@ -9,6 +9,7 @@ from pathlib import Path
 from beamhub_core.config import read_config
 from beamhub_core.errors import BeamhubError
 from beamhub_hub.version_floor import check_versions
+from beamhub_spawners.session_server import bar_slow_imports
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,6 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(argv)
     try:
         check_versions()
+        bar_slow_imports()
         # Imported after all is known to be right: JupyterHub takes a second to import, and an old one fails.
         from beamhub_hub.app import BeamhubHub
 

@@ -37,10 +37,15 @@ def view_arguments(view: str, notebooks: str) -> list[str]:
     return [f"--ServerApp.root_dir={view}", f"--FileContentsManager.preferred_dir={notebooks}"]
 
 
-def main() -> None:
-    """Start the server with the arguments of this process."""
+def bar_slow_imports() -> None:
+    """Have jsonschema go without what is slow and optional, before it is imported; the hub does it, too."""
     for name in SLOW_AND_OPTIONAL:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None is how an import is barred
+
+
+def main() -> None:
+    """Start the server with the arguments of this process."""
+    bar_slow_imports()
     from jupyterhub.singleuser import main as serve  # after the bars: it imports jsonschema
 
     serve()
