@@ -16,7 +16,6 @@ from beamhub_hub.backchannel_logout import (
     Logout,
     LogoutRefused,
     MemoryFull,
-    RateLimit,
     SeenLogouts,
     read_logout,
 )
@@ -25,6 +24,7 @@ from beamhub_hub.deprovisioning import end_logins
 from beamhub_hub.id_token import Expected
 from beamhub_hub.login_record import read_record
 from beamhub_hub.openid_kind import OpenIdKind
+from beamhub_hub.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from beamhub_hub.authenticator import BeamhubAuthenticator

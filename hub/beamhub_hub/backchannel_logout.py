@@ -13,8 +13,7 @@ from typing import Literal
 import jwt
 
 from beamhub_core.errors import BeamhubError
-from beamhub_hub.denial import LoginDenied
-from beamhub_hub.id_token import Expected, TokenHeader, check_claims, choose_key, read_header, read_verified
+from beamhub_hub.id_token import Expected, check_claims, read_header
 from beamhub_hub.provider import OpenIdProvider
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
@@ -70,20 +69,11 @@ async def read_logout(provider: OpenIdProvider, token: str, expected: Expected) 
         If the provider's keys cannot be had.
     """
     header = read_header(token, provider.config.algorithms)
-    claims = await _signed_claims(provider, token, header)
+    claims = await provider.signed_claims(token, header)
     kind = jwt.get_unverified_header(token).get("typ")  # verified by now, with the rest of the header
     if kind is not None and (not isinstance(kind, str) or kind.lower() not in TYPES):
         raise LogoutRefused("type")
     return check_logout(claims, expected)
-
-
-async def _signed_claims(provider: OpenIdProvider, token: str, header: TokenHeader) -> dict[str, object]:
-    key = choose_key(header, await provider.keys())
-    if key is None:
-        key = choose_key(header, await provider.keys(refetch=True))
-    if key is None:
-        raise LoginDenied("token_key")
-    return read_verified(token, header, key)
 
 
 def check_logout(claims: Mapping[str, object], expected: Expected) -> Logout:
@@ -152,20 +142,3 @@ class SeenLogouts:
             raise MemoryFull
         self._seen.add(logout.jti)
         heapq.heappush(self._ends, (logout.issued_at + self._kept_s, logout.jti))
-
-
-class RateLimit:
-    """So many calls at once, and so many per second after that."""
-
-    def __init__(self, *, burst: int, per_s: float) -> None:
-        self._burst, self._per_s = float(burst), per_s
-        self._left, self._at = float(burst), 0.0
-
-    def allows(self, now: float) -> bool:
-        """Whether one more call may be served; counts it if so. `now` never goes back."""
-        self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True

@@ -16,6 +16,7 @@ from beamhub_core.identity import GUEST_ISSUER, Identity, Principal
 from beamhub_hub.denial import LoginDenied
 from beamhub_hub.login_attempt import LoginAttempt
 from beamhub_hub.login_record import IdentityRecord
+from beamhub_hub.rate_limit import RateLimit
 
 GUEST_NAME: Final = "guest"
 """The name of this way to log in, in addresses and records."""
@@ -23,27 +24,6 @@ BURST = 10
 """Guests that may come at once; after that one a second."""
 RECOUNT_S = 60.0
 _STARTED = "auth_time"
-
-
-class RateLimit:
-    """A bucket of tokens that fills at a steady rate: `burst` at once, then `per_s` a second.
-
-    Not thread-safe; it belongs to one event loop.
-    """
-
-    def __init__(self, *, per_s: float, burst: int, seconds: Callable[[], float] = time.monotonic) -> None:
-        self._per_s, self._burst, self._seconds = per_s, burst, seconds
-        self._left, self._then = float(burst), seconds()
-
-    def take(self) -> bool:
-        """Take one, if there is one."""
-        now = self._seconds()
-        self._left = min(self._burst, self._left + (now - self._then) * self._per_s)
-        self._then = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 class GuestKind:
@@ -73,7 +53,7 @@ class GuestKind:
         """
         self.config, self._login, self._count = config, login, count
         self._clock, self._seconds = clock, seconds
-        self._rate = RateLimit(per_s=1.0, burst=BURST, seconds=seconds)
+        self._rate = RateLimit(burst=BURST, per_s=1.0)
         self._n_guests, self._counted_at = 0, -float("inf")
 
     @property
@@ -113,7 +93,7 @@ class GuestKind:
         """
         if attempt.acr_values or attempt.links_to is not None:
             raise LoginDenied("not_allowed", "a guest shows no second factor and joins no account")
-        if not self._rate.take():
+        if not self._rate.allows(self._seconds()):
             raise LoginDenied("guests_too_fast")
         if await self._n_living() >= self.config.max_guests:
             raise LoginDenied("guests_full")

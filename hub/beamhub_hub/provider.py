@@ -209,7 +209,7 @@ class OpenIdProvider:
         """
         token = tokens.id_token or ""
         header = read_header(token, self.config.algorithms)
-        claims = await self._signed_claims(token, header)
+        claims = await self.signed_claims(token, header)
         check_claims(
             claims,
             Expected(
@@ -223,7 +223,7 @@ class OpenIdProvider:
         check_access_token_hash(claims, header, tokens.access_token)
         return claims
 
-    async def _signed_claims(self, token: str, header: TokenHeader) -> dict[str, object]:
+    async def signed_claims(self, token: str, header: TokenHeader) -> dict[str, object]:
         """What a key of the provider signed; one that we do not know yet is looked for once."""
         key = choose_key(header, await self.keys())
         if key is not None:

@@ -10,7 +10,7 @@ from jupyterhub.apihandlers.base import APIHandler
 from pydantic import Field, ValidationError
 
 from beamhub_core.word import Word
-from beamhub_hub.backchannel_logout import RateLimit
+from beamhub_hub.rate_limit import RateLimit
 from beamhub_hub.token_exchange import NoServiceToken
 
 if TYPE_CHECKING:

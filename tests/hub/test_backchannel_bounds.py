@@ -11,9 +11,9 @@ from beamhub_hub.backchannel_logout import (
     Logout,
     LogoutRefused,
     MemoryFull,
-    RateLimit,
     SeenLogouts,
 )
+from beamhub_hub.rate_limit import RateLimit
 
 LEEWAY_S = 60.0
 

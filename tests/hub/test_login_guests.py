@@ -22,7 +22,7 @@ from beamhub_core.identity import GUEST_ISSUER, account_name
 from beamhub_hub.authenticator import group_of
 from beamhub_hub.denial import LoginDenied
 from beamhub_hub.guest_accounts import GUEST_GROUP
-from beamhub_hub.guest_kind import BURST, RECOUNT_S, GuestKind, RateLimit
+from beamhub_hub.guest_kind import RECOUNT_S, GuestKind
 from beamhub_hub.login_attempt import Demand, new_attempt
 from hub.hub_parts import (  # the folder of these tests, not the room
     RunningHub,
@@ -115,17 +115,6 @@ def test_no_time_of_grace_outlasts_a_guest(lifetime_h: float, grace_h: float, lo
             record = asyncio.run(kind.renew(record))
     slack = timedelta(milliseconds=1)
     assert not record.is_fresh(end + slack, grace_h * 3600)
-
-
-@given(takes_s=st.lists(st.floats(0, 5), max_size=60))
-def test_a_rate_is_never_exceeded(takes_s: list[float]) -> None:
-    machine = Machine()
-    rate = RateLimit(per_s=1.0, burst=BURST, seconds=machine.seconds)
-    taken = 0
-    for pause in takes_s:
-        machine.now_s += pause
-        taken += rate.take()
-        assert taken <= BURST + machine.now_s + 1e-6
 
 
 async def _all_of(kind: GuestKind, n: int, machine: Machine) -> list[str]:
