@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # `ci` draws the same examples in every run, and fewer; `dev` draws new ones. A deadline per example would
 # measure the machine's other work, so there is none.
-hypothesis.settings.register_profile("ci", derandomize=True, max_examples=40, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("ci", derandomize=True, max_examples=25, deadline=None, print_blob=True)
 hypothesis.settings.register_profile("dev", deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("BEAMHUB_HYPOTHESIS", "dev"))
 
