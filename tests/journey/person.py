@@ -138,7 +138,7 @@ class Person:
             page = self.visit(page.link("log in"))
         for _ in range(4):
             chooser = next((form for form in page.forms if "sub" in form.fields), None)
-            onward = next((href for _, href in page.links if "oauth_login" in href), None)
+            onward = next((href for _, href in page.links if "/hub/login/" in href), None)
             if chooser is not None:
                 page = self.submit(chooser, sub=self.subject)
             elif "/hub/login" in page.url and onward is not None:
