@@ -48,7 +48,7 @@ def account_principal(
     person = next((r.principal for r in records if r.identity == account), latest)
     counting = [r.principal for r in records if r.is_fresh(now, grace_s)]
     unheard = [r.principal for r in records if not r.is_fresh(now, grace_s)]
-    others = tuple(identity for identity in dict.fromkeys((*linked,)) if identity != account)
+    others = tuple(identity for identity in dict.fromkeys(linked) if identity != account)
     return latest.model_copy(
         update={
             "issuer": account.issuer,

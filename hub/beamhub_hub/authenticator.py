@@ -34,6 +34,7 @@ from beamhub_hub.handlers import (
 from beamhub_hub.identities_handler import IdentitiesHandler
 from beamhub_hub.identity_map import IdentityMap
 from beamhub_hub.linking import joined_record
+from beamhub_hub.login_addresses import addresses_of
 from beamhub_hub.login_kinds import LoginKind
 from beamhub_hub.login_record import IdentityRecord, LoginRecord, read_record
 from beamhub_hub.logins_by_sid import LoginsBySid
@@ -119,8 +120,8 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
         return utc_now()
 
     def callback_url(self, name: str) -> str:
-        """The redirect URI of one provider: each has its own (RFC 9700, 4.4.2.1, against mix-up)."""
-        return f"{self.facility.hub.public_url.rstrip('/')}/hub/login/{name}/callback"
+        """The redirect URI of one provider."""
+        return addresses_of(self.facility, name).redirect_uri
 
     def login_url(self, base_url: str) -> str:
         """Where a login begins: at the only or the remembered provider, else at the choice."""
@@ -221,7 +222,7 @@ class BeamhubAuthenticator(GenericOAuthenticator):  # type: ignore[misc]  # oaut
 
     def logged_out_url(self, name: str) -> str:
         """The post-logout redirect URI of one provider, to be registered there."""
-        return f"{self.facility.hub.public_url.rstrip('/')}/hub/login/{name}/loggedout"
+        return addresses_of(self.facility, name).post_logout_redirect_uri
 
     async def provider_logout_url(self, user: Any, state: str) -> str | None:
         """Where an account's last login ends at its provider, if that has such a place.

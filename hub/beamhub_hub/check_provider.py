@@ -6,28 +6,20 @@ import argparse
 import asyncio
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 from beamhub_core.clock import Clock, utc_now
-from beamhub_core.config import FacilityConfig, read_config
+from beamhub_core.config import read_config
 from beamhub_core.config.provider import ProviderConfig
 from beamhub_hub.denial import ProviderUnavailable
+from beamhub_hub.login_addresses import Addresses, addresses_of
 from beamhub_hub.named_provider import find_provider
 from beamhub_hub.provider import OpenIdProvider
 from beamhub_hub.provider_findings import Finding, clock_finding, findings, key_findings
 
 FAILED = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """What is registered at the provider for this platform."""
-
-    redirect_uri: str
-    backchannel_logout_uri: str
-    post_logout_redirect_uri: str
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = read_config(arguments.config)
     provider = find_provider(config, arguments.name)
     found = asyncio.run(look(provider))
-    addresses = addresses_of(config, provider)
+    addresses = addresses_of(config, provider.name)
     has_failed = any(finding.verdict == "fail" for finding in found)
     if arguments.json:
         answer = {
@@ -56,16 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write("\n".join(_lines(provider, found, addresses)) + "\n")
     return FAILED if has_failed else 0
-
-
-def addresses_of(config: FacilityConfig, provider: ProviderConfig) -> Addresses:
-    """The platform's addresses as the provider must know them, exactly."""
-    public = config.hub.public_url.rstrip("/")
-    return Addresses(
-        redirect_uri=f"{public}/hub/login/{provider.name}/callback",
-        backchannel_logout_uri=f"{public}/hub/login/{provider.name}/backchannel",
-        post_logout_redirect_uri=f"{public}/hub/login/{provider.name}/loggedout",
-    )
 
 
 async def look(config: ProviderConfig, *, clock: Clock = utc_now) -> tuple[Finding, ...]:

@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from pydantic import Field, ValidationError
 
 from beamhub_core.identity import Identity, Principal
+from beamhub_core.linked_identity import MAX_LINKED
 from beamhub_core.word import Word
 from beamhub_hub.provider import Tokens
 
-MAX_IDENTITIES = 16
+MAX_IDENTITIES = MAX_LINKED + 1
 
 
 class IdentityRecord(Word):

@@ -9,11 +9,11 @@ from typing import Literal
 from beamhub_core.config.provider import ProviderConfig
 from beamhub_hub.denial import ProviderUnavailable
 from beamhub_hub.provider_metadata import MIN_RSA_BITS, SigningKey, parse_keys, read_endpoint
+from beamhub_hub.token_exchange import EXCHANGE
 
 Verdict = Literal["ok", "warn", "fail"]
 SKEW_WARN_S, SKEW_FAIL_S = 30.0, 60.0
 """Clocks further apart than the second let tokens be refused with the default `leeway_s`."""
-TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105  # the name of a grant
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri")
 _MAX_NAMED, _MAX_TEXT = 12, 160
 Document = Mapping[str, object]
@@ -252,7 +252,7 @@ def _logout(document: Document, provider: ProviderConfig) -> Iterator[Finding]:
 
 
 def _exchange(document: Document, provider: ProviderConfig) -> Iterator[Finding]:
-    is_offered = TOKEN_EXCHANGE in (strings(document, "grant_types_supported") or ())
+    is_offered = EXCHANGE in (strings(document, "grant_types_supported") or ())
     if is_offered or not provider.exchange_audiences:
         yield Finding("token exchange", "ok", "offered" if is_offered else "not offered, and not used here")
     else:

@@ -209,7 +209,7 @@ class Renewals:
 
     @property
     def _grace_s(self) -> float:
-        return self._authenticator.facility.login.grace_h * 3600
+        return self._authenticator.grace_s
 
 
 def _with_tokens_of(record: LoginRecord, outcomes: list[Outcome]) -> tuple[IdentityRecord, ...]:

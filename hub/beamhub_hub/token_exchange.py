@@ -131,8 +131,7 @@ class TokenBroker:
 
     async def _record(self, user: Any) -> LoginRecord:
         record = read_record(await user.get_auth_state())
-        grace_s = self._authenticator.facility.login.grace_h * 3600
-        if record is None or not record.is_fresh(self._authenticator.clock(), grace_s):
+        if record is None or not record.is_fresh(self._authenticator.clock(), self._authenticator.grace_s):
             raise NoServiceToken("login_too_old")
         return record
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from beamhub_core.config import read_config
 from beamhub_core.config.provider import ProviderConfig
 from beamhub_hub import command
-from beamhub_hub.check_provider import addresses_of
 from beamhub_hub.denial import ProviderUnavailable
+from beamhub_hub.login_addresses import addresses_of
 from beamhub_hub.named_provider import ProviderUnknown
 from beamhub_hub.provider_findings import clock_finding, findings, key_findings
 from beamhub_hub.provider_metadata import parse_metadata
@@ -90,7 +90,7 @@ def test_an_honest_provider_passes_with_the_addresses_to_register(
 @pytest.mark.hub
 def test_the_addresses_are_those_that_the_hub_sends(hub: RunningHub) -> None:
     config = read_config(hub.folder / "facility.yaml")
-    addresses = addresses_of(config, config.login.providers[0])
+    addresses = addresses_of(config, config.login.providers[0].name)
     with browser() as client:
         log_in(hub, client)
         page = client.get(f"{hub.public_url}/hub/logout", headers={"Sec-Fetch-Site": "same-origin"})
