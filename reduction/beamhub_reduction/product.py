@@ -22,7 +22,7 @@ from beamhub_core.product import Product
 from beamhub_core.word import canonical_json
 from beamhub_reduction.errors import ProductExists, ProductNotWritten, StorageFull
 from beamhub_reduction.session_info import user_name
-from beamhub_reduction.steps.curve import Curve
+from beamhub_reduction.steps.signal import Signal
 
 if TYPE_CHECKING:
     from beamhub_reduction.result import Result
@@ -40,10 +40,7 @@ class ProductContent:
     experiment_identifier: str
     start_time: str | None
     end_time: str | None
-    axis_name: str
-    axis_units: str
-    intensity_units: str
-    curve: Curve
+    signals: tuple[Signal, ...]
     statistics: dict[str, int]
     provenance: dict[str, Any]
     made_at: datetime
@@ -71,10 +68,7 @@ class ProductContent:
             experiment_identifier=result.proposal,
             start_time=result.header.start_time,
             end_time=result.header.end_time,
-            axis_name=result.axis.name,
-            axis_units=result.axis.units,
-            intensity_units=result.intensity_units,
-            curve=result.curve,
+            signals=result.signals,
             statistics=result.statistics.as_dict(),
             provenance=provenance,
             made_at=made_at,
@@ -103,15 +97,8 @@ def build_product_file(content: ProductContent) -> bytes:
         for name, text in (("start_time", content.start_time), ("end_time", content.end_time)):
             if text:
                 entry[name] = text
-        data = _group(entry, "data", "NXdata", signal="intensity")
-        data.attrs["axes"] = [content.axis_name]
-        data.attrs[f"{content.axis_name}_indices"] = 0
-        data[content.axis_name] = content.curve.axis
-        data[content.axis_name].attrs["units"] = content.axis_units
-        data["intensity"] = content.curve.intensity
-        data["intensity_errors"] = content.curve.errors
-        for name in ("intensity", "intensity_errors"):
-            data[name].attrs["units"] = content.intensity_units
+        for i, signal in enumerate(content.signals):
+            _write_signal(entry, "data" if i == 0 else signal.name, signal)
         process = _group(entry, "process", "NXprocess")
         process["program"] = PROGRAM
         process["version"] = content.provenance["software"].get("beamhub", "unknown")
@@ -126,6 +113,21 @@ def build_product_file(content: ProductContent) -> bytes:
         file.flush()
         image: bytes = file.id.get_file_image()
     return image
+
+
+def _write_signal(entry: h5py.Group, name: str, signal: Signal) -> None:
+    """One NXdata (version 3) with errors; an axis with one value more than its dimension holds edges."""
+    data = _group(entry, name, "NXdata", signal=signal.name)
+    data.attrs["axes"] = [axis.name for axis in signal.axes]
+    for i, axis in enumerate(signal.axes):
+        data.attrs[f"{axis.name}_indices"] = i
+        data[axis.name] = axis.values
+        data[axis.name].attrs["units"] = axis.units
+    data[signal.name] = signal.values
+    data[signal.name].attrs["units"] = signal.units
+    if signal.errors is not None:
+        data[f"{signal.name}_errors"] = signal.errors
+        data[f"{signal.name}_errors"].attrs["units"] = signal.units
 
 
 def _group(parent: h5py.Group, name: str, nx_class: str, **attributes: str) -> h5py.Group:

@@ -8,50 +8,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from beamhub_core.clock import utc_now
 from beamhub_core.product import Product
 from beamhub_core.session import PlannedDataset, SessionInfo
 from beamhub_core.techniques import technique_label
 from beamhub_reduction.nexus import Header
 from beamhub_reduction.notice import tell_web
-from beamhub_reduction.pipeline import Execution, Statistics
+from beamhub_reduction.pipeline import Execution, Reduced, Statistics, StepKind
 from beamhub_reduction.product import ProductContent, write_product
 from beamhub_reduction.steps.curve import Curve
+from beamhub_reduction.steps.signal import Axis, NumberArray, Signal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """Name and units of the horizontal axis, as they stand in the product."""
-
-    name: str
-    units: str
-
-
-_AZIMUTHAL_AXES = {
-    "q_nm^-1": Axis("q", "nm^-1"),
-    "q_A^-1": Axis("q", "angstrom^-1"),
-    "2th_deg": Axis("two_theta", "deg"),
-    "2th_rad": Axis("two_theta", "rad"),
-}
-_STEP_TITLES = {"azimuthal": "Azimuthal integration", "time_of_flight": "Time-of-flight diffraction"}
 _LABELS = {"q": "q", "two_theta": "2θ", "d_spacing": "d"}
-
-
-def azimuthal_axis(unit: str) -> Axis:
-    """The axis of an azimuthal integration in this unit."""
-    return _AZIMUTHAL_AXES[unit]
 
 
 @dataclass(frozen=True)
 class Result:
-    """A reduced curve, ready to be plotted and written."""
+    """A reduced run, ready to be plotted and written; the first of `signals` is the default plot."""
 
     step: str
-    axis: Axis
-    curve: Curve
+    step_title: str
+    signals: tuple[Signal, ...]
     statistics: Statistics
     parameters: dict[str, Any]
     execution: Execution
@@ -61,13 +44,53 @@ class Result:
     planned: PlannedDataset | None
     session: SessionInfo | None
 
+    @classmethod
+    def of(
+        cls,
+        reduced: Reduced,
+        kind: StepKind,
+        header: Header,
+        planned: PlannedDataset | None,
+        session: SessionInfo | None,
+    ) -> Result:
+        """What a step gave, as the result of a run."""
+        return cls(
+            step=kind.name,
+            step_title=kind.title,
+            signals=reduced.signals,
+            statistics=reduced.statistics,
+            parameters=reduced.parameters,
+            execution=reduced.execution,
+            warnings=reduced.warnings,
+            technique=(planned.technique if planned else None) or kind.technique,
+            header=header,
+            planned=planned,
+            session=session,
+        )
+
+    @property
+    def signal(self) -> Signal:
+        """The signal of the default plot."""
+        return self.signals[0]
+
+    @property
+    def curve(self) -> Curve:
+        """The default signal as a curve.
+
+        Raises
+        ------
+        ValueError
+            If it has more than one dimension.
+        """
+        return self.signal.curve
+
     @property
     def title(self) -> str:
         """What it is, of what."""
         of = (
             (self.planned.title if self.planned else None) or self.header.title or Path(self.header.path).stem
         )
-        return f"{_STEP_TITLES[self.step]} of {of}"
+        return f"{self.step_title} of {of}"
 
     @property
     def proposal(self) -> str:
@@ -76,7 +99,7 @@ class Result:
 
     def __repr__(self) -> str:
         """Title, size and warnings."""
-        return f"Result({self.title!r}, {self.curve.axis.size} bins, {len(self.warnings)} warnings)"
+        return f"Result({self.title!r}, {self.signal.values.shape}, {len(self.warnings)} warnings)"
 
     def _repr_html_(self) -> str:
         """A small table for notebooks."""
@@ -92,18 +115,30 @@ class Result:
 
         if ax is None:
             _, ax = pyplot.subplots(figsize=(8, 4), layout="constrained")
-        x, y, errors = self.curve.axis, self.curve.intensity, self.curve.errors
-        ax.plot(x, y, linewidth=1)
-        ax.fill_between(x, y - errors, y + errors, alpha=0.3, linewidth=0)
-        ax.set_xlabel(f"{_LABELS[self.axis.name]} ({self.axis.units})")
-        ax.set_ylabel(f"intensity ({self.intensity_units})")
+        if self.signal.values.ndim == 1:
+            self._draw_curve(ax)
+        else:
+            self._draw_map(ax)
         ax.set_title(self.title)
         return ax
 
-    @property
-    def intensity_units(self) -> str:
-        """Units of the intensity."""
-        return "counts/uC" if self.parameters.get("proton_charge_uC") else "counts"
+    def _draw_curve(self, ax: Axes) -> None:
+        x, y, errors = self.curve.axis, self.curve.intensity, self.curve.errors
+        ax.plot(x, y, linewidth=1)
+        ax.fill_between(x, y - errors, y + errors, alpha=0.3, linewidth=0)
+        ax.set_xlabel(_axis_label(self.signal.axes[0]))
+        ax.set_ylabel(f"{self.signal.name} ({self.signal.units})")
+
+    def _draw_map(self, ax: Axes) -> None:
+        values = self.signal.values
+        while values.ndim > 2:
+            values = values[0]
+        y, x = self.signal.axes[-2:]
+        drawn = ax.pcolormesh(_edges(x, values.shape[1]), _edges(y, values.shape[0]), values)
+        ax.set_xlabel(_axis_label(x))
+        ax.set_ylabel(_axis_label(y))
+        if ax.figure is not None:
+            ax.figure.colorbar(drawn, ax=ax, label=f"{self.signal.name} ({self.signal.units})")
 
     def write(self, path: str | Path | None = None) -> Product:
         """Write the result as a NeXus product and tell the web service about it.
@@ -150,3 +185,19 @@ class Result:
     def technique_name(self) -> str:
         """The technique in words."""
         return technique_label(self.technique)
+
+
+def _axis_label(axis: Axis) -> str:
+    name = _LABELS.get(axis.name, axis.name.replace("_", " "))
+    return f"{name} ({axis.units})" if axis.units else name
+
+
+def _edges(axis: Axis, n: int) -> NumberArray:
+    """The edges of an axis's bins; those of points lie halfway between them."""
+    values: NumberArray = np.asarray(axis.values, dtype=np.float64)
+    if axis.is_edges(n):
+        return values
+    if n == 1:
+        return np.array([values[0] - 0.5, values[0] + 0.5])
+    middle = (values[1:] + values[:-1]) / 2
+    return np.concatenate([[2 * values[0] - middle[0]], middle, [2 * values[-1] - middle[-1]]])

@@ -8,21 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from beamhub_core.session import PlannedDataset, SessionInfo
-from beamhub_core.techniques import POWDER_DIFFRACTION, TOF_POWDER_DIFFRACTION
-from beamhub_reduction.errors import BadParameter, RunNotFound
+from beamhub_reduction.errors import RunNotFound
 from beamhub_reduction.nexus import Geometry, Header, open_header
 from beamhub_reduction.nexus.access import real_file
-from beamhub_reduction.pipeline import (
-    AzimuthalParameters,
-    Reduced,
-    TimeOfFlightParameters,
-    reduce_azimuthal,
-    reduce_time_of_flight,
-)
+from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.execute import Client
 from beamhub_reduction.pipeline.progress import Display, ProgressCallback
-from beamhub_reduction.pipeline.work import Policy
-from beamhub_reduction.result import Axis, Result, azimuthal_axis
+from beamhub_reduction.pipeline.step import CorruptPolicy, MissingPolicy, Source, parse_parameters, step_kind
+from beamhub_reduction.result import Result
 from beamhub_reduction.session_info import find_dataset, read_session
 
 
@@ -72,6 +65,49 @@ class Run:
         """The pid or the file."""
         return f"Run({self.pid or self.file!r})"
 
+    def reduce(
+        self,
+        step: str,
+        *,
+        client: Client | None = None,
+        progress: ProgressCallback | None = None,
+        journal: str | Path | None = None,
+        **parameters: Any,
+    ) -> Result:
+        """Any step of the engine by its name, with its parameters as keywords.
+
+        Parameters
+        ----------
+        client:
+            From `connect()`; without it the work is done in this process.
+        progress:
+            Called with (parts done, parts in all) instead of the progress bar.
+        journal:
+            A folder in which finished parts are kept: the same call goes on where it was ended.
+
+        Raises
+        ------
+        BadParameter
+            If there is no such step, or a parameter of it is unknown or wrong.
+        """
+        kind = step_kind(step)
+        chosen = parse_parameters(kind, parameters)
+        display = Display(kind.title) if progress is None else None
+        shown = progress if progress is not None else _shown(display)
+        engine = Engine(client=client, progress=shown, journal=Path(journal) if journal else None)
+        reduced = kind.reduce(Source(self.file, self.dataset), chosen, engine)
+        if display is not None:
+            left_out = f", {len(reduced.warnings)} warnings" if reduced.warnings else ""
+            execution = reduced.execution
+            counts = reduced.statistics
+            n = (
+                f"{counts.counts_total} events used"
+                if kind.counted == "events"
+                else f"{counts.n_frames_read} frames"
+            )
+            display.finish(f"{n} in {execution.n_units} parts, {execution.wall_s:.1f} s{left_out}")
+        return Result.of(reduced, kind, self.header, self.planned, self.session)
+
     def azimuthal(  # noqa: PLR0913  # each is a keyword of the notebook's one call
         self,
         *,
@@ -80,8 +116,8 @@ class Run:
         mask: Any = None,
         normalise: bool = True,
         geometry: Geometry | None = None,
-        missing: Policy = "fail",
-        corrupt: Policy = "fail",
+        missing: MissingPolicy = "fail",
+        corrupt: CorruptPolicy = "fail",
         client: Client | None = None,
         progress: ProgressCallback | None = None,
     ) -> Result:
@@ -102,24 +138,17 @@ class Run:
         missing, corrupt:
             'fail' raises on a missing linked file or an undecodable chunk; 'skip' leaves those frames out,
             counts them and names them in `result.warnings`.
-        client:
-            From `connect()`; without it the work is done in this thread.
-        progress:
-            Called with (parts done, parts in all) instead of the progress bar.
+        client, progress:
+            As in `reduce`.
 
         Raises
         ------
         LinkMissing, CorruptChunk, GeometryMissing, MaskShapeWrong, FrameCountError, NoFrames, BadParameter
         """
-        _check_policies(missing=missing, corrupt=corrupt)
-        parameters = AzimuthalParameters(bins, unit, mask, normalise, geometry, missing, corrupt)
-        display = Display("Azimuthal integration") if progress is None else None
-        reduced = reduce_azimuthal(
-            self.file, self.dataset, parameters, client=client, progress=progress or _shown(display)
-        )
-        n_frames = reduced.statistics.n_frames_read
-        _finish(display, f"{n_frames} frames", reduced)
-        return self._result("azimuthal", POWDER_DIFFRACTION, azimuthal_axis(unit), reduced)
+        return self.reduce(
+            "azimuthal", client=client, progress=progress, bins=bins, unit=unit, mask=mask,
+            normalise=normalise, geometry=geometry, missing=missing, corrupt=corrupt,
+        )  # fmt: skip
 
     def time_of_flight(
         self,
@@ -127,7 +156,7 @@ class Run:
         bins: int = 1000,
         d_range: tuple[float, float] | None = None,
         normalise: bool = True,
-        corrupt: Policy = "fail",
+        corrupt: CorruptPolicy = "fail",
         client: Client | None = None,
         progress: ProgressCallback | None = None,
     ) -> Result:
@@ -148,47 +177,13 @@ class Run:
         ------
         NoEvents, EventsInvalid, GeometryMissing, UnitUnknown, CorruptChunk, BadParameter, NothingLeft
         """
-        _check_policies(corrupt=corrupt)
-        parameters = TimeOfFlightParameters(bins, d_range, normalise, corrupt)
-        display = Display("Time of flight") if progress is None else None
-        reduced = reduce_time_of_flight(
-            self.file, parameters, client=client, progress=progress or _shown(display)
-        )
-        _finish(display, f"{reduced.statistics.counts_total} events used", reduced)
-        return self._result("time_of_flight", TOF_POWDER_DIFFRACTION, Axis("d_spacing", "angstrom"), reduced)
-
-    def _result(self, step: str, technique: str, axis: Axis, reduced: Reduced) -> Result:
-        if self.planned is not None and self.planned.technique:
-            technique = self.planned.technique
-        return Result(
-            step=step,
-            axis=axis,
-            curve=reduced.curve,
-            statistics=reduced.statistics,
-            parameters=reduced.parameters,
-            execution=reduced.execution,
-            warnings=reduced.warnings,
-            technique=technique,
-            header=self.header,
-            planned=self.planned,
-            session=self.session,
-        )
-
-
-def _check_policies(**policies: str) -> None:
-    for name, value in policies.items():
-        if value not in ("fail", "skip"):
-            raise BadParameter(name, value, "'fail' or 'skip'")
+        return self.reduce(
+            "time_of_flight", client=client, progress=progress,
+            bins=bins, d_range=d_range, normalise=normalise, corrupt=corrupt,
+        )  # fmt: skip
 
 
 def _shown(display: Display | None) -> ProgressCallback:
     if display is None:
         raise ValueError("there is a display exactly when the caller gave no progress")
     return display
-
-
-def _finish(display: Display | None, what: str, reduced: Reduced) -> None:
-    if display is not None:
-        left_out = f", {len(reduced.warnings)} warnings" if reduced.warnings else ""
-        execution = reduced.execution
-        display.finish(f"{what} in {execution.n_units} parts, {execution.wall_s:.1f} s{left_out}")

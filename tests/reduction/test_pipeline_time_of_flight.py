@@ -37,7 +37,7 @@ def test_all_usable_events_are_used_and_pulses_counted(tof_truth: Truth, client:
     assert (statistics.n_events_unknown_id, statistics.n_events_outside) == (0, 0)
     charge = result.parameters["proton_charge_uC"]
     assert (result.curve.intensity * charge).sum() == pytest.approx(tof_truth.counts_total)
-    assert result.axis.units == "angstrom"
+    assert result.signal.axes[0].units == "angstrom"
 
 
 def test_peaks_lie_where_they_were_planted(tof_truth: Truth) -> None:
@@ -70,7 +70,7 @@ def test_without_a_charge_counts_stay_counts(copied: Path, tof_truth: Truth) -> 
     result = open_run(copied).time_of_flight(progress=silent)
     assert result.parameters["normalised_to"] is None
     assert result.curve.intensity.sum() == tof_truth.counts_total
-    assert result.intensity_units == "counts"
+    assert result.signal.units == "counts"
 
 
 def test_a_corrupt_chunk_fails_by_name_or_its_events_are_counted(copied: Path, tof_truth: Truth) -> None:

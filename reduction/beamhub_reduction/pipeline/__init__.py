@@ -1,16 +1,27 @@
-"""Reductions of whole runs, as work units over storage chunks on a Dask client."""
+"""Reductions of whole runs, as work units over storage chunks, in this process or on a Dask client."""
 
-from beamhub_reduction.pipeline.azimuthal import AzimuthalParameters, Reduced, reduce_azimuthal
+from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.execute import Execution
 from beamhub_reduction.pipeline.statistics import Statistics
-from beamhub_reduction.pipeline.time_of_flight import TimeOfFlightParameters, reduce_time_of_flight
+from beamhub_reduction.pipeline.step import (
+    STEPS,
+    Reduced,
+    Source,
+    StepKind,
+    StepParameters,
+    parse_parameters,
+    step_kind,
+)
 
 __all__ = [
-    "AzimuthalParameters",
+    "STEPS",
+    "Engine",
     "Execution",
     "Reduced",
+    "Source",
     "Statistics",
-    "TimeOfFlightParameters",
-    "reduce_azimuthal",
-    "reduce_time_of_flight",
+    "StepKind",
+    "StepParameters",
+    "parse_parameters",
+    "step_kind",
 ]

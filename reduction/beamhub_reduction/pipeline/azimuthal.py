@@ -2,60 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
+from beamhub_core.techniques import POWDER_DIFFRACTION
 from beamhub_reduction.errors import FrameCountError, NothingLeft
-from beamhub_reduction.nexus.access import Roots
+from beamhub_reduction.mask_file import read_mask
 from beamhub_reduction.nexus.errors import MaskShapeWrong
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
 from beamhub_reduction.nexus.geometry import Geometry, Monitor, read_geometry, read_monitor
 from beamhub_reduction.nexus.tree import NexusFile
-from beamhub_reduction.pipeline.execute import Client, Execution, run_units
-from beamhub_reduction.pipeline.progress import ProgressCallback
+from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.statistics import Statistics
+from beamhub_reduction.pipeline.step import Reduced, Source, StepKind, StepParameters
 from beamhub_reduction.pipeline.units import plan_frame_units
-from beamhub_reduction.pipeline.work import AzimuthalTask, Policy, merge_azimuthal, reduce_frames
+from beamhub_reduction.pipeline.work import AzimuthalTask, merge_azimuthal, reduce_frames
 from beamhub_reduction.steps.azimuthal import azimuthal_curve, build_azimuthal_matrix
-from beamhub_reduction.steps.curve import Curve
+from beamhub_reduction.steps.curve import MAX_BINS
 from beamhub_reduction.steps.frames import BoolArray, FloatArray
+from beamhub_reduction.steps.signal import curve_signal
+
+AXES = {
+    "q_nm^-1": ("q", "nm^-1"),
+    "q_A^-1": ("q", "angstrom^-1"),
+    "2th_deg": ("two_theta", "deg"),
+    "2th_rad": ("two_theta", "rad"),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class AzimuthalParameters:
-    """What the caller may choose. `mask` (ny, nx), True = masked, is joined with the file's own."""
+class AzimuthalParameters(StepParameters):
+    """What the caller may choose. `mask` (ny, nx), non-zero = masked, is joined with the file's own."""
 
-    bins: int = 1000
-    unit: str = "q_nm^-1"
-    mask: BoolArray | None = None
-    normalise: bool = True
-    geometry: Geometry | None = None
-    missing: Policy = "fail"
-    corrupt: Policy = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Reduced:
-    """The outcome of a reduction, before it becomes a Result of a run."""
-
-    curve: Curve
-    statistics: Statistics
-    execution: Execution
-    parameters: dict[str, Any]
-    warnings: tuple[str, ...]
+    bins: int = Field(default=1000, ge=1, le=MAX_BINS, description="number of bins of equal width")
+    unit: Literal["q_nm^-1", "q_A^-1", "2th_deg", "2th_rad"] = Field(
+        default="q_nm^-1", description="unit of the axis"
+    )
+    mask: Any = Field(
+        default=None, description="a .npy file or an array, shape of a frame, non-zero = masked"
+    )
+    normalise: bool = Field(default=True, description="divide by the entry's monitor, frame by frame")
+    geometry: Geometry | None = Field(
+        default=None, description="used instead of the file's", json_schema_extra={"command_line": False}
+    )
 
 
-def reduce_azimuthal(
-    file: str,
-    dataset: str | None,
-    parameters: AzimuthalParameters,
-    *,
-    client: Client | None,
-    progress: ProgressCallback,
-    roots: Roots = None,
-) -> Reduced:
+def reduce_azimuthal(source: Source, parameters: AzimuthalParameters, engine: Engine) -> Reduced:
     """Integrate all frames of a file (or of one dataset in it) over the azimuth.
 
     Raises
@@ -68,8 +61,9 @@ def reduce_azimuthal(
         If the monitor does not fit the frames.
     GeometryMissing, MaskShapeWrong, NoFrames, BadParameter, NothingLeft, ...
     """
-    with NexusFile(file, roots) as nexus:
-        stack = read_frame_stack(nexus, dataset)
+    file = source.file
+    with NexusFile(file, engine.roots) as nexus:
+        stack = read_frame_stack(nexus, source.dataset)
         if stack.missing and parameters.missing == "fail":
             raise stack.missing[0]
         geometry = parameters.geometry or read_geometry(nexus, stack.entry, stack.detector)
@@ -80,14 +74,12 @@ def reduce_azimuthal(
         monitor = None
     if stack.n_present == 0:
         raise NothingLeft(file, "frames")
-    masked = join_masks(file, masked, parameters.mask)
+    masked = join_masks(file, masked, read_mask(parameters.mask))
     weights, reference = frame_weights(stack, monitor)
     matrix = build_azimuthal_matrix(geometry, masked=masked, n_bins=parameters.bins, unit=parameters.unit)
     units = plan_frame_units(stack, weights=weights)
     task = AzimuthalTask(matrix, masked, parameters.corrupt)
-    part, execution = run_units(
-        reduce_frames, units, task, merge=merge_azimuthal, client=client, progress=progress
-    )
+    part, execution = engine.run(reduce_frames, units, task, merge=merge_azimuthal)
     if part.tally.n_read == 0:
         raise NothingLeft(file, "frames")
     statistics = Statistics(
@@ -106,7 +98,10 @@ def reduce_azimuthal(
         "decoded_by": sorted({_way(s.index) for unit in units for s in unit.segments}),
     }
     warnings = (*(str(error) for error in stack.missing), *part.tally.problems)
-    return Reduced(azimuthal_curve(matrix, sums=part.sums), statistics, execution, chosen, warnings)
+    axis_name, axis_units = AXES[parameters.unit]
+    curve = azimuthal_curve(matrix, sums=part.sums)
+    signal = curve_signal(curve, name="intensity", units="counts", axis_name=axis_name, axis_units=axis_units)
+    return Reduced((signal,), statistics, execution, chosen, warnings)
 
 
 def _chosen(parameters: AzimuthalParameters, stack: FrameStack, geometry: Geometry) -> dict[str, Any]:
@@ -159,3 +154,8 @@ def frame_weights(stack: FrameStack, monitor: Monitor | None) -> tuple[FloatArra
     lit = readings[np.isfinite(readings) & (readings > 0)]
     reference = monitor.nominal or (float(lit.mean()) if lit.size else 1.0)
     return readings / reference, reference
+
+
+KIND = StepKind(
+    "azimuthal", "Azimuthal integration", POWDER_DIFFRACTION, AzimuthalParameters, reduce_azimuthal
+)

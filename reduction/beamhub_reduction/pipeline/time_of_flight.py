@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
+from beamhub_core.techniques import TOF_POWDER_DIFFRACTION
 from beamhub_reduction.errors import NothingLeft
-from beamhub_reduction.nexus.access import Roots
 from beamhub_reduction.nexus.events import EventRun, count_pulses, read_event_run
 from beamhub_reduction.nexus.tree import NexusFile
-from beamhub_reduction.pipeline.azimuthal import Reduced
-from beamhub_reduction.pipeline.execute import Client, Execution, run_units
+from beamhub_reduction.pipeline.engine import Engine
+from beamhub_reduction.pipeline.execute import Execution
 from beamhub_reduction.pipeline.progress import ProgressCallback
 from beamhub_reduction.pipeline.statistics import Statistics
+from beamhub_reduction.pipeline.step import Reduced, Source, StepKind, StepParameters
 from beamhub_reduction.pipeline.units import EventUnit, plan_event_units
 from beamhub_reduction.pipeline.work import (
     EventPart,
     EventTask,
-    Policy,
     find_d_range,
     merge_events,
     merge_range,
     reduce_events,
 )
+from beamhub_reduction.steps.curve import MAX_BINS
 from beamhub_reduction.steps.frames import FloatArray
+from beamhub_reduction.steps.signal import curve_signal
 from beamhub_reduction.steps.time_of_flight import PixelTable, bin_edges, build_pixel_table, histogram_curve
 
 PC_PER_UC = 1e6
 
 
-@dataclass(frozen=True, slots=True)
-class TimeOfFlightParameters:
+class TimeOfFlightParameters(StepParameters):
     """What the caller may choose. Without `d_range` (angstrom), the bins span all events."""
 
-    bins: int = 1000
-    d_range: tuple[float, float] | None = None
-    normalise: bool = True
-    corrupt: Policy = "fail"
+    bins: int = Field(default=1000, ge=1, le=MAX_BINS, description="number of bins of equal width")
+    d_range: tuple[float, float] | None = Field(
+        default=None, description="smallest and largest d-spacing in angstrom; without it all events"
+    )
+    normalise: bool = Field(default=True, description="divide by the proton charge")
 
 
-def reduce_time_of_flight(
-    file: str,
-    parameters: TimeOfFlightParameters,
-    *,
-    client: Client | None,
-    progress: ProgressCallback,
-    roots: Roots = None,
-) -> Reduced:
+def reduce_time_of_flight(source: Source, parameters: TimeOfFlightParameters, engine: Engine) -> Reduced:
     """Focus the events of all banks onto d-spacing.
 
     Without a given range the events are read twice: once for their range, once to count them.
@@ -62,7 +58,8 @@ def reduce_time_of_flight(
     NothingLeft
         If no event is usable.
     """
-    with NexusFile(file, roots) as nexus:
+    file, progress = source.file, engine.progress
+    with NexusFile(file, engine.roots) as nexus:
         run = read_event_run(nexus)
     units = _plan(run)
     if not units:
@@ -73,27 +70,26 @@ def reduce_time_of_flight(
     if parameters.d_range is not None:
         low, high = parameters.d_range
     else:
-        (low, high), earlier = run_units(
-            find_d_range, units, task, merge=merge_range, client=client, progress=_half(progress, 0)
+        (low, high), earlier = engine.with_progress(_half(progress, 0)).run(
+            find_d_range, units, task, merge=merge_range
         )
         if low > high:
             raise NothingLeft(file, "events")
         progress = _half(progress, 1)
     edges = bin_edges(low, high, n_bins=parameters.bins)
-    part, execution = run_units(
-        reduce_events,
-        units,
-        replace(task, edges=edges),
-        merge=merge_events,
-        client=client,
-        progress=progress,
+    part, execution = engine.with_progress(progress).run(
+        reduce_events, units, replace(task, edges=edges), merge=merge_events
     )
     charge_pc = run.proton_charge_pC if parameters.normalise else None
     charge_uc = charge_pc / PC_PER_UC if charge_pc and charge_pc > 0 else None
     chosen = _chosen(run, parameters, edges, charge_uc)
     curve = histogram_curve(edges, counts=part.histogram.counts, charge=charge_uc or 1.0)
     execution = earlier + execution if earlier else execution
-    return Reduced(curve, _statistics(run, part), execution, chosen, part.problems)
+    units_of = "counts/uC" if charge_uc else "counts"
+    signal = curve_signal(
+        curve, name="intensity", units=units_of, axis_name="d_spacing", axis_units="angstrom"
+    )
+    return Reduced((signal,), _statistics(run, part), execution, chosen, part.problems)
 
 
 def _chosen(
@@ -151,3 +147,13 @@ def _half(progress: ProgressCallback, i_pass: int) -> ProgressCallback:
         progress(i_pass * n_total + n_done, 2 * n_total)
 
     return show
+
+
+KIND = StepKind(
+    "time_of_flight",
+    "Time-of-flight diffraction",
+    TOF_POWDER_DIFFRACTION,
+    TimeOfFlightParameters,
+    reduce_time_of_flight,
+    counted="events",
+)

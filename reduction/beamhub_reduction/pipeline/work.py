@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from beamhub_reduction.errors import CorruptChunk
-from beamhub_reduction.pipeline.units import EventUnit, FrameUnit, Segment
+from beamhub_reduction.pipeline.frames import FrameTally, frame_batches
+from beamhub_reduction.pipeline.step import CorruptPolicy
+from beamhub_reduction.pipeline.units import EventUnit, FrameUnit
 from beamhub_reduction.steps.azimuthal import AzimuthalMatrix, AzimuthalSums, add_azimuthal, azimuthal_sums
 from beamhub_reduction.steps.frames import BoolArray, FloatArray, sum_frames
 from beamhub_reduction.steps.time_of_flight import (
@@ -20,28 +22,6 @@ from beamhub_reduction.steps.time_of_flight import (
 )
 from beamhub_reduction.storage_chunks import Rows, read_rows
 
-Policy = Literal["fail", "skip"]
-
-
-@dataclass(frozen=True, slots=True)
-class FrameTally:
-    """What became of the frames of a part."""
-
-    n_read: int = 0
-    n_unwritten: int = 0
-    n_corrupt: int = 0
-    n_without_flux: int = 0
-    problems: tuple[str, ...] = ()
-
-    def __add__(self, other: FrameTally) -> FrameTally:
-        return FrameTally(
-            self.n_read + other.n_read,
-            self.n_unwritten + other.n_unwritten,
-            self.n_corrupt + other.n_corrupt,
-            self.n_without_flux + other.n_without_flux,
-            (*self.problems, *other.problems)[:100],
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class AzimuthalTask:
@@ -49,7 +29,7 @@ class AzimuthalTask:
 
     matrix: AzimuthalMatrix
     masked: BoolArray
-    corrupt: Policy
+    corrupt: CorruptPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +52,10 @@ def reduce_frames(unit: FrameUnit, task: AzimuthalTask) -> AzimuthalPart:
     empty = np.zeros((0, *shape), dtype=np.int64)
     sums = azimuthal_sums(task.matrix, sums=sum_frames(empty, masked=task.masked, weights=np.zeros(0)))
     tally = FrameTally()
-    first = 0
-    for segment in unit.segments:
-        weights = unit.weights[first : first + segment.n_rows]
-        first += segment.n_rows
-        rows = _read_frames(segment, (shape[0], shape[1]))
-        check_policy(rows, task.corrupt)
-        lit = np.isfinite(weights) & (weights > 0)
-        use = rows.good & lit
-        part = sum_frames(rows.data[use], masked=task.masked, weights=weights[use])
+    for batch in frame_batches(unit, shape=(shape[0], shape[1]), corrupt=task.corrupt):
+        part = sum_frames(batch.data, masked=task.masked, weights=batch.weights)
         sums = add_azimuthal(sums, azimuthal_sums(task.matrix, sums=part))
-        tally += FrameTally(
-            n_read=int(use.sum()),
-            n_unwritten=int((rows.unwritten & ~rows.corrupt).sum()),
-            n_corrupt=int(rows.corrupt.sum()),
-            n_without_flux=int((rows.good & ~lit).sum()),
-            problems=tuple(str(problem) for problem in rows.problems),
-        )
+        tally += batch.tally
     return AzimuthalPart(sums, tally)
 
 
@@ -97,16 +64,7 @@ def merge_azimuthal(left: AzimuthalPart, right: AzimuthalPart) -> AzimuthalPart:
     return AzimuthalPart(add_azimuthal(left.sums, right.sums), left.tally + right.tally)
 
 
-def _read_frames(segment: Segment, shape: tuple[int, int]) -> Rows:
-    """Frames of a segment, shape (n, ny, nx); a two-dimensional dataset is one frame."""
-    if len(segment.index.shape) == 3:
-        return read_rows(segment.index, segment.start, segment.stop)
-    rows = read_rows(segment.index, 0, segment.index.shape[0])
-    corrupt, unwritten = np.array([rows.corrupt.any()]), np.array([rows.unwritten.any()])
-    return Rows(rows.data.reshape(1, *shape), corrupt, unwritten, rows.problems)
-
-
-def check_policy(rows: Rows, corrupt: Policy) -> None:
+def check_policy(rows: Rows, corrupt: CorruptPolicy) -> None:
     """Raise the first corrupt chunk unless such rows are to be skipped."""
     if rows.problems and corrupt == "fail":
         raise rows.problems[0]
@@ -119,7 +77,7 @@ class EventTask:
     tables: tuple[PixelTable, ...]
     time_units_s: tuple[float, ...]
     edges: FloatArray | None
-    corrupt: Policy
+    corrupt: CorruptPolicy
 
 
 @dataclass(frozen=True, slots=True)
