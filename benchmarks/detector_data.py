@@ -88,7 +88,6 @@ def write_stack(
     shape: tuple[int, int] = EIGER_SHAPE,
     frames_per_file: int = 128,
     block_bytes: int = 8192,
-    threads: int = 2,
 ) -> Stack:
     """Frames of `shape`, one bitshuffle-LZ4 chunk each, in files as a detector's writer makes them."""
     expected, gaps, real = expected_counts(shape)
@@ -99,7 +98,7 @@ def write_stack(
         return store_bitshuffle_lz4(frame, block_bytes=block_bytes)
 
     files, total = [], 0
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(2) as pool:
         for number, first in enumerate(range(0, n_frames, frames_per_file), start=1):
             n = min(frames_per_file, n_frames - first)
             path = folder / f"data_{number:06d}.h5"

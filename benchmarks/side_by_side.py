@@ -1,7 +1,7 @@
 """What every benchmark of the reduction shares: subjects that alternate in one run, medians, ratios, JSON.
 
-A subject is a function without arguments. All subjects run once to warm up, then in turn, `repeats` times, so
-that what else the machine does hits all of them alike. The table gives each median as a rate, its ratio to the
+A subject is a function without arguments. All subjects run once to warm up, then in turn, `repeats` times,
+so that what else the machine does hits all of them alike. The table gives each median as a rate, its ratio to the
 peer and its share of the limit; the JSON holds every single time.
 """
 
@@ -25,7 +25,7 @@ Subject = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds of every run of one subject: by the clock, and of the processor (all threads of this process)."""
+    """Seconds of every run of one subject: by the clock, and of the processor, all threads."""
 
     wall: tuple[float, ...]
     processor: tuple[float, ...]
@@ -110,7 +110,7 @@ def report(title: str, times: Mapping[str, Times], scale: Scale) -> dict[str, An
 
 
 def parse_arguments(description: str | None, **extra: Mapping[str, Any]) -> argparse.Namespace:
-    """--quick, --repeats, --json and what a benchmark adds: name (without dashes) to add_argument's settings."""
+    """--quick, --repeats, --json and what a benchmark adds: name without dashes, settings of add_argument."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
