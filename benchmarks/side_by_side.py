@@ -1,8 +1,8 @@
 """What every benchmark of the reduction shares: subjects that alternate in one run, medians, ratios, JSON.
 
 A subject is a function without arguments. All subjects run once to warm up, then in turn, `repeats` times,
-so that what else the machine does hits all of them alike. The table gives each median as a rate, its ratio to the
-peer and its share of the limit; the JSON holds every single time.
+so that what else the machine does hits all of them alike. The table gives each median as a rate, its ratio
+to the peer and its share of the limit; the JSON holds every single time.
 """
 
 from __future__ import annotations
