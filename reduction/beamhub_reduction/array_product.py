@@ -114,13 +114,19 @@ def _refusals(target: Path) -> Iterator[None]:
 
 
 def _begin(
-    hidden: Path, target: Path, layout: ArrayLayout, head: Callable[[h5py.File], None], counts: tuple[str, ...]
+    hidden: Path,
+    target: Path,
+    layout: ArrayLayout,
+    head: Callable[[h5py.File], None],
+    counts: tuple[str, ...],
 ) -> ArraySpan:
     array_bytes = layout.n_chunks * layout.chunk_bytes
     room = os.statvfs(target.parent)
     if room.f_bavail * room.f_frsize < array_bytes + _HEAD_BYTES:  # HDF5 itself must never meet a full disk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with h5py.File(hidden, "x", libver=("v110", "v110"), alignment_threshold=2**16, alignment_interval=4096) as f:
+    with h5py.File(
+        hidden, "x", libver=("v110", "v110"), alignment_threshold=2**16, alignment_interval=4096
+    ) as f:
         hidden.chmod(0o640)
         dataset = _create(f, layout)
         for name in counts:
@@ -150,9 +156,7 @@ def _create(file: h5py.File, layout: ArrayLayout) -> h5py.Dataset:
     parent, _, name = layout.dataset.rpartition("/")
     group = file.require_group(parent or "/")
     space = h5py.h5s.create_simple(layout.shape)
-    return h5py.Dataset(
-        h5py.h5d.create(group.id, name.encode(), h5py.h5t.IEEE_F32LE, space, dcpl=plist)
-    )
+    return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), h5py.h5t.IEEE_F32LE, space, dcpl=plist))
 
 
 def _chunk_offset(dataset: h5py.Dataset, layout: ArrayLayout, target: Path) -> int:
@@ -189,7 +193,7 @@ def write_chunks(span: ArraySpan, first: int, values: np.ndarray[Any, np.dtype[n
     if values.shape[1:] != span.layout.chunk_shape or not 0 <= first <= span.layout.n_chunks - n_chunks:
         raise ValueError(f"chunks {first} to {first + n_chunks} of {values.shape[1:]} are not of this array")
     little = np.ascontiguousarray(values, dtype="<f4")
-    _write_at(span, memoryview(little).cast("B") if little.size else memoryview(b""), first * span.layout.chunk_bytes)
+    _write_at(span, memoryview(little.reshape(-1).view(np.uint8).data), first * span.layout.chunk_bytes)
 
 
 def _write_at(span: ArraySpan, view: memoryview, at: int) -> None:

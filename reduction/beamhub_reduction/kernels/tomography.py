@@ -70,6 +70,27 @@ class ProjectionSums:
         return cls(np.zeros(shape), np.zeros(shape, np.uint32), np.zeros(2, np.int64))
 
 
+@dataclass(frozen=True, slots=True)
+class FrameFactors:
+    """Of each frame, shape (n,), float32: the share of the flats behind it (0 to 1), and what it is multiplied
+    with to stand at the flats' incident flux.
+    """
+
+    behind: Float32Array
+    scales: Float32Array
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTarget:
+    """Where frames go: row y of frame i to out[y // rows_per_block, first + i, y % rows_per_block].
+
+    `out` is float32 of shape (n_blocks, frames_per_block, rows_per_block, nx): the order of storage chunks.
+    """
+
+    out: Float32Array
+    first: int
+
+
 def minus_log(values: Float32Array) -> Float32Array:
     """-log(values) in float32, at most 1 ulp off, the same bits on every path.
 
@@ -109,30 +130,22 @@ def correct_frames(
     frames: np.ndarray[Any, Any],
     *,
     references: References,
-    behind: Float32Array,
-    scales: Float32Array,
+    factors: FrameFactors,
     least: float | None,
-    out: Float32Array,
-    first: int,
+    target: BlockTarget,
     sums: ProjectionSums,
 ) -> None:
     """Transmission, or its -log, of some frames, written in the order of storage chunks.
 
     transmission = (counts - dark) * scale / ((1 - w) * before + w * after), counts and references summed over
-    the good pixels of each bin; w is `behind`. Rows and columns beyond the last whole bin are left out.
+    the good pixels of each bin; w is `factors.behind`. Rows and columns beyond the last whole bin are left out.
 
     Parameters
     ----------
     frames:
         Counts, shape (n, raw_ny, raw_nx), from `as_kernel_frames`; for floats, what is not finite gives NaN.
-    behind, scales:
-        Shape (n,), float32: share of the group of flats behind each frame (0 to 1), and the factor that
-        brings the frame to the flats' incident flux.
     least:
         Transmissions at or below it are raised to it (and counted) before the logarithm; None: no logarithm.
-    out:
-        Shape (n_blocks, frames_per_block, rows_per_block, nx), float32: row y of frame i goes to
-        out[y // rows_per_block, first + i, y % rows_per_block].
     sums:
         Gains this batch.
 
@@ -141,6 +154,7 @@ def correct_frames(
     ValueError
         If the shapes do not fit.
     """
+    behind, scales, out, first = factors.behind, factors.scales, target.out, target.first
     _check(frames, references, (behind, scales), out, first)
     rest = np.float32(1) - behind
     limit = _limit(frames.dtype)
@@ -216,7 +230,9 @@ def _correct_with_numpy(
             if limit is not None:
                 sums.counts[1] += int(np.count_nonzero(counts == limit))
             behind, rest, scale = (values[i] for values in per_frame)
-            flat = references.before * rest + references.after * behind if references.after is not None else None
+            flat = (
+                references.before * rest + references.after * behind if references.after is not None else None
+            )
             value = (bin_counts(counts, good=references.good, bin=references.bin) - references.dark) * scale
             value = value / (references.before if flat is None else flat)
             if least is not None:
@@ -241,9 +257,7 @@ def _place(padded: Float32Array, ny: int, out: Float32Array) -> None:
         out[block, :n] = padded[block * rows : block * rows + n]
 
 
-def bin_counts(
-    counts: np.ndarray[Any, Any], *, good: np.ndarray[Any, Any] | None, bin: int
-) -> Float32Array:
+def bin_counts(counts: np.ndarray[Any, Any], *, good: np.ndarray[Any, Any] | None, bin: int) -> Float32Array:
     """Sums of bin x bin pixels as float32, integers exactly before the one rounding; NaN where not finite.
 
     Rows are added first, then columns from left to right. Rows and columns beyond whole bins are left out.

@@ -21,7 +21,8 @@ _ARGTYPES = (_INT, _VOID, _INT, _INT, _VOID, _INT, _VOID, _VOID, _VOID)
 class SpectrumSums:
     """What gathers over spectra: their sum and their largest values, shape (n_channels,) each.
 
-    For integers `total` is int64 and exact below 2^63, `top` has the data's type; for floats both are float64.
+    For integers `total` is int64, exact below 2^63, and `top` has the data's type; for floats both
+    are float64.
     """
 
     total: np.ndarray[Any, Any]
@@ -39,7 +40,7 @@ class SpectrumSums:
 def spectra_sums(
     spectra: np.ndarray[Any, Any], *, ranges: IntArray, sums: SpectrumSums
 ) -> np.ndarray[Any, Any]:
-    """Counts of each spectrum in each range of channels, shape (n_spectra, n_ranges), int64 (floats: float64).
+    """Counts of each spectrum in each range of channels, (n_spectra, n_ranges), int64 (floats: float64).
 
     NaN counts as nothing. Integers are summed exactly (below 2^63), the same on every path.
 
@@ -64,7 +65,9 @@ def spectra_sums(
     if native.dtype.kind == "f":
         return _sum_floats(np.nan_to_num(native.astype(np.float64)), ranges, sums)
     if sums.total.shape != (n_channels,) or sums.top.dtype != native.dtype or sums.top.shape != (n_channels,):
-        raise ValueError(f"sums of {sums.total.shape} {sums.top.dtype} for {n_channels} channels of {native.dtype}")
+        raise ValueError(
+            f"sums of {sums.total.shape} {sums.top.dtype} for {n_channels} channels of {native.dtype}"
+        )
     kernel = function("spectra_sums", _ARGTYPES) if native.dtype.str[1:] in _KINDS else None
     if kernel is None:
         return _sum_integers(native, ranges, sums)
@@ -90,9 +93,7 @@ def _sum_integers(
     return np.stack(columns, axis=1) if columns else np.zeros((len(spectra), 0), np.int64)
 
 
-def _sum_floats(
-    spectra: np.ndarray[Any, Any], ranges: IntArray, sums: SpectrumSums
-) -> np.ndarray[Any, Any]:
+def _sum_floats(spectra: np.ndarray[Any, Any], ranges: IntArray, sums: SpectrumSums) -> np.ndarray[Any, Any]:
     for spectrum in spectra:  # one after the other: the order of sums must not depend on the batch
         np.add(sums.total, spectrum, out=sums.total)
         np.maximum(sums.top, spectrum, out=sums.top)

@@ -32,7 +32,8 @@ class ReferenceMissing(NexusError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path}:{self.node} has no {self.kind} (NXtomo image_key {1 if self.kind == 'flats' else 2}). "
+            f"{self.path}:{self.node} has no {self.kind} "
+            f"(NXtomo image_key {1 if self.kind == 'flats' else 2}). "
             f"Name the file that has them, {self.kind}=FILE[::/path], or say {self.kind}='none'."
         )
 
@@ -59,8 +60,8 @@ class AnglesMissing(NexusError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path}:{self.entry} gives no rotation_angle for its projections, which an NXtomo volume needs. "
-            "Pass the first and the last angle in degrees: angle_range."
+            f"{self.path}:{self.entry} gives no rotation_angle for its projections, which an NXtomo volume "
+            "needs. Pass the first and the last angle in degrees: angle_range."
         )
 
 
@@ -74,7 +75,10 @@ class NoSpectra(NexusError):
         self.path, self.looked_at = path, looked_at
 
     def __str__(self) -> str:
-        return f"{self.path} has no fluorescence spectra ({self.looked_at}). Name a dataset: FILE::/path/in/file."
+        return (
+            f"{self.path} has no fluorescence spectra ({self.looked_at}). "
+            "Name a dataset: FILE::/path/in/file."
+        )
 
 
 class DeadTimeMissing(NexusError):
@@ -104,6 +108,6 @@ class CalibrationMissing(NexusError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path}:{self.node} gives no energies of its channels (energy, or calibration offset and gain). "
-            "Pass calibration=(offset_keV, gain_keV), or give the regions in channels: roi_unit='channel'."
+            f"{self.path}:{self.node} gives no energies of its channels (energy, or calibration offset and "
+            "gain). Pass calibration=(offset_keV, gain_keV), or give the regions in channels: roi_unit='channel'."
         )

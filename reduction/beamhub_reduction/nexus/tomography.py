@@ -1,6 +1,7 @@
 """Tomography scans: which frames are projections, flats and darks, and at which angles they were taken.
 
-Source: NeXus, NXtomo.nxdl (image_key 0 projection, 1 flat, 2 dark, 3 invalid; image_key_control -1 alignment).
+Source: NeXus, NXtomo.nxdl (image_key 0 projection, 1 flat, 2 dark, 3 invalid; image_key_control -1
+alignment).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from beamhub_reduction.nexus.access import Roots, real_file
+from beamhub_reduction.nexus.access import real_file
 from beamhub_reduction.nexus.errors import LinkMissing, NexusError, NodeMissing, NoFrames, UnitUnknown
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack
 from beamhub_reduction.nexus.geometry import Monitor, read_monitor
@@ -76,9 +77,7 @@ def read_tomography_scan(
         raise NoProjections(nexus.path, where, f"none of {len(keys)} frames has the key 0")
     monitor = _read_control(nexus, entry, stack.n_frames)
     sample = next((text for group in entry.groups("NXsample") if (text := group.text("name"))), None)
-    return TomographyScan(
-        stack, keys, _read_angles(entry, keys), monitor, entry.text("title"), sample
-    )
+    return TomographyScan(stack, keys, _read_angles(entry, keys), monitor, entry.text("title"), sample)
 
 
 def _find_stack(nexus: NexusFile, dataset: str | None) -> FrameStack:

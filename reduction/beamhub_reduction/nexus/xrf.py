@@ -135,9 +135,7 @@ def read_xrf_scan(
     )  # fmt: skip
     name, monitor = _monitor(entry, n_points)
     map_axes = read_scan_axes(entry, (ny, nx))
-    return XrfScan(
-        nexus.path, entry.target.path, sources, (ny, nx), n_channels, map_axes, monitor, name
-    )
+    return XrfScan(nexus.path, entry.target.path, sources, (ny, nx), n_channels, map_axes, monitor, name)
 
 
 def _find(nexus: NexusFile, dataset: str | None) -> tuple[Node, list[tuple[Node, Layout]]]:
@@ -222,7 +220,7 @@ def _per_element(group: Node, name: str, values: FloatArray, shape: tuple[int, i
 
 
 def _energies(group: Node, n_channels: int) -> FloatArray | None:
-    """keV of each channel: an axis `energy`, else `calibration` (offset, gain and perhaps a quadratic term)."""
+    """keV of each channel: an axis `energy`, else `calibration` (offset, gain, perhaps a square term)."""
     try:
         energies = group.numbers("energy", "keV")
         terms = group.numbers("calibration", "keV")
@@ -234,11 +232,14 @@ def _energies(group: Node, n_channels: int) -> FloatArray | None:
     if terms is None or terms.size not in (2, 3) or not np.isfinite(terms).all() or terms.flat[1] <= 0:
         return None
     channels = np.arange(n_channels, dtype=np.float64)
-    return np.polynomial.polynomial.polyval(channels, terms.ravel())
+    return np.asarray(np.polynomial.polynomial.polyval(channels, terms.ravel()), dtype=np.float64)
 
 
 def _monitor(entry: Node, n_points: int) -> tuple[str | None, FloatArray | None]:
-    groups = [*entry.groups("NXmonitor"), *(m for i in entry.groups("NXinstrument") for m in i.groups("NXmonitor"))]
+    groups = [
+        *entry.groups("NXmonitor"),
+        *(m for i in entry.groups("NXinstrument") for m in i.groups("NXmonitor")),
+    ]
     for group in groups:
         values = group.numbers("data")
         if values is not None and values.size == n_points > 0:

@@ -125,7 +125,11 @@ def reduce_tomography(source: Source, parameters: TomographyParameters, engine: 
 
 
 def _run(
-    source: Source, engine: Engine, units: tuple[ProjectionUnit, ...], task: TomographyTask, head: VolumeHead | None
+    source: Source,
+    engine: Engine,
+    units: tuple[ProjectionUnit, ...],
+    task: TomographyTask,
+    head: VolumeHead | None,
 ) -> tuple[TomographyPart, Any]:
     """Do all units; with a head, into a volume that appears when all are done."""
     with nullcontext(None) if head is None else tomography_volume(head, task) as span:
@@ -139,7 +143,9 @@ def _run(
     return part, execution
 
 
-def _angles(scan: TomographyScan, projections: IntArray, parameters: TomographyParameters) -> FloatArray | None:
+def _angles(
+    scan: TomographyScan, projections: IntArray, parameters: TomographyParameters
+) -> FloatArray | None:
     """Degrees of each projection: the caller's range, else the file's; None when nobody says."""
     if parameters.angle_range is not None:
         return np.linspace(*parameters.angle_range, projections.size)
@@ -217,7 +223,9 @@ def _signals(
     """The mean projection and the sinogram of the middle row."""
     name, units = _quantity(parameters)
     sums = part.sums
-    mean = np.divide(sums.total, sums.n_finite, out=np.full(sums.total.shape, np.nan), where=sums.n_finite > 0)
+    mean = np.divide(
+        sums.total, sums.n_finite, out=np.full(sums.total.shape, np.nan), where=sums.n_finite > 0
+    )
     ny, nx = mean.shape
     # The centres of bins, in raw pixels.
     y, x = (np.arange(n) * parameters.rebin + (parameters.rebin - 1) / 2 for n in (ny, nx))
@@ -248,13 +256,17 @@ def _statistics(part: TomographyPart, references: ScanReferences, projections: I
     )
 
 
-def _warnings(scan: TomographyScan, parameters: TomographyParameters, part: TomographyPart) -> tuple[str, ...]:
+def _warnings(
+    scan: TomographyScan, parameters: TomographyParameters, part: TomographyPart
+) -> tuple[str, ...]:
     """What a person should know of an otherwise good reduction."""
     found = []
     if parameters.normalise and scan.monitor is not None and parameters.flats is not None:
         found.append("The monitor was not used: the flats are not of this scan.")
     if int(part.sums.counts[1]) and parameters.saturated == "keep":
-        found.append(f"{int(part.sums.counts[1])} counts are at the limit of their type and may be saturated.")
+        found.append(
+            f"{int(part.sums.counts[1])} counts are at the limit of their type and may be saturated."
+        )
     cut = [n % parameters.rebin for n in scan.stack.shape]
     if any(cut):
         found.append(f"The last {cut[0]} rows and {cut[1]} columns fill no whole bin and were left out.")

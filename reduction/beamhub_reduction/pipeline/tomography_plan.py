@@ -29,7 +29,9 @@ def frame_unit(stack: FrameStack, numbers: IntArray, *, weights: FloatArray, num
     weights:
         Of all frames of the stack, shape (n_frames,).
     """
-    indexes = {p.at: read_chunk_index(p.file, p.dataset) for p in stack.pieces if p.missing is None and p.n_rows}
+    indexes = {
+        p.at: read_chunk_index(p.file, p.dataset) for p in stack.pieces if p.missing is None and p.n_rows
+    }
     segments: list[Segment] = []
     for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1) if numbers.size else []:
         first, stop = int(run[0]), int(run[-1]) + 1

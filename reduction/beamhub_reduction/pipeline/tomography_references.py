@@ -41,7 +41,7 @@ MAX_MEDIAN_BYTES = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class ReferenceChoice:
-    """How the caller wants flats and darks: `flats`, `darks` are None (in the scan), 'none' or FILE[::/path]."""
+    """How the caller wants flats and darks: both None (in the scan), 'none' or FILE[::/path]."""
 
     flats: str | None
     darks: str | None
@@ -103,7 +103,8 @@ def read_references(
         dark, n_darks = _average(unlit, unlit.numbers, np.zeros(shape), choice)
     flat_frames = _frames_of_kind(scan, choice.flats, FLAT, flux, choice.roots)
     if flat_frames is None:  # already divided by its flat: a flat of one everywhere
-        groups, positions, n_flats = (np.ones(shape),), np.zeros(1), 0
+        groups: tuple[FloatArray, ...] = (np.ones(shape),)
+        positions, n_flats = np.zeros(1), 0
     else:
         sets = [flat_frames.numbers]
         if flat_frames.stack is scan.stack and choice.order != "all":

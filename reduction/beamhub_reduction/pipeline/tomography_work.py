@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from beamhub_reduction.array_product import ArraySpan, write_chunks
-from beamhub_reduction.kernels.tomography import ProjectionSums, as_kernel_frames, correct_frames
+from beamhub_reduction.kernels.tomography import (
+    BlockTarget,
+    FrameFactors,
+    ProjectionSums,
+    as_kernel_frames,
+    correct_frames,
+)
 from beamhub_reduction.pipeline.frames import FrameBatch, FrameTally, frame_batches
 from beamhub_reduction.pipeline.step import CorruptPolicy
 from beamhub_reduction.pipeline.tomography_plan import ProjectionUnit
@@ -103,7 +110,7 @@ class _Blocks:
         same &= (np.diff(flats.before[at]) == 0) & (np.diff(flats.after[at]) == 0)
         data = as_kernel_frames(self._blanked(batch))
         borders = [0, *(np.flatnonzero(~same) + 1), at.size]
-        for low, high in zip(borders[:-1], borders[1:], strict=True):
+        for low, high in itertools.pairwise(borders):
             self._correct(data[low:high], int(at[low]), int(at[high - 1]) + 1)
 
     def _blanked(self, batch: FrameBatch) -> np.ndarray[Any, Any]:
@@ -127,11 +134,9 @@ class _Blocks:
         correct_frames(
             data,
             references=task.planes.between(int(task.flats.before[first]), int(task.flats.after[first])),
-            behind=task.flats.behind[first:stop],
-            scales=task.scales[first:stop],
+            factors=FrameFactors(task.flats.behind[first:stop], task.scales[first:stop]),
             least=task.least,
-            out=self.buffer,
-            first=low,
+            target=BlockTarget(self.buffer, low),
             sums=self.sums,
         )
         if task.saturated == "blank":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -24,7 +24,7 @@ from beamhub_reduction.pipeline.xrf_work import (
     plan_spectra,
     reduce_spectra,
 )
-from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
+from beamhub_reduction.steps.frames import FloatArray, IntArray
 from beamhub_reduction.steps.signal import Axis, Signal
 from beamhub_reduction.steps.xrf import (
     Roi,
@@ -39,7 +39,9 @@ from beamhub_reduction.steps.xrf import (
 class XrfParameters(StepParameters):
     """What the caller may choose; `rois` are words NAME=LOW:HIGH."""
 
-    rois: tuple[str, ...] = Field(description="regions NAME=LOW:HIGH of the spectrum; LOW is inside, HIGH is not")
+    rois: tuple[str, ...] = Field(
+        description="regions NAME=LOW:HIGH of the spectrum; LOW is inside, HIGH is not"
+    )
     roi_unit: Literal["keV", "eV", "channel"] = Field(default="keV", description="unit of the regions")
     calibration: tuple[float, float] | None = Field(
         default=None, description="offset and gain in keV, instead of the file's: E = offset + gain * channel"
@@ -129,11 +131,13 @@ def reduce_xrf_map(source: Source, parameters: XrfParameters, engine: Engine) ->
     return Reduced(_signals(rois, maps, part, scan, sources[0]), statistics, execution, chosen, warnings)
 
 
-def _calibrated(source: SpectrumSource, n_channels: int, calibration: tuple[float, float] | None) -> SpectrumSource:
+def _calibrated(
+    source: SpectrumSource, n_channels: int, calibration: tuple[float, float] | None
+) -> SpectrumSource:
     """The source with the caller's energies, where the caller gave some."""
     if calibration is None:
         return source
-    energies = calibration[0] + calibration[1] * np.arange(n_channels)
+    energies = calibration[0] + calibration[1] * np.arange(n_channels, dtype=np.float64)
     return SpectrumSource(source.path, source.layout, source.n_elements, source.dead_time, energies)
 
 

@@ -56,7 +56,9 @@ class XrfPart:
     problems: tuple[str, ...]
 
 
-def plan_spectra(layouts: tuple[Layout, ...], *, target_bytes: int = TARGET_UNIT_BYTES) -> tuple[SpectrumUnit, ...]:
+def plan_spectra(
+    layouts: tuple[Layout, ...], *, target_bytes: int = TARGET_UNIT_BYTES
+) -> tuple[SpectrumUnit, ...]:
     """Cut the rows of all sources into units that end on storage chunks."""
     units: list[SpectrumUnit] = []
     for i_source, layout in enumerate(layouts):

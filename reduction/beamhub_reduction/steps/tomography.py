@@ -120,9 +120,7 @@ def build_planes(
     return ReferencePlanes(planes[0], tuple(planes[1:]), mask, bin, int(np.count_nonzero(~good)))
 
 
-def flat_minus_dark(
-    total: FloatArray, *, dark: FloatArray, n_frames: int, flux: float
-) -> FloatArray:
+def flat_minus_dark(total: FloatArray, *, dark: FloatArray, n_frames: int, flux: float) -> FloatArray:
     """The mean flat of unit flux, less the dark: (sum of frames - n dark) / sum of their relative flux."""
     flat: FloatArray = (total - n_frames * dark) / flux
     return flat

@@ -92,7 +92,7 @@ def channel_ranges(
 
 
 def with_sides(ranges: IntArray, *, width: int, n_channels: int) -> IntArray:
-    """Each region, the `width` channels left of it and those right of it, shape (3 n_rois, 2); cut at the ends."""
+    """Each region, the `width` channels left of it and those right of it; (3 n_rois, 2)."""
     low, high = ranges[:, 0], ranges[:, 1]
     left = np.stack([np.maximum(low - width, 0), low], axis=1)
     right = np.stack([high, np.minimum(high + width, n_channels)], axis=1)
@@ -103,7 +103,7 @@ def net_counts(counts: FloatArray, *, ranges: IntArray) -> tuple[FloatArray, Flo
     """(counts of each region less a linear background, their variance), shape (..., n_rois).
 
     The background is the mean of the levels left and right of the region times its width:
-    B = w/2 (L/l + R/r), with variance (w/2)^2 (L/l^2 + R/r^2); where one side is empty the other counts alone.
+    B = w/2 (L/l + R/r), with variance (w/2)^2 (L/l^2 + R/r^2); an empty side does not count.
 
     Parameters
     ----------
@@ -164,4 +164,6 @@ def dead_time_factors(
 
 def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
     good = np.isfinite(above) & np.isfinite(below) & (above > 0) & (below > 0)
-    return np.divide(above, below, out=np.full(above.shape, np.nan), where=good)
+    factors = np.full(above.shape, np.nan)
+    np.divide(above, below, out=factors, where=good)
+    return factors

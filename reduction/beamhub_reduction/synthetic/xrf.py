@@ -70,7 +70,7 @@ def write_xrf_map(
     tree.check_names(name)
     random = np.random.default_rng((seed, 977))
     (ny, nx), n_channels = options.shape, options.n_channels
-    energies = OFFSET_KEV + GAIN_KEV * np.arange(n_channels)
+    energies = OFFSET_KEV + GAIN_KEV * np.arange(n_channels, dtype=np.float64)
     amounts = _amounts(options.shape)
     monitor = 1e5 * (1 + 0.1 * np.sin(np.arange(ny * nx) / 5.0)).reshape(ny, nx)
     spectra = np.empty((options.n_elements, ny, nx, n_channels), options.dtype)
@@ -96,7 +96,7 @@ def _amounts(shape: tuple[int, int]) -> dict[str, FloatArray]:
     return {line: field / field.mean() for line, field in zip(LINES_KEV, fields, strict=True)}
 
 
-def _line(energies: FloatArray, centre_keV: float) -> FloatArray:  # noqa: N803  # the unit's own spelling
+def _line(energies: FloatArray, centre_keV: float) -> FloatArray:  # the unit's own spelling
     peak = np.exp(-((energies - centre_keV) ** 2) / (2 * WIDTH_KEV**2))
     total = peak.sum()
     normed: FloatArray = peak / total if total > 0 else peak
@@ -104,7 +104,12 @@ def _line(energies: FloatArray, centre_keV: float) -> FloatArray:  # noqa: N803 
 
 
 def _write(
-    file: Any, options: XrfOptions, spectra: npt.NDArray[Any], live: FloatArray, monitor: FloatArray, seed: int
+    file: Any,
+    options: XrfOptions,
+    spectra: npt.NDArray[Any],
+    live: FloatArray,
+    monitor: FloatArray,
+    seed: int,
 ) -> None:
     (ny, nx), n = options.shape, options.n_elements
     entry = tree.add_group(file, "entry", "NXentry", default="data")
