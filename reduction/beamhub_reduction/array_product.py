@@ -108,6 +108,8 @@ def _refusals(target: Path) -> Iterator[None]:
         yield
     except FileExistsError as error:
         raise ProductExists(str(target)) from error
+    except RuntimeError as error:  # how HDF5 says that a file cannot be closed
+        raise ProductNotWritten(str(target), first_line(error)) from error
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise (StorageFull if error.errno in _FULL else ProductNotWritten)(str(target), reason) from error
@@ -121,13 +123,11 @@ def _begin(
     counts: tuple[str, ...],
 ) -> ArraySpan:
     array_bytes = layout.n_chunks * layout.chunk_bytes
-    room = os.statvfs(target.parent)
-    if room.f_bavail * room.f_frsize < array_bytes + _HEAD_BYTES:  # HDF5 itself must never meet a full disk
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    _reserve(hidden, array_bytes + _HEAD_BYTES, os.O_CREAT | os.O_EXCL)  # HDF5 must never meet a full disk
+    os.truncate(hidden, 0)
     with h5py.File(
-        hidden, "x", libver=("v110", "v110"), alignment_threshold=2**16, alignment_interval=4096
+        hidden, "w", libver=("v110", "v110"), alignment_threshold=2**16, alignment_interval=4096
     ) as f:
-        hidden.chmod(0o640)
         dataset = _create(f, layout)
         for name in counts:
             f.create_dataset(name, dtype="<i8", shape=(), data=0)
@@ -135,15 +135,23 @@ def _begin(
         f.flush()
         offset = _chunk_offset(dataset, layout, target)
         places = tuple((name, int(f[name].id.get_offset())) for name in counts)
-    descriptor = os.open(hidden, os.O_RDWR | os.O_CLOEXEC)
+    _reserve(hidden, max(offset + array_bytes, hidden.stat().st_size), 0)
+    return ArraySpan(str(hidden), str(target), layout, offset, places)
+
+
+def _reserve(path: Path, n_bytes: int, flags: int) -> None:
+    """Give a file room on the disk; file systems that cannot promise it are taken as they are."""
+    room = os.statvfs(path.parent)
+    if n_bytes > room.f_blocks * room.f_frsize:  # some file systems take hours to find out
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o640)
     try:
-        os.posix_fallocate(descriptor, 0, max(1, offset + array_bytes, os.fstat(descriptor).st_size))
+        os.posix_fallocate(descriptor, 0, n_bytes)
     except OSError as error:
         if error.errno not in _NO_FALLOCATE:
             raise
     finally:
         os.close(descriptor)
-    return ArraySpan(str(hidden), str(target), layout, offset, places)
 
 
 def _create(file: h5py.File, layout: ArrayLayout) -> h5py.Dataset:

@@ -72,8 +72,8 @@ class ProjectionSums:
 
 @dataclass(frozen=True, slots=True)
 class FrameFactors:
-    """Of each frame, shape (n,), float32: the share of the flats behind it (0 to 1), and what it is multiplied
-    with to stand at the flats' incident flux.
+    """Of each frame, shape (n,), float32: the share of the flats behind it (0 to 1), and the factor that
+    brings it to the incident flux of the flats.
     """
 
     behind: Float32Array
@@ -138,7 +138,7 @@ def correct_frames(
     """Transmission, or its -log, of some frames, written in the order of storage chunks.
 
     transmission = (counts - dark) * scale / ((1 - w) * before + w * after), counts and references summed over
-    the good pixels of each bin; w is `factors.behind`. Rows and columns beyond the last whole bin are left out.
+    the good pixels of each bin; w is `factors.behind`. What fills no whole bin is left out.
 
     Parameters
     ----------

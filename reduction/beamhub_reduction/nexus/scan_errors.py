@@ -109,5 +109,5 @@ class CalibrationMissing(NexusError):
     def __str__(self) -> str:
         return (
             f"{self.path}:{self.node} gives no energies of its channels (energy, or calibration offset and "
-            "gain). Pass calibration=(offset_keV, gain_keV), or give the regions in channels: roi_unit='channel'."
+            "gain). Pass calibration=(offset_keV, gain_keV), or regions in channels: roi_unit='channel'."
         )

@@ -167,7 +167,8 @@ class _Scan:
     def frames(self, keys: npt.NDArray[np.int32]) -> Iterator[npt.NDArray[Any]]:
         """Counts of each frame: the profile of the beam drifts linearly, the flux follows the monitor."""
         own = keys is self.keys
-        limit = np.iinfo(self.options.dtype).max
+        dtype = np.dtype(self.options.dtype)
+        limit = np.iinfo(dtype).max if dtype.kind in "iu" else np.inf
         i_projection = 0
         for i, key in enumerate(keys):
             flux = self.monitor[i] / 1e6 if own else 1.0
@@ -180,7 +181,7 @@ class _Scan:
                     i_projection += 1
                 expected += np.where(self.dead, 0.0, light)
             counts = self.random.poisson(expected) if self.options.noise else np.rint(expected)
-            yield np.clip(counts, 0, limit).astype(self.options.dtype)
+            yield np.clip(counts, 0, limit).astype(dtype)
 
 
 def _write_frames(group: Any, name: str, scan: _Scan, keys: npt.NDArray[np.int32]) -> None:
