@@ -1,7 +1,7 @@
 """B3: projections of a tomography scan corrected, -log, 2 x 2 bins: ours, dask, h5py with NumPy, the disk.
 
-All subjects do the same arithmetic (counts are binned before they are divided) and give the same numbers to
-1e-5. `volume` tables write every projection; the others give the mean projection only. Limits: the file's
+All subjects do the same arithmetic (counts are binned before they are divided) and give the same numbers
+to 1e-5. `volume` tables write every projection; the others give the mean projection only. Limits: the file's
 bytes read into one reused buffer (cold: from the disk), and for a volume its bytes written and synced as well.
 """
 
@@ -47,7 +47,12 @@ def write_scan(path: Path, n: int, ny: int, nx: int, compression: str | None) ->
         sample["rotation_angle"] = np.linspace(0, 180, len(keys))
         shape, chunks = (len(keys), ny, nx), (1, ny, nx)
         data = detector.create_dataset(
-            "data", shape=shape, dtype="<u2", chunks=chunks, compression=compression, shuffle=bool(compression)
+            "data",
+            shape=shape,
+            dtype="<u2",
+            chunks=chunks,
+            compression=compression,
+            shuffle=bool(compression),
         )
         for i, key in enumerate(keys):
             data[i] = random.integers(0, 200, (ny, nx), dtype=np.uint16) + np.uint16(levels[int(key)])
@@ -64,7 +69,7 @@ def references(f: h5py.File) -> tuple[Any, Any, Any, Any]:
     """(projection numbers, binned dark, binned flats before and behind, less the dark)."""
     keys = f["entry/instrument/detector/image_key"][()]
     flats, at = np.flatnonzero(keys == 1), np.flatnonzero(keys == 0)
-    dark = binned(f[DATA][: N_FLATS].mean(axis=0, dtype=np.float32))
+    dark = binned(f[DATA][:N_FLATS].mean(axis=0, dtype=np.float32))
     before = binned(f[DATA][flats[0] : flats[N_FLATS - 1] + 1].mean(axis=0, dtype=np.float32)) - dark
     behind = binned(f[DATA][flats[N_FLATS] : flats[-1] + 1].mean(axis=0, dtype=np.float32)) - dark
     return at, dark, before, behind

@@ -1,4 +1,4 @@
-"""B4: 12 regions of a map of spectra (gzip + shuffle, one row of spectra a chunk): ours, h5py, dask, libdeflate.
+"""B4: 12 regions of a map of spectra (gzip + shuffle, a row of spectra a chunk): ours, h5py, dask, libdeflate.
 
 Every subject gives the same exact counts; ours also the sum and the maximum spectrum, which h5py's loop gives
 too when it is asked to (second line). Limit: the chunks read, inflated by libdeflate and unshuffled into
@@ -138,7 +138,9 @@ def main() -> None:
         scale = Scale(amount, "GB", peer="h5py, row by row", limit=limit)
         tables.append(report(f"{title}, warm", alternate(subjects, repeats=arguments.repeats), scale))
         some = {k: w for k, w in subjects.items() if k.startswith(("ours", "libdeflate"))}
-        cold = alternate(some, repeats=arguments.repeats, before_each=lambda: forget_files([path]), warm_up=False)
+        cold = alternate(
+            some, repeats=arguments.repeats, before_each=lambda: forget_files([path]), warm_up=False
+        )
         tables.append(report(f"{title}, cold", cold, Scale(amount, "GB", limit=limit)))
     write_json(arguments, tables)
 

@@ -23,7 +23,9 @@ def nothing(file: h5py.File) -> None:
     """No metadata."""
 
 
-def chunked(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def chunked(
+    values: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """All chunks of an array of LAYOUT in the order of the grid, padded with NaN."""
     padded = np.full((40, 24, 10), np.nan, np.float32)
     padded[:37, :21] = values

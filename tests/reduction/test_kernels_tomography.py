@@ -1,4 +1,4 @@
-"""Correction of projections: every path gives the same bits, the logarithm is within 1 ulp, sums are exact."""
+"""Correction of projections: all paths give the same bits, the logarithm is within 1 ulp, sums are exact."""
 
 from __future__ import annotations
 

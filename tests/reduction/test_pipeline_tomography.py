@@ -87,7 +87,9 @@ def test_rebinned_transmissions_are_numpys(truth: TomographyTruth, tmp_path: Pat
         frames = f[DATA][()].astype(float)
     good = ~truth.dead
 
-    def binned(a: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    def binned(
+        a: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         ny, nx = a.shape[-2] // rebin, a.shape[-1] // rebin
         cut = np.where(good, a, 0)[..., : ny * rebin, : nx * rebin]
         return cut.reshape(*a.shape[:-2], ny, rebin, nx, rebin).sum(axis=(-3, -1))
@@ -105,10 +107,14 @@ def test_workers_and_paths_give_the_same_bits(truth: TomographyTruth, tmp_path: 
     run = open_run(truth.file)
     for name, used in (("alone", None), ("workers", client)):
         result = run.tomography(volume=tmp_path / name, rebin=2, client=used, progress=silent)
-        found.add(hashlib.sha256(volume_of(tmp_path / name).tobytes() + result.signal.values.tobytes()).hexdigest())
+        found.add(
+            hashlib.sha256(volume_of(tmp_path / name).tobytes() + result.signal.values.tobytes()).hexdigest()
+        )
     with kernels.using_path("numpy"):
         result = run.tomography(volume=tmp_path / "numpy", rebin=2, progress=silent)
-    found.add(hashlib.sha256(volume_of(tmp_path / "numpy").tobytes() + result.signal.values.tobytes()).hexdigest())
+    found.add(
+        hashlib.sha256(volume_of(tmp_path / "numpy").tobytes() + result.signal.values.tobytes()).hexdigest()
+    )
     assert len(found) == 1
 
 
@@ -140,9 +146,13 @@ def test_flats_and_darks_may_stand_in_other_files(tmp_path: Path) -> None:
     with pytest.raises(ReferenceMissing) as missing:
         run.tomography(progress=silent)
     assert missing.value.kind == "darks"
-    result = run.tomography(flats=truth.flats_file, darks=f"{truth.darks_file}::/entry/detector/data", progress=silent)
+    result = run.tomography(
+        flats=truth.flats_file, darks=f"{truth.darks_file}::/entry/detector/data", progress=silent
+    )
     assert any("monitor" in warning for warning in result.warnings)
-    drift = (1 + 0.1 * np.flatnonzero(truth.keys == 0) / truth.keys.size) * truth.monitor[truth.keys == 0] / 1e6
+    drift = (
+        (1 + 0.1 * np.flatnonzero(truth.keys == 0) / truth.keys.size) * truth.monitor[truth.keys == 0] / 1e6
+    )
     expected = (truth.attenuation - np.log(drift)[:, None, None]).mean(axis=0)
     good = ~truth.dead
     np.testing.assert_allclose(result.signal.values[good], expected[good], atol=2e-3)
@@ -161,7 +171,11 @@ def test_what_a_scan_does_not_say_is_named(copied: Path, tmp_path: Path) -> None
     run.tomography(volume=tmp_path / "v.nxs", angle_range=(0, 180), progress=silent)
     with pytest.raises(ProductExists):
         run.tomography(volume=tmp_path / "v.nxs", angle_range=(0, 180), progress=silent)
-    for wrong, error in ((keys * 0 + 3, NoProjections), (keys[:-1], ScanArrayWrong), (keys + 4, ScanArrayWrong)):
+    for wrong, error in (
+        (keys * 0 + 3, NoProjections),
+        (keys[:-1], ScanArrayWrong),
+        (keys + 4, ScanArrayWrong),
+    ):
         with h5py.File(copied, "a") as f:
             del f["entry/instrument/detector/image_key"]
             f["entry/instrument/detector/image_key"] = wrong

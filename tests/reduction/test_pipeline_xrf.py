@@ -40,10 +40,14 @@ def copied(truth: XrfTruth, tmp_path: Path) -> Path:
     return Path(shutil.copy(truth.file, tmp_path / "map.nxs"))
 
 
-def expected_map(truth: XrfTruth, roi: str, *, corrected: bool = True) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def expected_map(
+    truth: XrfTruth, roi: str, *, corrected: bool = True
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     inside = (truth.energies_keV >= ROIS[roi][0]) & (truth.energies_keV < ROIS[roi][1])
     counts = truth.spectra[..., inside].sum(axis=3, dtype=np.int64)
-    values: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = (counts * (truth.factors if corrected else 1)).sum(axis=0)
+    values: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = (
+        counts * (truth.factors if corrected else 1)
+    ).sum(axis=0)
     return values
 
 
@@ -121,7 +125,10 @@ def test_a_calibration_of_the_caller_replaces_the_files(copied: Path, truth: Xrf
     with h5py.File(copied, "a") as f:
         for i in range(2):
             f[f"entry/instrument/mca_det{i}/calibration"] = [OFFSET_KEV, GAIN_KEV, 0.0]
-    assert run.xrf_map(ROIS, normalise=False, progress=silent).signal.values.tobytes() == given.signal.values.tobytes()
+    assert (
+        run.xrf_map(ROIS, normalise=False, progress=silent).signal.values.tobytes()
+        == given.signal.values.tobytes()
+    )
 
 
 def test_what_is_missing_or_wrong_is_named(copied: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ def test_groups_of_flats_hold_every_flat_once_and_no_projection_lies_inside(keys
     np.testing.assert_array_equal(together, np.flatnonzero(kinds == 1))
     for group in groups:
         assert not (kinds[group[0] : group[-1]] == 0).any()
-    for left, right in zip(groups[:-1], groups[1:], strict=True):
+    for left, right in itertools.pairwise(groups):
         assert (kinds[left[-1] : right[0]] == 0).any()
 
 
