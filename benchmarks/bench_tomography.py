@@ -2,7 +2,7 @@
 
 All subjects do the same arithmetic (counts are binned before they are divided) and give the same numbers
 to 1e-5. `volume` tables write every projection; the others give the mean projection only. Limits: the file's
-bytes read into one reused buffer (cold: from the disk), and for a volume its bytes written and synced as well.
+bytes read into one reused buffer (cold: from the disk), and for a volume its bytes written and synced too.
 """
 
 from __future__ import annotations

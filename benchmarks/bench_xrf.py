@@ -1,4 +1,4 @@
-"""B4: 12 regions of a map of spectra (gzip + shuffle, a row of spectra a chunk): ours, h5py, dask, libdeflate.
+"""B4: 12 regions of a map of spectra (gzip + shuffle, a row a chunk): ours, h5py, dask, libdeflate.
 
 Every subject gives the same exact counts; ours also the sum and the maximum spectrum, which h5py's loop gives
 too when it is asked to (second line). Limit: the chunks read, inflated by libdeflate and unshuffled into
