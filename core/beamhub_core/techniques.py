@@ -7,10 +7,14 @@ from __future__ import annotations
 
 POWDER_DIFFRACTION = "http://purl.org/pan-science/PaNET/PaNET01100"
 TOF_POWDER_DIFFRACTION = "http://purl.org/pan-science/PaNET/PaNET01098"
+X_RAY_TOMOGRAPHY = "http://purl.org/pan-science/PaNET/PaNET01207"
+FLUORESCENCE_MICROSCOPY = "http://purl.org/pan-science/PaNET/PaNET01113"
 
 LABELS = {
     POWDER_DIFFRACTION: "powder diffraction",
     TOF_POWDER_DIFFRACTION: "time-of-flight neutron powder diffraction",
+    X_RAY_TOMOGRAPHY: "x-ray tomography",
+    FLUORESCENCE_MICROSCOPY: "fluorescence microscopy",
 }
 
 

@@ -24,8 +24,10 @@ from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pi
 from beamhub_reduction.nexus.geometry import Geometry, Monitor, read_geometry, read_monitor, read_wavelength
 from beamhub_reduction.nexus.header import DetectorHeader, Header, open_header
 from beamhub_reduction.nexus.preview import CurvePreview, ImagePreview, preview_image
+from beamhub_reduction.nexus.tomography import TomographyScan, read_tomography_scan
 from beamhub_reduction.nexus.tree import NexusFile, Node, Target, resolve
 from beamhub_reduction.nexus.virtual import Layout, Piece, read_layout
+from beamhub_reduction.nexus.xrf import XrfScan, read_xrf_scan
 
 __all__ = [
     "CurvePreview",
@@ -57,8 +59,10 @@ __all__ = [
     "OutsideRoots",
     "Piece",
     "Target",
+    "TomographyScan",
     "UnitUnknown",
     "UnsupportedLayout",
+    "XrfScan",
     "count_pulses",
     "open_header",
     "preview_image",
@@ -68,6 +72,8 @@ __all__ = [
     "read_layout",
     "read_monitor",
     "read_pixel_mask",
+    "read_tomography_scan",
     "read_wavelength",
+    "read_xrf_scan",
     "resolve",
 ]

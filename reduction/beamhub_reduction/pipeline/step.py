@@ -78,6 +78,8 @@ STEPS: dict[str, tuple[str, str]] = {
         "beamhub_reduction.pipeline.time_of_flight",
         "counts of neutron events over d-spacing",
     ),
+    "tomography": ("beamhub_reduction.pipeline.tomography", "flat and dark correction of projections"),
+    "xrf_map": ("beamhub_reduction.pipeline.xrf", "maps of X-ray fluorescence lines"),
 }
 
 
