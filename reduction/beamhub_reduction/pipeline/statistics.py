@@ -28,6 +28,9 @@ class Statistics:
     n_events_unknown_id: int = 0
     n_events_outside: int = 0
     n_events_corrupt: int = 0
+    n_events_not_finite: int = 0
+    n_events_filtered: int = 0
+    n_pulses_filtered: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """Name to count, in the order of declaration; for the product file."""

@@ -76,8 +76,9 @@ STEPS: dict[str, tuple[str, str]] = {
     "azimuthal": ("beamhub_reduction.pipeline.azimuthal", "intensity over q or two-theta"),
     "time_of_flight": (
         "beamhub_reduction.pipeline.time_of_flight",
-        "counts of neutron events over d-spacing",
+        "counts of neutron events over d-spacing, wavelength or time",
     ),
+    "event_map": ("beamhub_reduction.pipeline.events_map", "counts of neutron events by pixel and time"),
 }
 
 
