@@ -7,10 +7,12 @@ from __future__ import annotations
 
 POWDER_DIFFRACTION = "http://purl.org/pan-science/PaNET/PaNET01100"
 TOF_POWDER_DIFFRACTION = "http://purl.org/pan-science/PaNET/PaNET01098"
+PHOTON_AND_NEUTRON_TECHNIQUE = "http://purl.org/pan-science/PaNET/PaNET00001"
 
 LABELS = {
     POWDER_DIFFRACTION: "powder diffraction",
     TOF_POWDER_DIFFRACTION: "time-of-flight neutron powder diffraction",
+    PHOTON_AND_NEUTRON_TECHNIQUE: "photon and neutron technique",
 }
 
 

@@ -109,6 +109,38 @@ class EventSteps:
             corrupt=corrupt,
         )  # fmt: skip
 
+    def xfel_pulses(
+        self: _Reducible,
+        *,
+        trains: str = "all",
+        constants: str | None = None,
+        corrupt: CorruptPolicy = "fail",
+        client: Client | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Result:
+        """Mean image, intensity of every pulse, and mean intensity of every module, of an XFEL run.
+
+        The run was opened by any one of its files; those of the other modules and sequences lie beside it.
+
+        Parameters
+        ----------
+        trains:
+            Pulses that 'all' modules have, or that 'any' module has.
+        constants:
+            HDF5 file with module_N/offset, gain and bad_pixels, each of shape (n_cells, ny, nx): a corrected
+            value is (raw - offset) * gain. Without it nothing is corrected.
+        corrupt, client, progress:
+            As in `azimuthal`.
+
+        Raises
+        ------
+        XfelRunInvalid, CorruptChunk, BadParameter, NothingLeft
+        """
+        return self.reduce(
+            "xfel_pulses", client=client, progress=progress, trains=trains, constants=constants,
+            corrupt=corrupt,
+        )  # fmt: skip
+
 
 def _numbers(values: Any) -> tuple[float, ...] | None:
     return None if values is None else tuple(float(value) for value in values)

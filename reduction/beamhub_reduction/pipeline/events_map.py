@@ -33,7 +33,7 @@ from beamhub_reduction.pipeline.events_read import EventPiece, event_blocks
 from beamhub_reduction.pipeline.step import Reduced, Source, StepKind
 from beamhub_reduction.steps.frames import FloatArray
 from beamhub_reduction.steps.signal import Axis, Signal
-from beamhub_reduction.steps.time_of_flight import event_plan
+from beamhub_reduction.steps.time_of_flight import EventAxis, event_plan
 
 UNIT_BYTES = 64 * 1024**2
 WAITING_CELLS = 1 << 25
@@ -45,6 +45,9 @@ AnyArray = np.ndarray[Any, np.dtype[Any]]
 class EventMapParameters(EventParameters):
     """What the caller may choose; the counts are not normalised."""
 
+    axis: EventAxis = Field(
+        default="tof", description="'tof' in microseconds, 'd' or 'wavelength' in angstrom"
+    )
     bank: str | None = Field(default=None, description="only the detector of this name; without it all")
 
 

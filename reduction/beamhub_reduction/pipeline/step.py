@@ -78,6 +78,7 @@ STEPS: dict[str, tuple[str, str]] = {
         "beamhub_reduction.pipeline.time_of_flight",
         "counts of neutron events over d-spacing, wavelength or time",
     ),
+    "xfel_pulses": ("beamhub_reduction.pipeline.xfel", "mean image and pulse intensities of an XFEL run"),
     "event_map": ("beamhub_reduction.pipeline.events_map", "counts of neutron events by pixel and time"),
 }
 
