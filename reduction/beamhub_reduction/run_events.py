@@ -109,6 +109,38 @@ class EventSteps:
             corrupt=corrupt,
         )  # fmt: skip
 
+    def tof_histogram(
+        self: _Reducible,
+        *,
+        bank: str | None = None,
+        axis: str = "tof",
+        corrupt: CorruptPolicy = "fail",
+        client: Client | None = None,
+        progress: ProgressCallback | None = None,
+        **bins: Any,
+    ) -> Result:
+        """Counts of every detector that was histogrammed over time of flight, one signal for each.
+
+        Parameters
+        ----------
+        bank:
+            Only the detector of this name.
+        axis:
+            'tof' keeps the file's bins, exactly; 'd' and 'wavelength' share each bin's counts evenly among the
+            new bins that it overlaps, pixel by pixel.
+        bins:
+            For 'd' and 'wavelength': `bins`, `bin_width`, `log`, `edges`, `axis_range` as in `time_of_flight`.
+        corrupt, client, progress:
+            As in `azimuthal`.
+
+        Raises
+        ------
+        NoEvents, EventsInvalid, GeometryMissing, UnitUnknown, CorruptChunk, BadParameter, NothingLeft
+        """
+        return self.reduce(
+            "tof_histogram", client=client, progress=progress, bank=bank, axis=axis, corrupt=corrupt, **bins
+        )
+
     def xfel_pulses(
         self: _Reducible,
         *,

@@ -79,6 +79,10 @@ STEPS: dict[str, tuple[str, str]] = {
         "counts of neutron events over d-spacing, wavelength or time",
     ),
     "xfel_pulses": ("beamhub_reduction.pipeline.xfel", "mean image and pulse intensities of an XFEL run"),
+    "tof_histogram": (
+        "beamhub_reduction.pipeline.time_of_flight_histogram",
+        "counts of histogrammed detectors over time, wavelength or d-spacing",
+    ),
     "event_map": ("beamhub_reduction.pipeline.events_map", "counts of neutron events by pixel and time"),
 }
 

@@ -221,3 +221,31 @@ def histogram_curve(edges: FloatArray, *, counts: IntArray, charge: float) -> Cu
     """Counts per unit of charge (1 for none) over bin centres, with Poisson uncertainties."""
     centres: FloatArray = (edges[1:] + edges[:-1]) / 2
     return Curve(centres, counts / charge, np.sqrt(counts) / charge)
+
+
+def rebin_counts(
+    counts: np.ndarray[Any, Any], *, time_edges_s: FloatArray, factor: FloatArray, edges: FloatArray
+) -> FloatArray:
+    """Counts of all pixels together in other bins; a bin's counts lie evenly between its edges.
+
+    Parameters
+    ----------
+    counts:
+        Shape (n_pixels, n_tof).
+    time_edges_s:
+        Shape (n_tof + 1,), ascending.
+    factor:
+        What a pixel's times are multiplied by, shape (n_pixels,); pixels whose factor is not above zero and
+        finite add nothing.
+    edges:
+        The new edges, shape (n_bins + 1,), ascending.
+
+    Returns
+    -------
+    Shape (n_bins,), float64, summed in the order of the pixels.
+    """
+    total = np.zeros(edges.size - 1)
+    for pixel in np.flatnonzero(np.isfinite(factor) & (factor > 0)):
+        running = np.concatenate([[0.0], np.cumsum(counts[pixel], dtype=np.float64)])
+        total += np.diff(np.interp(edges, time_edges_s * factor[pixel], running))
+    return total
