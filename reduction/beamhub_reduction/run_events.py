@@ -126,10 +126,11 @@ class EventSteps:
         bank:
             Only the detector of this name.
         axis:
-            'tof' keeps the file's bins, exactly; 'd' and 'wavelength' share each bin's counts evenly among the
-            new bins that it overlaps, pixel by pixel.
+            'tof' keeps the file's bins, exactly; 'd' and 'wavelength' share each bin's counts evenly among
+            the new bins that it overlaps, pixel by pixel.
         bins:
-            For 'd' and 'wavelength': `bins`, `bin_width`, `log`, `edges`, `axis_range` as in `time_of_flight`.
+            For 'd' and 'wavelength': `bins`, `bin_width`, `log`, `edges`, `axis_range` as in
+            `time_of_flight`.
         corrupt, client, progress:
             As in `azimuthal`.
 

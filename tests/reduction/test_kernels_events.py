@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beamhub_reduction.kernels import available_paths, using_path
+from beamhub_reduction.kernels.event_plan import EventPlan, Fate
 from beamhub_reduction.kernels.events import (
-    EventPlan,
-    Fate,
     SortedCells,
     count_cells,
     count_events,
@@ -90,7 +89,9 @@ def expected_codes(ids: Any, offsets: Any, plan: EventPlan) -> Any:
     return np.array(codes, dtype=np.int64)
 
 
-@given(data=st.data(), edges=edge_arrays(), unit=st.sampled_from([1.0, 1e-3, 0.1, 7.3]), focused=st.booleans())
+@given(
+    data=st.data(), edges=edge_arrays(), unit=st.sampled_from([1.0, 1e-3, 0.1, 7.3]), focused=st.booleans()
+)
 def test_bins_are_numpys_on_every_path_and_every_event_has_one_fate(
     data: Any, edges: Any, unit: float, focused: bool
 ) -> None:
@@ -155,19 +156,20 @@ def test_counts_beyond_32_bits_go_on_exactly() -> None:
 
 @pytest.mark.parametrize("edges", [np.linspace(0, 64, 33), np.array([0.0, 1, 4, 9, 16, 64])])
 def test_scipp_counts_the_same_but_for_the_last_edge(edges: Any) -> None:
-    """scipp leaves out what lies on the last edge; its bins of one width may round, so edges here are exact."""
+    """scipp leaves out what lies on the last edge; its equal bins may round, so edges here are exact."""
     rng = np.random.default_rng(3)
     values = rng.integers(-64, 64 * 64, 5000) / 64.0
     pixels = rng.integers(0, 5, values.size).astype(np.int32)
     table = sc.DataArray(
         sc.ones(sizes={"event": values.size}, unit="counts"),
-        coords={"t": sc.array(dims=["event"], values=values), "pixel": sc.array(dims=["event"], values=pixels)},
+        coords={
+            "t": sc.array(dims=["event"], values=values),
+            "pixel": sc.array(dims=["event"], values=pixels),
+        },
     )
     theirs = table.hist(t=sc.array(dims=["t"], values=edges)).values
     below = values < edges[-1]
-    plan = EventPlan(
-        edges, 1.0, 0, np.zeros(5, np.uint8), None, np.arange(5, dtype=np.int32), 5
-    )
+    plan = EventPlan(edges, 1.0, 0, np.zeros(5, np.uint8), None, np.arange(5, dtype=np.int32), 5)
     counts = new_counts(plan)
     count_events(pixels[below], values[below], plan=plan, counts=counts)
     np.testing.assert_array_equal(counts[: plan.n_bins], theirs)

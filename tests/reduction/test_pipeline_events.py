@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from beamhub_reduction.errors import BadParameter
+from beamhub_reduction.errors import BadParameter, NothingLeft
 from beamhub_reduction.kernels.events import count_cells, sort_cells
 from beamhub_reduction.nexus import EventsInvalid, GeometryMissing, NoEvents
 from beamhub_reduction.pipeline import events_map
@@ -19,8 +19,6 @@ from beamhub_reduction.run import open_run
 from beamhub_reduction.steps.time_of_flight import H_OVER_MN_ANGSTROM_M_PER_S, rebin_counts
 from beamhub_reduction.synthetic import Truth
 from beamhub_reduction.synthetic.tof_layouts import LAYOUTS, EventSample, draw_sample, write_event_layout
-
-FACILITY_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def reduced(step: str, file: Any, client: Any = None, **values: Any) -> Any:
@@ -45,7 +43,9 @@ def files(sample: EventSample, tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_every_layout_gives_numpys_histogram_of_all_its_events(
     layout: str, files: dict[str, Path], sample: EventSample
 ) -> None:
-    result = reduced("time_of_flight", files[layout], axis="tof", axis_range=(0.0, 20_000.0), bins=64, normalise=False)
+    result = reduced(
+        "time_of_flight", files[layout], axis="tof", axis_range=(0.0, 20_000.0), bins=64, normalise=False
+    )
     times = np.concatenate(sample.time_us)
     expected, _ = np.histogram(times, bins=np.linspace(0, 20_000, 65))
     np.testing.assert_array_equal(result.signals[0].values, expected)
@@ -110,7 +110,9 @@ def test_wavelength_and_d_spacing_are_the_formulas(files: dict[str, Path], sampl
     for axis in ("wavelength", "d"):
         result = reduced("time_of_flight", files["sns"], axis=axis, edges=tuple(edges), normalise=False)
         expected = np.zeros(29, dtype=np.int64)
-        for i, (ids, numbers, times) in enumerate(zip(sample.ids, sample.numbers, sample.time_us, strict=True)):
+        for i, (ids, numbers, times) in enumerate(
+            zip(sample.ids, sample.numbers, sample.time_us, strict=True)
+        ):
             pixel = np.searchsorted(numbers.ravel(), ids)
             path, angle = 20.0 + sample.distance_m[i].ravel()[pixel], sample.two_theta_rad[i].ravel()[pixel]
             place = H_OVER_MN_ANGSTROM_M_PER_S * times * 1e-6 / path
@@ -159,8 +161,6 @@ def test_runs_of_no_event_and_of_one(tmp_path: Path, n_events: int) -> None:
     file = write_event_layout(tmp_path / "a.nxs", "sns", draw_sample(seed=1, n_events=n_events, n_pulses=3))
     values = {"axis": "tof", "axis_range": (0.0, 2e4), "bins": 4, "normalise": False}
     if n_events == 0:
-        from beamhub_reduction.errors import NothingLeft
-
         with pytest.raises(NothingLeft):
             reduced("time_of_flight", file, **values)
     else:
@@ -211,10 +211,8 @@ def test_rebinning_into_the_same_bins_changes_nothing() -> None:
 
 @pytest.mark.facility_data
 @pytest.mark.usefixtures("outside_session")
-def test_real_banks_of_sinq_are_summed_each_for_itself() -> None:
-    file = FACILITY_DATA / "sinq_focus_tof.h5"
-    if not file.exists():
-        pytest.skip("the real facility files are not beside the checkout")
+def test_real_banks_of_sinq_are_summed_each_for_itself(facility_data: Path) -> None:
+    file = facility_data / "sinq_focus_tof.h5"
     result = open_run(file).tof_histogram(progress=lambda *_: None)
     with h5py.File(file) as f:
         for name, signal in zip(("bank1", "lowerbank", "merged", "upperbank"), result.signals, strict=True):

@@ -27,7 +27,9 @@ NUMBERS = np.array([100, 101, 103, 104])
 MASKED = np.array([False, True, False, False])
 TABLE = build_pixel_table(
     NUMBERS,
-    factor=d_spacing(np.ones(1), two_theta_rad=np.array([1.5, 1.5, 2.0, np.nan]), flight_path_m=np.full(4, 21.0)),
+    factor=d_spacing(
+        np.ones(1), two_theta_rad=np.array([1.5, 1.5, 2.0, np.nan]), flight_path_m=np.full(4, 21.0)
+    ),
     masked=MASKED,
 )
 
@@ -58,7 +60,13 @@ def test_every_event_is_counted_once(event_id: Any, time_s: Any) -> None:
     assert histogram.n_masked == np.isin(event_id, [101, 104]).sum()
     assert histogram.n_unknown_id == (~np.isin(event_id, NUMBERS)).sum()
     total = sum(
-        (histogram.n_used, histogram.n_masked, histogram.n_unknown_id, histogram.n_outside, histogram.n_not_finite)
+        (
+            histogram.n_used,
+            histogram.n_masked,
+            histogram.n_unknown_id,
+            histogram.n_outside,
+            histogram.n_not_finite,
+        )
     )
     assert total == event_id.size
     assert histogram.counts.sum() == histogram.n_used
@@ -82,7 +90,9 @@ def test_the_range_of_the_events_holds_them_all(event_id: Any, time_s: Any) -> N
     low, high = axis_range(event_id, offset=time_s, table=TABLE, unit=1.0)
     if low > high:
         return
-    histogram = histogram_events(event_id, offset=time_s, table=TABLE, unit=1.0, edges=bin_edges(low, high, n_bins=5))
+    histogram = histogram_events(
+        event_id, offset=time_s, table=TABLE, unit=1.0, edges=bin_edges(low, high, n_bins=5)
+    )
     usable = np.isin(event_id, [100, 103]) & (time_s > 0)
     assert histogram.n_used == usable.sum()
 

@@ -24,13 +24,13 @@ def add_weighted_frame(
     Parameters
     ----------
     frame:
-        uint16 or float32, shape (n_pixels,); other types become float32 or, for integers, uint16 when they fit.
+        uint16 or float32, shape (n_pixels,); other numbers take the NumPy form.
     weight:
         float32, shape (n_pixels,); zero where a pixel is bad.
     image:
         float64, shape (n_pixels,), is added to.
     blank:
-        int64, shape (n_pixels,): one more where a value is not finite (it adds nothing) and the weight not zero.
+        int64, shape (n_pixels,): one more where a value is not finite and the weight not zero.
     """
     if not frame.shape == weight.shape == image.shape == blank.shape or frame.ndim != 1:
         raise ValueError("frame, weight, image and blank have one length")
@@ -40,7 +40,9 @@ def add_weighted_frame(
     kernel = None
     if native:
         frame = np.ascontiguousarray(frame)
-        name, types = ("weighted_frame_u16", _U16) if frame.dtype == np.uint16 else ("weighted_frame_f32", _F32)
+        name, types = (
+            ("weighted_frame_u16", _U16) if frame.dtype == np.uint16 else ("weighted_frame_f32", _F32)
+        )
         kernel = function(name, types)
     if kernel is not None:
         total = np.zeros(1)

@@ -1,4 +1,4 @@
-"""Neutron counts that were histogrammed over time of flight before they were written, detector by detector."""
+"""Neutron counts that were histogrammed over time of flight before they were written, by detector."""
 
 from __future__ import annotations
 

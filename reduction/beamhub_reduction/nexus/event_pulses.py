@@ -23,9 +23,9 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 class Beam:
     """What the beam brought.
 
-    `charge_pC` is the entry's total. `log_time_s` and `log_charge_pC`, shape (n_pulses,), are the charge pulse
-    by pulse, with times counted from `log_epoch`; None without a log. `monitor_counts` is the sum of the first
-    monitor, named `monitor`.
+    `charge_pC` is the entry's total. `log_time_s` and `log_charge_pC`, shape (n_pulses,), are the charge
+    pulse by pulse, with times counted from `log_epoch`; None without a log. `monitor_counts` is the sum of
+    the first monitor, named `monitor`.
     """
 
     charge_pC: float | None  # noqa: N815  # the unit's own spelling
@@ -37,7 +37,7 @@ class Beam:
 
 
 def read_beam(entry: Node) -> Beam:
-    """Charge on target, from the NXlog in DASlogs (SNS) or framelog (ISIS), else the entry's total; monitor."""
+    """Charge on target from the NXlog in DASlogs (SNS) or framelog (ISIS), else the total; monitor."""
     total, times, values, epoch = entry.number("proton_charge", "pC"), None, None, ""
     for folder in ("DASlogs", "framelog", "runlog"):
         logs = entry.get(folder)
@@ -85,7 +85,9 @@ def pulse_seconds(banks: Sequence[EventBank]) -> tuple[FloatArray, ...]:
     if same:
         first = min(bank.event_time_zero.min() for bank in filled)
         return tuple((bank.event_time_zero - first).astype(np.float64) * bank.pulse_unit_s for bank in banks)
-    times = [b.event_time_zero.astype(np.float64) * b.pulse_unit_s + epoch_seconds(b.pulse_epoch) for b in banks]
+    times = [
+        b.event_time_zero.astype(np.float64) * b.pulse_unit_s + epoch_seconds(b.pulse_epoch) for b in banks
+    ]
     begin = min(float(t.min()) for t in times if t.size)
     return tuple(t - begin for t in times)
 
@@ -100,7 +102,7 @@ def epoch_seconds(text: str) -> float:
 
 
 def pulses_within(seconds: FloatArray, window: tuple[float, float] | None, n_pulses: int) -> BoolArray:
-    """Which pulses count, shape (n_pulses,): window[0] <= time < window[1]; pulses without a time never do."""
+    """Which pulses count, shape (n_pulses,): window[0] <= time < window[1], never those without a time."""
     if window is None:
         return np.ones(n_pulses, dtype=np.bool_)
     kept = np.zeros(n_pulses, dtype=np.bool_)
@@ -120,9 +122,7 @@ def event_runs(event_index: IntArray, kept: BoolArray) -> IntArray:
     return runs[runs[:, 1] > runs[:, 0]]
 
 
-def charge_within(
-    beam: Beam, window: tuple[float, float] | None, banks: Sequence[EventBank]
-) -> float | None:
+def charge_within(beam: Beam, window: tuple[float, float] | None, banks: Sequence[EventBank]) -> float | None:
     """Charge in pC of the pulses that count; None when a window is given and no log says when it came."""
     if window is None:
         return beam.charge_pC

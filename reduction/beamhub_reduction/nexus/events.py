@@ -34,9 +34,10 @@ class EventBank:
 
     All pixel arrays have shape (n_pixels,); `shape` is the detector's own. Without a detector they are None,
     and so are angle and distance where the file does not give them. `event_index` has the first event of each
-    pulse and one number more, the number of events: pulse i holds events event_index[i] to event_index[i + 1].
-    `event_time_zero` is as it stands in the file, `pulse_unit_s` scales it, `pulse_epoch` is the date it counts
-    from. `event_id` and `event_time_offset` say where the events lie; `time_unit_s` scales the offsets.
+    pulse and one number more, the number of events: pulse i holds events event_index[i] to event_index[i +
+    1]. `event_time_zero` is as it stands in the file, `pulse_unit_s` scales it, `pulse_epoch` is the date it
+    counts from. `event_id` and `event_time_offset` say where the events lie; `time_unit_s` scales the
+    offsets.
     """
 
     name: str
@@ -257,5 +258,3 @@ def _time_unit(nexus: NexusFile, events: Node) -> float:
     if factor is None:
         raise UnitUnknown(nexus.path, f"{events.target.path}/event_time_offset", units or "", "seconds")
     return factor
-
-

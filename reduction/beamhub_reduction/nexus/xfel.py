@@ -1,4 +1,4 @@
-"""Runs of the European XFEL: one file for each detector module and sequence, frames matched by train and pulse.
+"""Runs of the European XFEL: a file for each module and sequence, frames matched by train and pulse.
 
 Source: European XFEL data format, https://extra-data.readthedocs.io/en/latest/data_format.html
 """
@@ -22,7 +22,9 @@ from beamhub_reduction.nexus.virtual import Layout, read_layout
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
-FILE_NAME = re.compile(r"(?P<kind>[A-Z]+)-(?P<run>R\d+)-(?P<group>[A-Z]+)(?P<module>\d+)-S(?P<sequence>\d+)\.h5")
+FILE_NAME = re.compile(
+    r"(?P<kind>[A-Z]+)-(?P<run>R\d+)-(?P<group>[A-Z]+)(?P<module>\d+)-S(?P<sequence>\d+)\.h5"
+)
 SOURCE = re.compile(r"(?P<detector>.+)/DET/(?P<module>\d+)CH\d+:xtdf")
 MAX_FILES = 4096
 MAX_TRAINS = 10_000_000
@@ -39,7 +41,7 @@ class XfelRunInvalid(BeamhubError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} is no run of XFEL detector modules: {self.reason}. Name one file of the run, such as "
+            f"{self.path} is no run of XFEL detector modules: {self.reason}. Name one file of it, such as "
             "RAW-R0001-AGIPD00-S00000.h5, with the others beside it."
         )
 
@@ -109,7 +111,8 @@ def read_xfel_run(file: str, *, roots: Roots = None) -> XfelRun:
     """The frames of all modules of a run; the frames themselves are not read.
 
     Left out, and counted by train of a module: trains with the id 0 or a flag of 0, trains without frames,
-    trains that reach beyond the data or whose frames name another train, and trains or pulses that stand twice.
+    trains that reach beyond the data or whose frames name another train, and trains or pulses that stand
+    twice.
 
     Raises
     ------
@@ -128,7 +131,9 @@ def read_xfel_run(file: str, *, roots: Roots = None) -> XfelRun:
                 if piece is not None:
                     pieces.append(piece)
     if not pieces or len(detectors) != 1:
-        reason = f"detectors {sorted(detectors)}" if len(detectors) > 1 else "no frames of a module were found"
+        reason = (
+            f"detectors {sorted(detectors)}" if len(detectors) > 1 else "no frames of a module were found"
+        )
         raise XfelRunInvalid(file, reason)
     kinds = {(p.data.shape[1:], p.data.dtype) for p in pieces}
     if len(kinds) != 1:
@@ -171,7 +176,12 @@ def _find_images(nexus: NexusFile) -> Iterable[tuple[str, int, Node, Node]]:
             name = f"{detector.name}/DET/{source.name}"
             match = SOURCE.fullmatch(name)
             image, indexed = source.get("image"), index.get(f"{name}/image")
-            if match is not None and image is not None and indexed is not None and image.get("data") is not None:
+            if (
+                match is not None
+                and image is not None
+                and indexed is not None
+                and image.get("data") is not None
+            ):
                 yield match["detector"], int(match["module"]), image, indexed
 
 
@@ -201,9 +211,7 @@ def _read_module(
         left_out["frames name another train"] += int(wrong.size)
         keep = ~np.isin(of_index, wrong)
         picked, of_index = picked[keep], of_index[keep]
-    return ModuleFrames(
-        module, data, picked, of_index, columns["pulseId"][picked], columns["cellId"][picked]
-    )
+    return ModuleFrames(module, data, picked, of_index, columns["pulseId"][picked], columns["cellId"][picked])
 
 
 def _good_trains(
@@ -254,7 +262,7 @@ def _integers(nexus: NexusFile, group: Node, name: str) -> IntArray:
 
 
 def _without_twice(pieces: list[ModuleFrames], left_out: Counter[str]) -> list[ModuleFrames]:
-    """The frames of one module without trains that stand in it twice, because nobody can say which is right."""
+    """The frames of one module without trains that stand in it twice: nobody can say which is right."""
     if not pieces:
         return []
     train = np.concatenate([p.train for p in pieces])

@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from beamhub_reduction.errors import BadParameter, NothingLeft
-from beamhub_reduction.kernels.events import EventPlan, Fate, count_events, event_range, new_counts
+from beamhub_reduction.kernels.event_plan import EventPlan, Fate
+from beamhub_reduction.kernels.events import count_events, event_range, new_counts
 from beamhub_reduction.nexus.errors import GeometryMissing
 from beamhub_reduction.nexus.event_pulses import (
     BoolArray,
@@ -44,18 +45,25 @@ from beamhub_reduction.steps.time_of_flight import (
 )
 
 DEFAULT_BINS = 1000
-AXES = {"d": ("d_spacing", "angstrom"), "wavelength": ("wavelength", "angstrom"), "tof": ("time_of_flight", "us")}
+AXES = {
+    "d": ("d_spacing", "angstrom"),
+    "wavelength": ("wavelength", "angstrom"),
+    "tof": ("time_of_flight", "us"),
+}
 
 
 class AxisParameters(StepParameters):
     """The axis on which neutrons are counted, and its bins. Without a range the bins span all events."""
 
     axis: EventAxis = Field(
-        default="d", description="'d' or 'wavelength' in angstrom, 'tof' (plain time of flight) in microseconds"
+        default="d",
+        description="'d' or 'wavelength' in angstrom, 'tof' (plain time of flight) in microseconds",
     )
     bins: int | None = Field(default=None, ge=1, le=MAX_BINS, description="number of bins (default 1000)")
     bin_width: float | None = Field(
-        default=None, gt=0, description="width of a bin instead of their number; with log, relative to its edge"
+        default=None,
+        gt=0,
+        description="width of a bin instead of their number; with log, relative to its edge",
     )
     log: bool = Field(default=False, description="bins of equal ratio instead of equal width")
     edges: tuple[float, ...] | None = Field(default=None, description="all edges of the bins, ascending")
@@ -117,7 +125,8 @@ class EventParameters(AxisParameters):
     """What every reduction of events lets the caller choose."""
 
     pulses: tuple[float, float] | None = Field(
-        default=None, description="only pulses of this window: seconds after the first pulse, the end excluded"
+        default=None,
+        description="only pulses of this window: seconds after the first pulse, the end excluded",
     )
 
     @field_validator("pulses")
@@ -221,7 +230,9 @@ class EventJob:
                     found.append(EventPiece(len(found), i, unit.ids, unit.offsets, inside))
         return tuple(found)
 
-    def find_edges(self, pieces: tuple[EventPiece, ...], engine: Engine) -> tuple[FloatArray, Execution | None]:
+    def find_edges(
+        self, pieces: tuple[EventPiece, ...], engine: Engine
+    ) -> tuple[FloatArray, Execution | None]:
         """The edges of the bins; without a given range all events are read for it.
 
         Raises

@@ -1,7 +1,7 @@
 """Neutron events as a map of pixel by time of flight, wavelength or d-spacing: exact counts, bounded memory.
 
-A unit gives the cells of its events, sorted by parts of the map; cells wait until there are many, and are then
-counted part after part, so that the counts at hand stay in the cache.
+A unit gives the cells of its events, sorted by parts of the map; cells wait until there are many, and are
+then counted part after part, so that the counts at hand stay in the cache.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from pydantic import Field
 
 from beamhub_core.techniques import TOF_POWDER_DIFFRACTION
 from beamhub_reduction.errors import BadParameter, NothingLeft
+from beamhub_reduction.kernels.event_plan import MAX_CELLS, EventPlan, Fate
 from beamhub_reduction.kernels.events import (
-    MAX_CELLS,
-    EventPlan,
-    Fate,
     SortedCells,
     count_cells,
     event_cells,
@@ -156,7 +154,9 @@ def reduce_event_map(source: Source, parameters: EventMapParameters, engine: Eng
     if not pieces:
         raise NothingLeft(source.file, "events")
     looks = parameters.chosen_range is None and parameters.edges is None
-    edges, earlier = job.find_edges(pieces, engine.with_progress(half(engine.progress, 0)) if looks else engine)
+    edges, earlier = job.find_edges(
+        pieces, engine.with_progress(half(engine.progress, 0)) if looks else engine
+    )
     plans, n_cells = _plans(job, edges)
     task = MapTask(plans, parameters.corrupt, n_cells=n_cells, wide=job.n_events >= 1 << 32)
     part, execution = engine.with_progress(half(engine.progress, 1) if looks else engine.progress).run(

@@ -1,4 +1,4 @@
-"""The events of one work unit in blocks that fit a core's cache: read, decoded, checked against the policy."""
+"""The events of one work unit in blocks that fit the cache: read, decoded, checked against the policy."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class EventBlock:
 
 @dataclass
 class _Column:
-    """One dataset's rows, read into one buffer again and again where they lie as plain bytes. One thread's own."""
+    """One dataset's rows, read into one buffer where they lie as plain bytes. One thread's own."""
 
     segments: tuple[Segment, ...]
     open_files: ExitStack
@@ -139,10 +139,8 @@ def _block(ids: _Column | None, offsets: _Column, begin: int, end: int, corrupt:
     if ids is not None:
         numbers, good_ids, id_problems = ids.read(begin, end)
         problems = (*id_problems, *problems)
-        if good is None or good_ids is None:
-            good = good_ids if good is None else good
-        else:
-            good = good & good_ids
+        if good_ids is not None:
+            good = good_ids if good is None else good & good_ids
     if problems and corrupt == "fail":
         raise problems[0]
     if good is None:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from beamhub_core.techniques import TOF_POWDER_DIFFRACTION
 from beamhub_reduction.errors import NothingLeft
-from beamhub_reduction.kernels.events import Fate
+from beamhub_reduction.kernels.event_plan import Fate
 from beamhub_reduction.nexus.event_pulses import charge_within
 from beamhub_reduction.nexus.events import read_event_run
 from beamhub_reduction.nexus.tree import NexusFile
@@ -64,7 +64,9 @@ def reduce_time_of_flight(source: Source, parameters: TimeOfFlightParameters, en
     if not pieces:
         raise NothingLeft(source.file, "events")
     looks = parameters.chosen_range is None and parameters.edges is None
-    edges, earlier = job.find_edges(pieces, engine.with_progress(half(engine.progress, 0)) if looks else engine)
+    edges, earlier = job.find_edges(
+        pieces, engine.with_progress(half(engine.progress, 0)) if looks else engine
+    )
     plans = tuple(event_plan(t, edges=edges, unit=u) for t, u in zip(job.tables, job.units, strict=True))
     part, execution = engine.with_progress(half(engine.progress, 1) if looks else engine.progress).run(
         reduce_events, pieces, EventTask(plans, parameters.corrupt), merge=merge_events
@@ -76,9 +78,7 @@ def reduce_time_of_flight(source: Source, parameters: TimeOfFlightParameters, en
     name, axis_units = job.axis
     signal = curve_signal(curve, name="intensity", units=units, axis_name=name, axis_units=axis_units)
     execution = earlier + execution if earlier else execution
-    return Reduced(
-        (signal,), statistics, execution, job.describe(edges) | facts, (*part.problems, *warnings)
-    )
+    return Reduced((signal,), statistics, execution, job.describe(edges) | facts, (*part.problems, *warnings))
 
 
 def _normalisation(

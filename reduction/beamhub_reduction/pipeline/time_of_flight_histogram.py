@@ -28,7 +28,8 @@ class TofHistogramParameters(AxisParameters):
     """What the caller may choose. On the axis 'tof' the file's own bins are kept."""
 
     axis: EventAxis = Field(
-        default="tof", description="'tof' keeps the file's bins; 'd' and 'wavelength' need the file's geometry"
+        default="tof",
+        description="'tof' keeps the file's bins; 'd' and 'wavelength' need the file's geometry",
     )
     bank: str | None = Field(default=None, description="only the detector of this name; without it all")
 
@@ -89,7 +90,9 @@ def sum_histograms(piece: HistogramPiece, task: HistogramTask) -> HistogramPart:
         factor = bank.factor.reshape(-1, per_row)[segment.at : segment.at + segment.n_rows][rows.good].ravel()
         rebinned = rebin_counts(counts, time_edges_s=bank.time_edges_s, factor=factor, edges=bank.edges)
     n_corrupt = int(np.count_nonzero(~rows.good)) * per_row
-    return HistogramPart({piece.i_bank: (total, rebinned)}, n_corrupt, tuple(str(p) for p in rows.problems[:100]))
+    return HistogramPart(
+        {piece.i_bank: (total, rebinned)}, n_corrupt, tuple(str(p) for p in rows.problems[:100])
+    )
 
 
 def merge_histograms(left: HistogramPart, right: HistogramPart) -> HistogramPart:
@@ -133,7 +136,8 @@ def reduce_tof_histogram(source: Source, parameters: TofHistogramParameters, eng
         if i in part.by_bank
     )
     statistics = Statistics(
-        counts_total=sum(int(total.sum()) for total, _ in part.by_bank.values()), n_frames_corrupt=part.n_corrupt
+        counts_total=sum(int(total.sum()) for total, _ in part.by_bank.values()),
+        n_frames_corrupt=part.n_corrupt,
     )
     facts: dict[str, Any] = {
         "axis": parameters.axis, "entry": run.entry, "banks": [bank.name for bank in banks],
@@ -193,7 +197,11 @@ def _signal(
     total, rebinned = found
     if rebinned is None or task.edges is None:
         return Signal(
-            f"counts_{bank.name}", total, np.sqrt(total), "counts", (Axis(name, units, task.time_edges_s * 1e6),)
+            f"counts_{bank.name}",
+            total,
+            np.sqrt(total),
+            "counts",
+            (Axis(name, units, task.time_edges_s * 1e6),),
         )
     return Signal(
         f"counts_{bank.name}", rebinned, np.sqrt(rebinned), "counts", (Axis(name, units, task.edges),)

@@ -1,4 +1,4 @@
-"""XFEL pulses of a whole run: match the modules' trains, correct each memory cell, mean image and intensities."""
+"""XFEL pulses of a whole run: match the modules' trains, correct each memory cell, mean and intensities."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class XfelPulsesParameters(StepParameters):
     )
     constants: str | None = Field(
         default=None,
-        description="HDF5 file of the cells' constants: module_N/offset, gain and bad_pixels, each (n_cells, ny, nx)",
+        description="HDF5 file with module_N/offset, gain and bad_pixels, each (n_cells, ny, nx)",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class XfelPiece:
-    """Frames of one work unit: rows of one dataset, with the cell, train and pulse of each, all (n_frames,)."""
+    """Frames of one unit: rows of one dataset, with the cell, train and pulse of each, all (n_frames,)."""
 
     number: int
     module: int
@@ -176,7 +176,9 @@ def _one(
     return found or CorruptChunk(index.file, index.dataset, (row,), "no chunk was written")
 
 
-def _read_single(index: ChunkIndex, rows: IntArray, plane: int) -> Iterator[np.ndarray[Any, Any] | CorruptChunk]:
+def _read_single(
+    index: ChunkIndex, rows: IntArray, plane: int
+) -> Iterator[np.ndarray[Any, Any] | CorruptChunk]:
     """Frames that are chunks of their own: one positional read each, and its decoding."""
     if file_identity(index.file) != index.identity:
         raise FilesChanged(index.file)
@@ -233,8 +235,16 @@ def _constants_of(file: str, identity: FileIdentity, module: int, shape: tuple[i
     with NexusFile(file) as nexus:
         group = nexus.node("/").get(f"module_{module}")
         offset = group.numbers("offset") if group is not None else None
-        if group is None or offset is None or offset.ndim != 3 or offset.shape[1:] != shape or not len(offset):
-            raise BadParameter("constants", file, f"a file with module_{module}/offset of shape (n_cells, *{shape})")
+        if (
+            group is None
+            or offset is None
+            or offset.ndim != 3
+            or offset.shape[1:] != shape
+            or not len(offset)
+        ):
+            raise BadParameter(
+                "constants", file, f"a file with module_{module}/offset of shape (n_cells, *{shape})"
+            )
         gain, bad = group.numbers("gain"), group.numbers("bad_pixels")
         gain = np.ones_like(offset) if gain is None else gain
         bad = np.zeros_like(offset) if bad is None else bad
@@ -351,5 +361,10 @@ def _mean_over_trains(by_module: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 KIND = StepKind(
-    "xfel_pulses", "XFEL pulses", PHOTON_AND_NEUTRON_TECHNIQUE, XfelPulsesParameters, reduce_xfel_pulses, counted="frames"
+    "xfel_pulses",
+    "XFEL pulses",
+    PHOTON_AND_NEUTRON_TECHNIQUE,
+    XfelPulsesParameters,
+    reduce_xfel_pulses,
+    counted="frames",
 )

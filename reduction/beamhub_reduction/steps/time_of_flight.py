@@ -1,7 +1,7 @@
 """Time of flight: from neutron events to counts over lattice spacing, wavelength or time.
 
-The de Broglie wavelength of a neutron that flew L1 + L2 in the time t is (h / m_n) * t / (L1 + L2); Bragg's law
-gives d = wavelength / (2 sin(theta)), theta half the scattering angle.
+The de Broglie wavelength of a neutron that flew L1 + L2 in the time t is (h / m_n) * t / (L1 + L2); Bragg's
+law gives d = wavelength / (2 sin(theta)), theta half the scattering angle.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from beamhub_reduction.errors import BadParameter
-from beamhub_reduction.kernels.events import EventPlan, Fate, count_events, event_range, new_counts
+from beamhub_reduction.kernels.event_plan import EventPlan, Fate
+from beamhub_reduction.kernels.events import count_events, event_range, new_counts
 from beamhub_reduction.steps.curve import MAX_BINS, Curve
 from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
 
@@ -121,7 +122,9 @@ def build_pixel_table(
     return PixelTable(first, state, factors, row)
 
 
-def event_plan(table: PixelTable, *, edges: FloatArray, unit: float, first_row: int = 0, n_rows: int = 0) -> EventPlan:
+def event_plan(
+    table: PixelTable, *, edges: FloatArray, unit: float, first_row: int = 0, n_rows: int = 0
+) -> EventPlan:
     """How the events of a bank are counted; with `n_rows` for a map whose rows begin at `first_row`."""
     row = None
     if n_rows and table.row is not None:

@@ -1,7 +1,7 @@
 """Per-cell correction of XFEL frames, summed: the mean image, and the intensity of every pulse.
 
-A corrected value is (raw - offset[cell]) * gain[cell]. Both sums are linear in it, so a frame is only weighted
-with its cell's gain, and the offsets are taken off at the end, cell by cell.
+A corrected value is (raw - offset[cell]) * gain[cell]. Both sums are linear in it, so a frame is only
+weighted with its cell's gain, and the offsets are taken off at the end, cell by cell.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ def build_constants(offset: FloatArray, *, gain: FloatArray, bad: np.ndarray[Any
 
 def unit_constants(n_pixels: int) -> CellConstants:
     """No correction: one cell that stands for all."""
-    return CellConstants(
-        np.ones((1, n_pixels), np.float32), np.zeros((1, n_pixels), np.float32), np.zeros(1)
-    )
+    return CellConstants(np.ones((1, n_pixels), np.float32), np.zeros((1, n_pixels), np.float32), np.zeros(1))
 
 
 def add_to_zero(frame: Float32Array, weight: Float32Array) -> float:
@@ -83,7 +81,7 @@ class ModuleSums:
         return cls(module, np.zeros(n_pixels), zeros, np.zeros(constants.n_cells, dtype=np.int64))
 
     def add(self, frame: np.ndarray[Any, Any], cell: int, constants: CellConstants) -> float:
-        """Add one frame, shape (n_pixels,), in place; gives its corrected intensity, the sum over good pixels."""
+        """Add one frame, shape (n_pixels,); gives its corrected intensity, the sum over good pixels."""
         total = add_weighted_frame(frame, weight=constants.weight[cell], image=self.image, blank=self.blank)
         self.n_of_cell[cell] += 1
         return total - float(constants.dark[cell])

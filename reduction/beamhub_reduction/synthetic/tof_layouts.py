@@ -17,7 +17,7 @@ EPOCH_NS = 1_700_000_000_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class EventSample:
-    """Events of two banks: for each bank ids and times (n_events,), whole microseconds so that all layouts agree.
+    """Events of two banks: for each bank ids and times (n_events,), whole microseconds.
 
     `n_per_pulse` (n_pulses,) are the events of both banks; `bank_pulses` those of each.
     """
@@ -32,7 +32,7 @@ class EventSample:
     @property
     def n_per_pulse(self) -> AnyArray:
         """Events of all banks in each pulse."""
-        return np.sum(self.bank_pulses, axis=0)
+        return np.asarray(np.sum(self.bank_pulses, axis=0))
 
 
 def draw_sample(*, seed: int, n_events: int, n_pulses: int) -> EventSample:

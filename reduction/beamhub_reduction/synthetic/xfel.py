@@ -1,4 +1,4 @@
-"""European XFEL runs: a file for each module and sequence, memory cells with offsets and gains of their own."""
+"""European XFEL runs: a file for each module and sequence, memory cells with constants of their own."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class XfelOptions:
 class XfelTruth:
     """What was planted in a run.
 
-    `file` is one file of it and `constants` the file of the cells' constants; `trains` and `pulses` are the ids.
-    `complete` (n_trains,) says which trains all modules have. `signal` (n_trains, n_pulses) is the intensity of
-    every pixel of a frame after correction, relative to `pattern` (n_modules, ny, nx).
+    `file` is one file of it and `constants` the file of the cells' constants; `trains` and `pulses` are the
+    ids. `complete` (n_trains,) says which trains all modules have. `signal` (n_trains, n_pulses) is the
+    intensity of every pixel of a frame after correction, relative to `pattern` (n_modules, ny, nx).
     """
 
     file: Path
@@ -64,7 +64,8 @@ FIRST_TRAIN = 1_000_000_100
 def write_xfel_run(folder: Path, *, seed: int, options: XfelOptions = XfelOptions()) -> XfelTruth:
     """Write the files of one run and their constants; the same seed gives the same values.
 
-    Raw counts are offset + signal * pattern / gain, rounded; so (raw - offset) * gain is near signal * pattern.
+    Raw counts are offset + signal * pattern / gain, rounded; so (raw - offset) * gain is near signal *
+    pattern.
     """
     o, rng = options, np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,9 @@ def write_xfel_run(folder: Path, *, seed: int, options: XfelOptions = XfelOption
     for module in range(o.n_modules):
         for sequence in range(o.n_sequences):
             mine = np.arange(o.n_trains)[sequence :: o.n_sequences]
-            _write_file(folder, (module, sequence), mine, options, (trains, pulses, signal, pattern, offset, gain))
+            _write_file(
+                folder, (module, sequence), mine, options, (trains, pulses, signal, pattern, offset, gain)
+            )
     constants = folder / "calibration" / "constants.h5"
     constants.parent.mkdir()
     with h5py.File(constants, "w") as f:
@@ -140,7 +143,9 @@ def _write_file(
         )
 
 
-def _frames(o: XfelOptions, signal: AnyArray, pattern: AnyArray, offset: AnyArray, gain: AnyArray) -> AnyArray:
+def _frames(
+    o: XfelOptions, signal: AnyArray, pattern: AnyArray, offset: AnyArray, gain: AnyArray
+) -> AnyArray:
     """The frames of one train of a module."""
     true = signal[:, np.newaxis, np.newaxis] * pattern
     if not o.is_raw:
