@@ -9,12 +9,14 @@ POWDER_DIFFRACTION = "http://purl.org/pan-science/PaNET/PaNET01100"
 TOF_POWDER_DIFFRACTION = "http://purl.org/pan-science/PaNET/PaNET01098"
 X_RAY_TOMOGRAPHY = "http://purl.org/pan-science/PaNET/PaNET01207"
 FLUORESCENCE_MICROSCOPY = "http://purl.org/pan-science/PaNET/PaNET01113"
+PHOTON_AND_NEUTRON_TECHNIQUE = "http://purl.org/pan-science/PaNET/PaNET00001"
 
 LABELS = {
     POWDER_DIFFRACTION: "powder diffraction",
     TOF_POWDER_DIFFRACTION: "time-of-flight neutron powder diffraction",
     X_RAY_TOMOGRAPHY: "x-ray tomography",
     FLUORESCENCE_MICROSCOPY: "fluorescence microscopy",
+    PHOTON_AND_NEUTRON_TECHNIQUE: "photon and neutron technique",
 }
 
 

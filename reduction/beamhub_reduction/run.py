@@ -16,6 +16,7 @@ from beamhub_reduction.pipeline.execute import Client
 from beamhub_reduction.pipeline.progress import Display, ProgressCallback
 from beamhub_reduction.pipeline.step import CorruptPolicy, MissingPolicy, Source, parse_parameters, step_kind
 from beamhub_reduction.result import Result
+from beamhub_reduction.run_events import EventSteps
 from beamhub_reduction.run_scans import ScanSteps
 from beamhub_reduction.session_info import find_dataset, read_session
 
@@ -44,7 +45,7 @@ def open_run(name: str | Path) -> Run:
 
 
 @dataclass(frozen=True)
-class Run(ScanSteps):
+class Run(ScanSteps, EventSteps):
     """One measured dataset."""
 
     file: str
@@ -149,38 +150,6 @@ class Run(ScanSteps):
         return self.reduce(
             "azimuthal", client=client, progress=progress, bins=bins, unit=unit, mask=mask,
             normalise=normalise, geometry=geometry, missing=missing, corrupt=corrupt,
-        )  # fmt: skip
-
-    def time_of_flight(
-        self,
-        *,
-        bins: int = 1000,
-        d_range: tuple[float, float] | None = None,
-        normalise: bool = True,
-        corrupt: CorruptPolicy = "fail",
-        client: Client | None = None,
-        progress: ProgressCallback | None = None,
-    ) -> Result:
-        """Counts over lattice spacing of the neutron events of all banks together.
-
-        Parameters
-        ----------
-        bins:
-            Number of bins of equal width.
-        d_range:
-            Smallest and largest d-spacing in angstrom; without it the bins span all events.
-        normalise:
-            Whether to divide by the proton charge.
-        corrupt, client, progress:
-            As in `azimuthal`.
-
-        Raises
-        ------
-        NoEvents, EventsInvalid, GeometryMissing, UnitUnknown, CorruptChunk, BadParameter, NothingLeft
-        """
-        return self.reduce(
-            "time_of_flight", client=client, progress=progress,
-            bins=bins, d_range=d_range, normalise=normalise, corrupt=corrupt,
         )  # fmt: skip
 
 

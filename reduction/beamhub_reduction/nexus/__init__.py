@@ -19,7 +19,8 @@ from beamhub_reduction.nexus.errors import (
     UnitUnknown,
     UnsupportedLayout,
 )
-from beamhub_reduction.nexus.events import EventBank, EventRun, count_pulses, read_event_run
+from beamhub_reduction.nexus.event_pulses import count_pulses
+from beamhub_reduction.nexus.events import EventBank, EventRun, read_event_run
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
 from beamhub_reduction.nexus.geometry import Geometry, Monitor, read_geometry, read_monitor, read_wavelength
 from beamhub_reduction.nexus.header import DetectorHeader, Header, open_header

@@ -34,6 +34,14 @@ class Statistics:
     n_spectra_read: int = 0
     n_spectra_corrupt: int = 0
     n_spectra_without_live_time: int = 0
+    n_events_not_finite: int = 0
+    n_events_filtered: int = 0
+    n_pulses_filtered: int = 0
+    n_trains: int = 0
+    n_trains_used: int = 0
+    n_trains_incomplete: int = 0
+    n_trains_left_out: int = 0
+    n_frames_without_constants: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """Name to count, in the order of declaration; for the product file."""
