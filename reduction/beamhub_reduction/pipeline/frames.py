@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from beamhub_reduction.errors import CorruptChunk
 from beamhub_reduction.pipeline.step import CorruptPolicy
 from beamhub_reduction.pipeline.units import FrameUnit, Segment
 from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
@@ -53,6 +54,47 @@ class FrameBatch:
     tally: FrameTally
 
 
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """Some frames of a unit as they lie in the file: one bitshuffle-LZ4 chunk each, for a fused kernel.
+
+    Chunk i is `data[offsets[i] : offsets[i] + sizes[i]]`, with its 12-byte header; it decodes to one whole
+    frame of `frame_bytes` bytes in elements of `dtype` (little endian). Nothing of a chunk is checked yet but
+    that it is there: the kernel checks every length. `data` is a buffer that the next batch reuses.
+    `weights` (n,) and `numbers` (n,) are as in FrameBatch. The tally counts every frame here as read; pass
+    what the kernel could not decode to `settle`, which gives the tally that is true.
+    """
+
+    data: np.ndarray[Any, np.dtype[np.uint8]]
+    offsets: IntArray
+    sizes: IntArray
+    weights: FloatArray
+    numbers: IntArray
+    dtype: np.dtype[Any]
+    frame_bytes: int
+    tally: FrameTally
+    segment: Segment
+
+    def settle(self, failed: Mapping[int, str], corrupt: CorruptPolicy) -> FrameTally:
+        """The tally without the frames that did not decode (place in the batch to reason).
+
+        Raises
+        ------
+        CorruptChunk
+            For the first of them, if the policy is to fail.
+        """
+        problems = [self._problem(i, failed[i]) for i in sorted(failed)]
+        if problems and corrupt == "fail":
+            raise problems[0]
+        texts = tuple(str(problem) for problem in problems)
+        return self.tally + FrameTally(n_read=-len(failed), n_corrupt=len(failed), problems=texts)
+
+    def _problem(self, i: int, reason: str) -> CorruptChunk:
+        index = self.segment.index
+        row = int(self.numbers[i]) - self.segment.at + self.segment.start
+        return CorruptChunk(index.file, index.dataset, (row, *(0 for _ in index.shape[1:])), reason)
+
+
 def frame_batches(
     unit: FrameUnit, *, shape: tuple[int, int], corrupt: CorruptPolicy, batch: int = BATCH_FRAMES
 ) -> Iterator[FrameBatch]:
@@ -96,3 +138,17 @@ def _read_frames(segment: Segment, low: int, high: int, shape: tuple[int, int]) 
     rows = read_rows(segment.index, 0, segment.index.shape[0])
     corrupt, unwritten = np.array([rows.corrupt.any()]), np.array([rows.unwritten.any()])
     return Rows(rows.data.reshape(1, *shape), corrupt, unwritten, rows.problems)
+
+
+def stored_batches(
+    unit: FrameUnit, *, shape: tuple[int, int], corrupt: CorruptPolicy, batch: int = BATCH_FRAMES
+) -> Iterator[StoredBatch] | None:
+    """Like `frame_batches`, still compressed; None unless every frame is one bitshuffle-LZ4 chunk by itself.
+
+    Raises
+    ------
+    CorruptChunk
+        If a chunk is cut off by the end of the file and the policy is to fail.
+    FilesChanged
+    """
+    return None  # decoded batches serve every layout
