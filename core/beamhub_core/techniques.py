@@ -7,10 +7,16 @@ from __future__ import annotations
 
 POWDER_DIFFRACTION = "http://purl.org/pan-science/PaNET/PaNET01100"
 TOF_POWDER_DIFFRACTION = "http://purl.org/pan-science/PaNET/PaNET01098"
+SMALL_ANGLE_X_RAY_SCATTERING = "http://purl.org/pan-science/PaNET/PaNET01188"
+SPATIAL_MAP = "http://purl.org/pan-science/PaNET/PaNET00401"
+X_RAY_PROBE = "http://purl.org/pan-science/PaNET/PaNET01012"
 
 LABELS = {
     POWDER_DIFFRACTION: "powder diffraction",
     TOF_POWDER_DIFFRACTION: "time-of-flight neutron powder diffraction",
+    SMALL_ANGLE_X_RAY_SCATTERING: "small angle x-ray scattering",
+    SPATIAL_MAP: "obtain spatial map",
+    X_RAY_PROBE: "x-ray probe",
 }
 
 

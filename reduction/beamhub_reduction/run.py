@@ -16,6 +16,7 @@ from beamhub_reduction.pipeline.execute import Client
 from beamhub_reduction.pipeline.progress import Display, ProgressCallback
 from beamhub_reduction.pipeline.step import CorruptPolicy, MissingPolicy, Source, parse_parameters, step_kind
 from beamhub_reduction.result import Result
+from beamhub_reduction.run_frames import FrameSteps
 from beamhub_reduction.session_info import find_dataset, read_session
 
 
@@ -43,7 +44,7 @@ def open_run(name: str | Path) -> Run:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(FrameSteps):
     """One measured dataset."""
 
     file: str

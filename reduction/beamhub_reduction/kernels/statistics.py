@@ -80,9 +80,9 @@ def empty_integer_sums(dtype: np.dtype[Any], n_pixels: int) -> IntegerSums:
 
 def empty_float_sums(n_pixels: int) -> FloatSums:
     """Sums of no frames of float64."""
-    zeros = [np.zeros(n_pixels) for _ in range(4)]
+    s, s_error, q, q_error = (np.zeros(n_pixels) for _ in range(4))
     return FloatSums(
-        *zeros, np.full(n_pixels, np.inf), np.full(n_pixels, -np.inf),
+        s, s_error, q, q_error, np.full(n_pixels, np.inf), np.full(n_pixels, -np.inf),
         np.zeros(n_pixels, np.uint32), np.zeros(n_pixels, np.uint32),
     )  # fmt: skip
 

@@ -78,6 +78,15 @@ STEPS: dict[str, tuple[str, str]] = {
         "beamhub_reduction.pipeline.time_of_flight",
         "counts of neutron events over d-spacing",
     ),
+    "frame_statistics": (
+        "beamhub_reduction.pipeline.frame_statistics",
+        "mean, variance, extremes and outliers of pixels; counts of frames and regions",
+    ),
+    "saxs": ("beamhub_reduction.pipeline.saxs", "averaged, background-free intensity over q"),
+    "fly_scan_map": (
+        "beamhub_reduction.pipeline.fly_scan",
+        "region sums and centre of mass on a scan's grid",
+    ),
 }
 
 
