@@ -32,7 +32,7 @@ class FlyScanTruth:
 
 @dataclass(frozen=True, slots=True)
 class FlyScanOptions:
-    """How a fly scan is written: `frames` of one line in a file; `joined` by links or by a virtual dataset."""
+    """How a fly scan is written; `positions` are those of the grid or of every frame, or there are none."""
 
     frame_shape: tuple[int, int] = (32, 32)
     snake: bool = False

@@ -22,10 +22,11 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True, slots=True)
 class SaxsTruth:
-    """What was planted: I(q) of sample and buffer without noise is `level` and `slope` of a Guinier curve.
+    """What was planted: a Guinier curve over a flat buffer.
 
-    Counts of one pixel in a frame of nominal flux are buffer + level * exp(-(q radius)^2 / 3) for the sample and
-    buffer alone for the background, q in nm^-1. Frames from `first_damaged` on scatter more at small angles.
+    Counts of one pixel in a frame of nominal flux and full transmission are
+    buffer + level * exp(-(q radius)^2 / 3) for the sample and buffer alone for the background, q in nm^-1.
+    Frames from `first_damaged` on scatter more at small angles.
     """
 
     sample: Path
@@ -52,7 +53,7 @@ def q_of_pixels() -> FloatArray:
 def write_saxs_runs(
     folder: Path, *, seed: int, n_frames: int = 12, first_damaged: int = 9, beam_lost: int | None = None
 ) -> SaxsTruth:
-    """Write sample.h5 and buffer.h5: frames, monitor and transmission of each; the same seed, the same counts.
+    """Write sample.h5 and buffer.h5: frames, monitor and transmission of each; same seed, same counts.
 
     Parameters
     ----------
