@@ -15,19 +15,24 @@ BH_EXPORT int64_t BH(float_sums)(const double *values, int64_t n_pixels, const u
                                  const double *low, const double *high, double *const *sums,
                                  uint32_t *const *counts);
 
-#define TILE_SUMS(T, NAME)                                                                                   \
-    static void group_##NAME(const T *const *rows, int64_t n, T limit, uint32_t *restrict s,                 \
-                             uint32_t *restrict q, T *restrict low, T *restrict high, T *restrict valid,     \
-                             uint32_t *restrict totals) {                                                    \
+/* Not inlined: a compiler forgets `restrict` when it inlines, and does not vectorise so many arrays then. */
+#define BH_APART __attribute__((noinline))
+
+#define TILE_SUMS(T, EIGHT, NAME)                                                                            \
+    BH_APART static void group_##NAME(const T *const *rows, const T *restrict off, int64_t n, T limit,       \
+                             uint32_t *restrict s, uint32_t *restrict q, T *restrict low, T *restrict high,  \
+                             T *restrict valid, uint32_t *restrict totals) {                                 \
         const T *restrict a = rows[0], *restrict b = rows[1], *restrict c = rows[2], *restrict d = rows[3];  \
         const T *restrict e = rows[4], *restrict f = rows[5], *restrict g = rows[6], *restrict h = rows[7];  \
         uint32_t ta = 0, tb = 0, tc = 0, td = 0, te = 0, tf = 0, tg = 0, th = 0;                             \
         for (int64_t i = 0; i < n; i++) {                                                                    \
-            uint32_t sum = s[i], square = q[i];                                                              \
+            const T masked = off[i];                                                                         \
+            EIGHT sum = 0;                                                                                   \
+            uint32_t square = q[i];                                                                          \
             T least = low[i], most = high[i], count = valid[i];                                              \
-            ADD(T, a, ta) ADD(T, b, tb) ADD(T, c, tc) ADD(T, d, td)                                          \
-            ADD(T, e, te) ADD(T, f, tf) ADD(T, g, tg) ADD(T, h, th)                                          \
-            s[i] = sum, q[i] = square, low[i] = least, high[i] = most, valid[i] = count;                     \
+            ADD(T, EIGHT, a, ta) ADD(T, EIGHT, b, tb) ADD(T, EIGHT, c, tc) ADD(T, EIGHT, d, td)              \
+            ADD(T, EIGHT, e, te) ADD(T, EIGHT, f, tf) ADD(T, EIGHT, g, tg) ADD(T, EIGHT, h, th)              \
+            s[i] += sum, q[i] = square, low[i] = least, high[i] = most, valid[i] = count;                    \
         }                                                                                                    \
         totals[0] = ta, totals[1] = tb, totals[2] = tc, totals[3] = td;                                      \
         totals[4] = te, totals[5] = tf, totals[6] = tg, totals[7] = th;                                      \
@@ -56,32 +61,18 @@ BH_EXPORT int64_t BH(float_sums)(const double *values, int64_t n_pixels, const u
     static void tile_##NAME(const bh_pixel_sums *sums, const T *const *given, int64_t n_frames, int64_t at,  \
                             int64_t n, int64_t *totals) {                                                    \
         uint32_t s[BH_TILE] = {0}, q[BH_TILE] = {0}, in_frame[BH_MAX_FRAMES + BH_GROUP];                     \
-        T low[BH_TILE], high[BH_TILE], valid[BH_TILE], pad[BH_TILE], clean[BH_GROUP][BH_TILE];               \
+        T low[BH_TILE], high[BH_TILE], valid[BH_TILE], pad[BH_TILE], off[BH_TILE];                           \
         const T *rows[BH_MAX_FRAMES + BH_GROUP];                                                             \
         const uint8_t *restrict usable = sums->usable + at;                                                  \
         const T limit = (T)sums->limit;                                                                      \
-        int all = 1;                                                                                         \
         memset(low, 0xff, sizeof low), memset(pad, 0xff, sizeof pad);                                        \
         memset(high, 0, sizeof high), memset(valid, 0, sizeof valid);                                        \
         for (int64_t i = 0; i < n; i++)                                                                      \
-            all &= usable[i];                                                                                \
+            off[i] = usable[i] ? 0 : (T)-1; /* a masked pixel has no value */                                \
         for (int64_t k = 0; k < n_frames + BH_GROUP; k++)                                                    \
             rows[k] = k < n_frames ? given[k] : pad;                                                         \
-        for (int64_t k = 0; k < n_frames; k += BH_GROUP) {                                                   \
-            const T *const *group = rows + k;                                                                \
-            const T *cleaned[BH_GROUP];                                                                      \
-            if (!all) { /* a masked pixel becomes 'no value' in a copy */                                    \
-                for (int j = 0; j < BH_GROUP; j++) {                                                         \
-                    const T *restrict from = rows[k + j];                                                    \
-                    T *restrict to = clean[j];                                                               \
-                    for (int64_t i = 0; i < n; i++)                                                          \
-                        to[i] = usable[i] ? from[i] : (T)-1;                                                 \
-                    cleaned[j] = to;                                                                         \
-                }                                                                                            \
-                group = cleaned;                                                                             \
-            }                                                                                                \
-            group_##NAME(group, n, limit, s, q, low, high, valid, in_frame + k);                             \
-        }                                                                                                    \
+        for (int64_t k = 0; k < n_frames; k += BH_GROUP)                                                     \
+            group_##NAME(rows + k, off, n, limit, s, q, low, high, valid, in_frame + k);                     \
         T most = 0;                                                                                          \
         T *restrict minimum = (T *)sums->minimum + at, *restrict maximum = (T *)sums->maximum + at;          \
         uint32_t *restrict n_valid = sums->n_valid + at;                                                     \
@@ -128,16 +119,17 @@ BH_EXPORT int64_t BH(float_sums)(const double *values, int64_t n_pixels, const u
     }
 
 /* One value of one frame. The smallest needs no test: 'no value' is larger than every value. */
-#define ADD(T, ROW, TOTAL)                                                                                   \
+#define ADD(T, EIGHT, ROW, TOTAL)                                                                            \
     {                                                                                                        \
-        const T v = ROW[i], ok = v <= limit, x = ok ? v : 0;                                                 \
+        const T v = ROW[i] | masked, ok = v <= limit, x = ok ? v : 0;                                        \
         least = v < least ? v : least, most = x > most ? x : most, count = (T)(count + ok);                  \
-        sum += x, square += (uint32_t)x * (uint32_t)x, TOTAL += x;                                           \
+        sum = (EIGHT)(sum + x), square += (uint32_t)x * (uint32_t)x, TOTAL += x;                             \
     }
 
-TILE_SUMS(uint8_t, u8)
-TILE_SUMS(uint16_t, u16)
-TILE_SUMS(uint32_t, u32)
+/* Eight values that pass the test of the largest value fit the second type. */
+TILE_SUMS(uint8_t, uint16_t, u8)
+TILE_SUMS(uint16_t, uint16_t, u16)
+TILE_SUMS(uint32_t, uint32_t, u32)
 
 /* Pixels at to at + n of up to BH_MAX_FRAMES frames, whose rows begin at pixel `at`. */
 int64_t BH(pixel_sums_tile)(const bh_pixel_sums *sums, const void *const *rows, int64_t n_frames, int64_t at,

@@ -98,14 +98,18 @@ static uint64_t word_at(const uint8_t *p, int64_t n) {
 /* Count one region in one block's planes of `row` bytes; `present` has a bit for each value that is one. */
 static void count_planes(const uint8_t *planes, int64_t row, int64_t n_planes, const uint8_t *present,
                          const uint8_t *bits, int64_t *sum, int64_t *valid) {
-    uint64_t mask[BH_MAX_BLOCK / 64], total = 0;
-    int64_t n = 0, count = 0;
-    for (int64_t i = 0; i < row; i += 8, n++) {
-        mask[n] = word_at(bits + i, row - i) & word_at(present + i, row - i);
-        count += __builtin_popcountll(mask[n]);
+    uint64_t mask[BH_MAX_BLOCK / 64 + 1], total = 0;
+    const int64_t whole = row / 8, rest = row & 7;
+    int64_t count = 0;
+    for (int64_t i = 0; i < whole; i++) {
+        uint64_t wanted, there;
+        memcpy(&wanted, bits + 8 * i, 8), memcpy(&there, present + 8 * i, 8);
+        mask[i] = wanted & there;
+        count += __builtin_popcountll(mask[i]);
     }
+    mask[whole] = rest ? word_at(bits + 8 * whole, rest) & word_at(present + 8 * whole, rest) : 0;
+    count += __builtin_popcountll(mask[whole]);
     *valid += count;
-    const int64_t whole = row / 8;
     for (int64_t p = 0; p < n_planes; p++) {
         const uint8_t *plane = planes + p * row;
         uint64_t set = 0, word;
@@ -113,8 +117,8 @@ static void count_planes(const uint8_t *planes, int64_t row, int64_t n_planes, c
             memcpy(&word, plane + 8 * i, 8);
             set += (uint64_t)__builtin_popcountll(word & mask[i]);
         }
-        if (row & 7)
-            set += (uint64_t)__builtin_popcountll(word_at(plane + 8 * whole, row & 7) & mask[whole]);
+        if (rest)
+            set += (uint64_t)__builtin_popcountll(word_at(plane + 8 * whole, rest) & mask[whole]);
         total += set << p;
     }
     *sum += (int64_t)total;
