@@ -17,6 +17,7 @@ from beamhub_reduction.pipeline.progress import Display, ProgressCallback
 from beamhub_reduction.pipeline.step import CorruptPolicy, MissingPolicy, Source, parse_parameters, step_kind
 from beamhub_reduction.result import Result
 from beamhub_reduction.run_events import EventSteps
+from beamhub_reduction.run_frames import FrameSteps
 from beamhub_reduction.run_scans import ScanSteps
 from beamhub_reduction.session_info import find_dataset, read_session
 
@@ -45,7 +46,7 @@ def open_run(name: str | Path) -> Run:
 
 
 @dataclass(frozen=True)
-class Run(ScanSteps, EventSteps):
+class Run(ScanSteps, EventSteps, FrameSteps):
     """One measured dataset."""
 
     file: str

@@ -86,6 +86,15 @@ STEPS: dict[str, tuple[str, str]] = {
         "counts of histogrammed detectors over time, wavelength or d-spacing",
     ),
     "event_map": ("beamhub_reduction.pipeline.events_map", "counts of neutron events by pixel and time"),
+    "frame_statistics": (
+        "beamhub_reduction.pipeline.frame_statistics",
+        "mean, variance, extremes and outliers of pixels; counts of frames and regions",
+    ),
+    "saxs": ("beamhub_reduction.pipeline.saxs", "averaged, background-free intensity over q"),
+    "fly_scan_map": (
+        "beamhub_reduction.pipeline.fly_scan",
+        "region sums and centre of mass on a scan's grid",
+    ),
 }
 
 
