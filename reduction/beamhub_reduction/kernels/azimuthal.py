@@ -409,7 +409,8 @@ def _integrate_with_scipy(pixels: Pixels, frames: Array, with_variance: bool) ->
     rows = pixels.rows
     variance = None
     if with_variance:
-        squares = scipy.sparse.csr_matrix((rows.data**2, rows.indices, rows.indptr), shape=rows.shape)
+        square = (rows.data**2).astype(np.float32).astype(np.float64)
+        squares = scipy.sparse.csr_matrix((square, rows.indices, rows.indptr), shape=rows.shape)
         variance = (squares @ np.where(valid.T, np.maximum(lanes, 1.0), 0.0)).T.copy()
     blanks = blank.sum(axis=0).astype(np.int64)
 

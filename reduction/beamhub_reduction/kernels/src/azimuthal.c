@@ -257,7 +257,7 @@ static void az_decode(const az_call *z, az_stream *s, int64_t b, int64_t first, 
             z->status[f] = got < 0 ? got : BH_LZ4_SHORT;
             continue;
         }
-        s->used |= az_planes_used(planes, row, 8 * s->item, z->good_bits + first / 8, &s->counts[f]);
+        s->used |= az_planes_used(planes, row, z->high < 255 ? 0 : 8, 8 * s->item, z->good_bits + first / 8);
     }
 }
 
@@ -275,8 +275,8 @@ static void az_rest(const az_call *z, az_stream *s, int64_t first, u32 rest[8][A
         for (int64_t p = 0; p < n; p++) {
             u32 value = 0;
             memcpy(&value, s->chunk[f] + s->at[f] + p * s->item, (size_t)s->item);
-            rest[p][f] = value;
             if (z->good[first + p]) {
+                rest[p][f] = value;
                 s->used |= value;
                 s->counts[f] += value;
             }
@@ -322,8 +322,8 @@ static void az_stored_tile(const az_call *z, az_stream *s, int64_t t, int64_t ki
     width = width > s->item ? s->item : width;
     for (int64_t b = 0, p = 0; p < n_whole; b++, p += block_items) {
         const int64_t items = n_whole - p < block_items ? n_whole - p : block_items;
-        az_lanes(s->planes + b * AZ_LANES * s->block_bytes, s->block_bytes, items / 8, width,
-                 lanes + p * AZ_LANES * width);
+        az_lanes(s->planes + b * AZ_LANES * s->block_bytes, s->block_bytes, z->good_bits + (first + p) / 8, items / 8,
+                 width, lanes + p * AZ_LANES * width, s->counts);
     }
     az_put_rest(rest, n - n_whole, width, lanes + n_whole * AZ_LANES * width);
     const int64_t lane_kind = width == 1 ? AZ_U8 : width == 2 ? AZ_U16 : is_signed ? AZ_I32 : AZ_U32;
