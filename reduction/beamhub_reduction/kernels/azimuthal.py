@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -67,22 +67,26 @@ class Pixels:
     low: float
     high: float
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what was derived from them is made again where it is needed."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
     @cached_property
     def good_bits(self) -> Bytes:
         """The good pixels as bits, the first in the lowest one, with some bytes behind them."""
         return np.append(np.packbits(self.good, bitorder="little"), np.zeros(8, dtype=np.uint8))
 
     @cached_property
-    def rows(self) -> scipy.sparse.csr_matrix:
-        """The matrix of the SciPy form, built when first needed."""
-        return self.tiles.rows()
+    def unlimited(self) -> Pixels:
+        """The same for sums of frames: every finite value is valid, and there is no dark."""
+        return replace(self, dark=None, low=-np.inf, high=np.inf)
 
 
 @dataclass(frozen=True, slots=True)
 class CurveSums:
     """Sums over bins of each frame, float64, shape (n_frames, n_bins); what failed frames hold means nothing.
 
-    `variance` is that of Poisson counts, share ** 2 * max(value, 1), or None when it was not asked for.
+    `variance` is that of Poisson counts, share ** 2 * max(value, floor), or None when it was not asked for.
     `lost_norm` and `lost_dark` are the shares of norm and dark that blank values take away, `n_lost` (int32)
     the number of their entries; all None when there was no blank value. `counts` (n_frames,) are the sums over
     good pixels (int64, float64 for real frames), `blanks` (n_frames,) the numbers of blank values. `failed`:
@@ -167,7 +171,7 @@ class _Call(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in "tile_run run_bin run_stop offset weight".split()),
         *((name, ctypes.c_void_p) for name in "good good_bits norm dark".split()),
         *((name, ctypes.c_int64) for name in "n_frames with_variance is_sum sign low high".split()),
-        *((name, ctypes.c_double) for name in "low_real high_real".split()),
+        *((name, ctypes.c_double) for name in "low_real high_real floor".split()),
         *((name, ctypes.c_void_p) for name in "signal variance lost_norm lost_dark n_lost".split()),
         *((name, ctypes.c_void_p) for name in "sum sum_real lost_weight n_blank frame_weight".split()),
         *((name, ctypes.c_void_p) for name in "counts blanks status counts_real scratch".split()),
@@ -214,9 +218,12 @@ def kernel_frames(frames: Array) -> Array:
 
 
 def integrate_frames(
-    pixels: Pixels, frames: Array, *, with_variance: bool = True, work: Workspace | None = None
+    pixels: Pixels, frames: Array, *, floor: float | None = 1.0, work: Workspace | None = None
 ) -> CurveSums:
-    """Sums over bins of each of some frames (n, n_pixels) or (n, ny, nx) of any real type."""
+    """Sums over bins of each of some frames (n, n_pixels) or (n, ny, nx) of any real type.
+
+    `floor` is the least variance of a value, -inf for none; None when no variance is asked for.
+    """
     frames = kernel_frames(frames)
     work = work or Workspace()
     kernel = function("azimuthal_dense", _DENSE)
@@ -224,26 +231,26 @@ def integrate_frames(
     for low in range(0, len(frames), LANES):
         some = frames[low : low + LANES]
         if kernel is None:
-            parts.append(_integrate_with_scipy(pixels, some, with_variance))
+            parts.append(_integrate_with_scipy(pixels, some, floor))
             continue
-        call = _Pass(pixels, work, len(some), with_variance=with_variance)
+        call = _Pass(pixels, work, len(some), floor=floor)
         call.check(kernel(call.address, pointer(some), _KINDS[some.dtype.str[1:]]))
         parts.append(call.curves(real=some.dtype.kind == "f"))
-    return _joined(parts, pixels, with_variance)
+    return _joined(parts, pixels, floor is not None)
 
 
 def integrate_stored(
-    pixels: Pixels, chunks: StoredChunks, *, with_variance: bool = True, work: Workspace | None = None
+    pixels: Pixels, chunks: StoredChunks, *, floor: float | None = 1.0, work: Workspace | None = None
 ) -> CurveSums:
     """Sums over bins of each frame of some chunks, decoded tile by tile; call only if `takes_stored`."""
     work = work or Workspace()
     parts = []
     for low in range(0, len(chunks.offsets), LANES):
         some = chunks.part(slice(low, low + LANES))
-        call = _Pass(pixels, work, len(some.offsets), with_variance=with_variance)
+        call = _Pass(pixels, work, len(some.offsets), floor=floor)
         call.decode(some)
         parts.append(call.curves(real=False, first=low))
-    return _joined(parts, pixels, with_variance)
+    return _joined(parts, pixels, floor is not None)
 
 
 def add_frames(
@@ -296,7 +303,7 @@ class _Pass:
         work: Workspace,
         n_frames: int,
         *,
-        with_variance: bool = False,
+        floor: float | None = None,
         total: ImageSum | None = None,
         weights: FloatArray | None = None,
         sign: int = 1,
@@ -307,7 +314,7 @@ class _Pass:
         self._held: dict[str, Array] = {
             name: work.take(name, shape, np.float64) for name in ("signal", "lost_norm")
         }
-        self._held["variance"] = work.take("variance", shape if with_variance else (0, LANES), np.float64)
+        self._held["variance"] = work.take("variance", shape if floor is not None else (0, LANES), np.float64)
         lost_dark = shape if pixels.dark is not None else (0, LANES)
         self._held["lost_dark"] = work.take("lost_dark", lost_dark, np.float64)
         self._held["n_lost"] = work.take("n_lost", shape, np.int32)
@@ -319,13 +326,13 @@ class _Pass:
             self._held["frame_weight"][:n_frames] = weights
         n_scratch = tiles.tile * (LANES * 8 + 2) + 512
         self._held["scratch"] = work.scratch(n_scratch)
-        self._with_variance = with_variance
+        self._with_variance = floor is not None
         low, high = pixels.low, pixels.high
         self._call = _Call(
             n_pixels=tiles.n_pixels, n_bins=tiles.n_bins, tile=tiles.tile, n_tiles=tiles.n_tiles,
             good_bits=pointer(pixels.good_bits), good=pointer(pixels.good), norm=pointer(pixels.norm),
             dark=None if pixels.dark is None else pointer(pixels.dark),
-            n_frames=n_frames, with_variance=with_variance, is_sum=total is not None, sign=sign,
+            n_frames=n_frames, with_variance=floor is not None, floor=floor or 0.0, is_sum=total is not None, sign=sign,
             low=int(np.clip(low, -(2**31), 2**32 - 1)), high=int(np.clip(high, -(2**31), 2**32 - 1)),
             low_real=low, high_real=high, n_scratch=self._held["scratch"].size,
             **{name: pointer(array) for name, array in self._held.items()},
@@ -401,17 +408,17 @@ def _valid(pixels: Pixels, frames: Array) -> np.ndarray[Any, np.dtype[np.bool_]]
     return np.asarray(inside & good)
 
 
-def _integrate_with_scipy(pixels: Pixels, frames: Array, with_variance: bool) -> CurveSums:
+def _integrate_with_scipy(pixels: Pixels, frames: Array, floor: float | None) -> CurveSums:
     """The SciPy form of one pass."""
     valid = _valid(pixels, frames)
     lanes = np.where(valid, frames, 0).astype(np.float64).T.copy()
     blank = (~valid & pixels.good.astype(np.bool_)).T.astype(np.float64)
-    rows = pixels.rows
+    rows = pixels.tiles.rows
     variance = None
-    if with_variance:
+    if floor is not None:
         square = (rows.data**2).astype(np.float32).astype(np.float64)
         squares = scipy.sparse.csr_matrix((square, rows.indices, rows.indptr), shape=rows.shape)
-        variance = (squares @ np.where(valid.T, np.maximum(lanes, 1.0), 0.0)).T.copy()
+        variance = (squares @ np.where(valid.T, np.maximum(lanes, floor), 0.0)).T.copy()
     blanks = blank.sum(axis=0).astype(np.int64)
 
     def lost(image: FloatArray) -> FloatArray:

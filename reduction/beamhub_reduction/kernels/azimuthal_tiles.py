@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ DEFAULT_TILE = 2048
 """Pixels whose lanes stay in the second-level cache beside the sums."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SparseTiles:
     """A sparse matrix (n_bins, n_pixels) cut into tiles of `tile` neighbouring pixels.
 
@@ -34,13 +35,18 @@ class SparseTiles:
     offset: np.ndarray[Any, np.dtype[np.uint16]]
     weight: np.ndarray[Any, np.dtype[np.float32]]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what was derived from them is made again where it is needed."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
     @property
     def n_tiles(self) -> int:
         """How many tiles cover a frame."""
         return len(self.tile_run) - 1
 
+    @cached_property
     def rows(self) -> scipy.sparse.csr_matrix:
-        """The matrix by rows, float64, pixels in order: the SciPy form."""
+        """The matrix by rows, float64, pixels in order: the SciPy form, built when first needed."""
         lengths = np.diff(self.run_stop.astype(np.int64), prepend=0)
         tiles = np.repeat(np.repeat(np.arange(self.n_tiles), np.diff(self.tile_run)), lengths)
         pixels = tiles * self.tile + self.offset

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from beamhub_reduction.errors import CorruptChunk
-from beamhub_reduction.pipeline.frames import FrameTally, frame_batches
 from beamhub_reduction.pipeline.step import CorruptPolicy
-from beamhub_reduction.pipeline.units import EventUnit, FrameUnit
-from beamhub_reduction.steps.azimuthal import AzimuthalMatrix, AzimuthalSums, add_azimuthal, azimuthal_sums
-from beamhub_reduction.steps.frames import BoolArray, FloatArray, sum_frames
+from beamhub_reduction.pipeline.units import EventUnit
+from beamhub_reduction.steps.frames import FloatArray
 from beamhub_reduction.steps.time_of_flight import (
     EventHistogram,
     PixelTable,
@@ -21,47 +19,6 @@ from beamhub_reduction.steps.time_of_flight import (
     histogram_events,
 )
 from beamhub_reduction.storage_chunks import Rows, read_rows
-
-
-@dataclass(frozen=True, slots=True)
-class AzimuthalTask:
-    """What all units of an azimuthal integration share."""
-
-    matrix: AzimuthalMatrix
-    masked: BoolArray
-    corrupt: CorruptPolicy
-
-
-@dataclass(frozen=True, slots=True)
-class AzimuthalPart:
-    """The result of one unit, or of several."""
-
-    sums: AzimuthalSums
-    tally: FrameTally
-
-
-def reduce_frames(unit: FrameUnit, task: AzimuthalTask) -> AzimuthalPart:
-    """Integrate the frames of one unit.
-
-    Raises
-    ------
-    CorruptChunk
-        If a chunk cannot be decoded and the policy is to fail.
-    """
-    shape = task.masked.shape
-    empty = np.zeros((0, *shape), dtype=np.int64)
-    sums = azimuthal_sums(task.matrix, sums=sum_frames(empty, masked=task.masked, weights=np.zeros(0)))
-    tally = FrameTally()
-    for batch in frame_batches(unit, shape=(shape[0], shape[1]), corrupt=task.corrupt):
-        part = sum_frames(batch.data, masked=task.masked, weights=batch.weights)
-        sums = add_azimuthal(sums, azimuthal_sums(task.matrix, sums=part))
-        tally += batch.tally
-    return AzimuthalPart(sums, tally)
-
-
-def merge_azimuthal(left: AzimuthalPart, right: AzimuthalPart) -> AzimuthalPart:
-    """Both parts together; call in the order of the units."""
-    return AzimuthalPart(add_azimuthal(left.sums, right.sums), left.tally + right.tally)
 
 
 def check_policy(rows: Rows, corrupt: CorruptPolicy) -> None:

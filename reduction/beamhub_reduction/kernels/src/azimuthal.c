@@ -5,6 +5,9 @@
    A value outside [low, high] of a pixel that is good is blank: it counts nowhere, and what it takes away from
    the normalisation of its frame is noted. A chunk that does not decode ends with its frame's status below zero;
    the other frames do not notice, because no sum crosses lanes. */
+#include <float.h>
+#include <math.h>
+
 #include "azimuthal_apply.h"
 #include "kernels.h"
 #include "lz4_block.h"
@@ -30,7 +33,7 @@ typedef struct {
     /* What is asked for. */
     int64_t n_frames, with_variance, is_sum, sign;
     int64_t low, high;
-    double low_real, high_real;
+    double low_real, high_real, floor;
     /* Results, [n_bins][16]; for a sum [n_pixels]. */
     double *signal, *variance, *lost_norm, *lost_dark;
     int32_t *n_lost;
@@ -58,7 +61,7 @@ static inline uint8_t *az_align(uint8_t *p) { return (uint8_t *)(((uintptr_t)p +
 /* Blank what is out of range and zero what is masked; whether any lane of the tile is blank. */
 #define AZ_SCAN(T, SUM, COUNTS, LOW, HIGH)                                                               \
     static int az_scan_##T(const az_call *z, T *lanes, int64_t first, int64_t n, uint16_t *blank) {      \
-        const T low = (T)z->LOW, high = (T)z->HIGH;                                                      \
+        const T low = (T)LOW, high = (T)HIGH;                                                            \
         const int n_frames = (int)z->n_frames;                                                           \
         SUM held[AZ_LANES];                                                                              \
         int found = 0;                                                                                   \
@@ -86,12 +89,13 @@ static inline uint8_t *az_align(uint8_t *p) { return (uint8_t *)(((uintptr_t)p +
         memcpy(z->COUNTS, held, sizeof held);                                                            \
         return found;                                                                                    \
     }
-AZ_SCAN(u8, int64_t, counts, low, high)
-AZ_SCAN(u16, int64_t, counts, low, high)
-AZ_SCAN(u32, int64_t, counts, low, high)
-AZ_SCAN(i32, int64_t, counts, low, high)
-AZ_SCAN(f32, double, counts_real, low_real, high_real)
-AZ_SCAN(f64, double, counts_real, low_real, high_real)
+AZ_SCAN(u8, int64_t, counts, z->low, z->high)
+AZ_SCAN(u16, int64_t, counts, z->low, z->high)
+AZ_SCAN(u32, int64_t, counts, z->low, z->high)
+AZ_SCAN(i32, int64_t, counts, z->low, z->high)
+/* Infinities are never valid. */
+AZ_SCAN(f32, double, counts_real, fmax(z->low_real, -FLT_MAX), fmin(z->high_real, FLT_MAX))
+AZ_SCAN(f64, double, counts_real, fmax(z->low_real, -DBL_MAX), fmin(z->high_real, DBL_MAX))
 
 static int az_scan(const az_call *z, int64_t kind, void *lanes, int64_t first, int64_t n, uint16_t *blank) {
     switch (kind) {
@@ -154,7 +158,7 @@ static void az_use(const az_call *z, int64_t kind, const void *lanes, int64_t t,
     }
     const az_tile tile = {
         z->tile_run[t], z->tile_run[t + 1], z->run_bin, z->run_stop, z->offset, z->weight, z->signal, z->variance,
-        blank, z->norm + first, z->dark ? z->dark + first : NULL, z->lost_norm, z->lost_dark, z->n_lost,
+        blank, z->norm + first, z->dark ? z->dark + first : NULL, z->lost_norm, z->lost_dark, z->n_lost, z->floor,
     };
     const int with_variance = z->with_variance != 0;
     switch (kind) {

@@ -103,11 +103,12 @@ typedef struct {
     const double *norm, *dark; /* of the tile's pixels; dark may be NULL */
     double *lost_norm, *lost_dark;
     int32_t *n_lost;
+    double floor; /* the least variance of a value */
 } az_tile;
 
 #define AZ_APPLY(T)                                                                                            \
     BH_BITS_INLINE void az_apply_inline_##T(const az_tile *t, const T *lanes, int with_variance, int has_blank) { \
-        const az_vec one = (az_vec){0} + 1.0;                                                                  \
+        const az_vec least = (az_vec){0} + t->floor;                                                               \
         int64_t e = t->first_run ? t->run_stop[t->first_run - 1] : 0;                                          \
         for (int64_t r = t->first_run; r < t->last_run; r++) {                                                 \
             const int64_t at = (int64_t)t->run_bin[r] * AZ_LANES, stop = t->run_stop[r];                       \
@@ -130,7 +131,7 @@ typedef struct {
                             continue;                                                                          \
                         aa[l] += w * c;                                                                        \
                         if (with_variance)                                                                     \
-                            vv[l] += w2 * (c > 1.0 ? c : 1.0);                                                 \
+                            vv[l] += w2 * (c > t->floor ? c : t->floor);                                       \
                     }                                                                                          \
                     continue;                                                                                  \
                 }                                                                                              \
@@ -138,7 +139,7 @@ typedef struct {
                     const az_vec c = az_load_##T(x + j * AZ_WIDE);                                             \
                     a[j] = AZ_FMA_##T(w, c, a[j]);                                                                             \
                     if (with_variance)                                                                         \
-                        v[j] = AZ_FMA_##T(w2, az_max(c, one), v[j]);                                                           \
+                        v[j] = AZ_FMA_##T(w2, az_max(c, least), v[j]);                                                           \
                 }                                                                                              \
             }                                                                                                  \
             _Pragma("GCC unroll 8") for (int j = 0; j < AZ_VECTORS; j++) {                                     \
