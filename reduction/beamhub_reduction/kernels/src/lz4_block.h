@@ -22,12 +22,14 @@
 
 #define BH_LZ4_INLINE static inline __attribute__((always_inline))
 
-BH_LZ4_INLINE void bh_copy16(uint8_t *to, const uint8_t *from) { memcpy(to, from, 16); }
-BH_LZ4_INLINE void bh_copy32(uint8_t *to, const uint8_t *from) {
-    uint8_t held[32]; /* both halves are read before one is written */
-    memcpy(held, from, 32);
-    memcpy(to, held, 32);
-}
+/* Vectors without alignment: a copy is a few moves, and everything is read before anything is written. */
+#define BH_COPY(n)                                                                             \
+    typedef uint8_t bh_bytes##n __attribute__((vector_size(n), aligned(1), may_alias));        \
+    BH_LZ4_INLINE void bh_copy##n(uint8_t *to, const uint8_t *from) {                          \
+        *(bh_bytes##n *)to = *(const bh_bytes##n *)from;                                       \
+    }
+BH_COPY(16)
+BH_COPY(32)
 
 /* A length that goes on behind its token; below zero when the block ends first. */
 BH_LZ4_INLINE int64_t bh_lz4_length(const uint8_t **at, const uint8_t *end, int64_t length) {
@@ -43,24 +45,58 @@ BH_LZ4_INLINE int64_t bh_lz4_length(const uint8_t **at, const uint8_t *end, int6
     return length;
 }
 
-/* A match that may overlap itself or end where the room ends; never a byte behind op + length. */
-static __attribute__((noinline, unused)) void bh_lz4_repeat(uint8_t *op, int64_t distance, int64_t length) {
+/* A run of 1, 2, 4 or 8 bytes over and over; up to 31 bytes behind op + length are overwritten. */
+BH_LZ4_INLINE void bh_lz4_run(uint8_t *op, int64_t distance, int64_t length) {
+    uint64_t word = 0, run[4];
+    memcpy(&word, op - distance, (size_t)distance);
+    if (distance == 1)
+        word *= 0x0101010101010101ULL;
+    else if (distance == 2)
+        word *= 0x0001000100010001ULL;
+    else if (distance == 4)
+        word *= 0x0000000100000001ULL;
+    run[0] = run[1] = run[2] = run[3] = word;
+    for (int64_t i = 0; i < length; i += 32)
+        memcpy(op + i, run, 32);
+}
+
+/* A match; up to 31 bytes behind op + length are overwritten. */
+BH_LZ4_INLINE void bh_lz4_match(uint8_t *op, int64_t distance, int64_t length) {
     const uint8_t *match = op - distance;
-    if (distance == 1) {
-        memset(op, *match, (size_t)length);
-        return;
-    }
-    int64_t i = 0, period = distance;
-    if (distance < 16) {
+    if (__builtin_expect(distance >= 32, 1)) {
+        /* Half of them are this short; wider moves would overlap the next ones and stall their loads. */
+        if (length <= 18) {
+            bh_copy16(op, match);
+            memcpy(op + 16, match + 16, 2);
+        } else {
+            for (int64_t i = 0; i < length; i += 32)
+                bh_copy32(op + i, match + i);
+        }
+    } else if (distance >= 16) {
+        for (int64_t i = 0; i < length; i += 16)
+            bh_copy16(op + i, match + i);
+    } else if (distance <= 2 || distance == 4 || distance == 8) {
+        bh_lz4_run(op, distance, length);
+    } else {
         /* Byte by byte until a multiple of the distance, 16 to 30, lies behind. */
-        period = (15 + distance) / distance * distance;
-        for (; i < 32 && i < length; i++)
+        const int64_t period = (15 + distance) / distance * distance;
+        for (int64_t i = 0; i < 32; i++)
             op[i] = match[i];
+        for (int64_t i = 32; i < length; i += 16)
+            bh_copy16(op + i, op + i - period);
     }
-    for (; i + 16 <= length; i += 16)
-        bh_copy16(op + i, op + i - period);
+}
+
+/* A match close to the end of the output: never a byte behind op + length. */
+static __attribute__((noinline, unused)) void bh_lz4_match_end(uint8_t *op, int64_t distance, int64_t length) {
+    int64_t i = length > 32 ? length - 32 : 0; /* the last match of a block is often its longest */
+    if (i)
+        bh_lz4_match(op, distance, i);
+    if (distance >= 16)
+        for (; i + 16 <= length; i += 16)
+            bh_copy16(op + i, op + i - distance);
     for (; i < length; i++)
-        op[i] = match[i];
+        op[i] = op[i - distance];
 }
 
 /* Decode exactly n_dst bytes; n_dst, or one of the codes above. */
@@ -73,12 +109,18 @@ static inline int64_t bh_lz4_block(const uint8_t *src, int64_t n_src, uint8_t *d
         if (__builtin_expect(ip >= in_end, 0))
             return BH_LZ4_TRUNCATED;
         const uint32_t token = *ip++;
-        int64_t literals = token >> 4, length = token & 15;
-        /* The usual sequence, in full view of both ends: short literals, a near short match. */
-        if (__builtin_expect(literals < 15 && in_end - ip >= 32 && out_end - op >= 64, 1)) {
+        int64_t literals = token >> 4, length = token & 15, distance;
+        if (__builtin_expect(literals < 15 && in_end - ip >= 32 && out_end - op >= 32, 1)) {
+            /* The usual sequence, far from both ends; its lengths without a branch that is hard to foresee. */
             bh_copy16(op, ip);
             ip += literals;
             op += literals;
+            distance = (int64_t)ip[0] | (int64_t)ip[1] << 8;
+            const int64_t more = length == 15 ? ip[2] : 0;
+            ip += 2 + (length == 15);
+            length += more;
+            if (__builtin_expect(more == 255, 0) && (length = bh_lz4_length(&ip, in_end, length)) < 0)
+                return BH_LZ4_TRUNCATED;
         } else {
             if (literals == 15 && (literals = bh_lz4_length(&ip, in_end, 15)) < 0)
                 return BH_LZ4_TRUNCATED;
@@ -96,30 +138,20 @@ static inline int64_t bh_lz4_block(const uint8_t *src, int64_t n_src, uint8_t *d
                 return op == out_end ? n_dst : BH_LZ4_SHORT;
             if (in_end - ip < 2)
                 return BH_LZ4_TRUNCATED;
+            distance = (int64_t)ip[0] | (int64_t)ip[1] << 8;
+            ip += 2;
+            if (length == 15 && (length = bh_lz4_length(&ip, in_end, 15)) < 0)
+                return BH_LZ4_TRUNCATED;
         }
-        const int64_t distance = (int64_t)ip[0] | (int64_t)ip[1] << 8;
-        ip += 2;
         if (__builtin_expect(distance == 0 || distance > op - dst, 0))
             return BH_LZ4_DISTANCE;
-        if (length == 15 && (length = bh_lz4_length(&ip, in_end, 15)) < 0)
-            return BH_LZ4_TRUNCATED;
         length += 4;
-        const int64_t room = out_end - op;
-        if (__builtin_expect(length > room, 0))
+        if (__builtin_expect(length > out_end - op, 0))
             return BH_LZ4_MATCH;
-        const uint8_t *match = op - distance;
-        if (__builtin_expect(distance >= 16 && room >= length + 32, 1)) {
-            if (distance >= 32) {
-                bh_copy32(op, match);
-                for (int64_t i = 32; i < length; i += 32)
-                    bh_copy32(op + i, match + i);
-            } else {
-                for (int64_t i = 0; i < length; i += 16)
-                    bh_copy16(op + i, match + i);
-            }
-        } else {
-            bh_lz4_repeat(op, distance, length);
-        }
+        if (__builtin_expect(out_end - op >= length + 32, 1))
+            bh_lz4_match(op, distance, length);
+        else
+            bh_lz4_match_end(op, distance, length);
         op += length;
     }
 }
