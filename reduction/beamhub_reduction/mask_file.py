@@ -20,14 +20,16 @@ IMAGE_SUFFIXES = (".cbf", ".edf", ".mccd", ".msk", ".tif", ".tiff")
 _EXPECTED = "a .npy file, an image (" + ", ".join(IMAGE_SUFFIXES) + "), or a dataset FILE::/path"
 
 
-def read_image(value: Any, *, name: str, file: str, shape: tuple[int, int], roots: Roots = None) -> FloatArray | None:
+def read_image(
+    value: Any, *, name: str, file: str, shape: tuple[int, int], roots: Roots = None
+) -> FloatArray | None:
     """An image as a caller gives it, shape (ny, nx), float64; None for None.
 
     Parameters
     ----------
     value:
-        An array, or text: the name of a file (.npy, or an image that fabio reads), 'FILE::/path' for a dataset,
-        '::/path' for one of the data's own file. Of a stack (n, ny, nx) the mean is taken.
+        An array, or text: the name of a file (.npy, or an image that fabio reads), 'FILE::/path' for a
+        dataset, '::/path' for one of the data's own file. Of a stack (n, ny, nx) the mean is taken.
     name:
         The parameter, for messages.
     file:
@@ -79,7 +81,7 @@ def _read(text: str, name: str, file: str, roots: Roots) -> np.ndarray[Any, Any]
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise BadParameter(name, text, f"a file below {MAX_IMAGE_BYTES} bytes")
         if path.suffix.lower() == ".npy":
-            # Mapped, so that a header which lies about its size allocates nothing; pickled objects are refused.
+            # Mapped: a header which lies about its size allocates nothing. Pickled objects are refused.
             return np.array(np.load(path, allow_pickle=False, mmap_mode="r"))
         if path.suffix.lower() in IMAGE_SUFFIXES:
             return _read_with_fabio(path)

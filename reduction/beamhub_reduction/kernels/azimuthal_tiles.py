@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 MAX_TILE = 65536
 DEFAULT_TILE = 2048
@@ -99,3 +101,41 @@ def tile_of(block_items: int) -> int:
     if block_items % 8 or not 8 <= block_items <= MAX_TILE:
         return DEFAULT_TILE
     return block_items * max(1, DEFAULT_TILE // block_items)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What every pass over frames shares.
+
+    Parameters
+    ----------
+    tiles:
+        The matrix; entries of pixels that are not good are not in it.
+    good:
+        uint8, shape (n_pixels,): 1 for pixels that count, 0 for masked ones.
+    norm, dark:
+        float64, shape (n_pixels,): the normalisation of each pixel, and the dark signal or None.
+    low, high:
+        Smallest and largest valid value; whatever lies outside (or is not finite) is blank.
+    """
+
+    tiles: SparseTiles
+    good: Bytes
+    norm: FloatArray
+    dark: FloatArray | None
+    low: float
+    high: float
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what was derived from them is made again where it is needed."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    @cached_property
+    def good_bits(self) -> Bytes:
+        """The good pixels as bits, the first in the lowest one, with some bytes behind them."""
+        return np.append(np.packbits(self.good, bitorder="little"), np.zeros(8, dtype=np.uint8))
+
+    @cached_property
+    def unlimited(self) -> Pixels:
+        """The same for sums of frames: every finite value is valid, and there is no dark."""
+        return replace(self, dark=None, low=-np.inf, high=np.inf)

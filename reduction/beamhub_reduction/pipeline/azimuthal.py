@@ -88,9 +88,7 @@ class AzimuthalParameters(StepParameters):
     @property
     def binning(self) -> Binning:
         """The bins."""
-        return Binning(
-            self.bins, self.unit, self.azimuth_bins, self.split, self.q_range, self.azimuth_range
-        )
+        return Binning(self.bins, self.unit, self.azimuth_bins, self.split, self.q_range, self.azimuth_range)
 
     @property
     def choices(self) -> Choices:
@@ -173,7 +171,9 @@ def build_signal(
 def _statistics(found: AzimuthalInput, matrix: AzimuthalMatrix, part: AzimuthalPart) -> Statistics:
     stack, tally = found.stack, part.tally
     # Where the scan does not say how long it was meant to be, a monitor with more readings than frames does.
-    n_planned = found.monitor.values.size if found.monitor and stack.n_expected is None and stack.missing else 0
+    n_planned = (
+        found.monitor.values.size if found.monitor and stack.n_expected is None and stack.missing else 0
+    )
     return Statistics(
         n_frames_read=tally.n_read,
         n_frames_missing=max(stack.n_missing, n_planned - stack.n_present) + tally.n_unwritten,

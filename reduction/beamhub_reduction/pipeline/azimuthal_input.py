@@ -68,7 +68,9 @@ class AzimuthalInput:
     geometry: dict[str, Any]
 
 
-def read_input(file: str, dataset: str | None, choices: Choices, *, missing: str, roots: Roots) -> AzimuthalInput:
+def read_input(
+    file: str, dataset: str | None, choices: Choices, *, missing: str, roots: Roots
+) -> AzimuthalInput:
     """Read all of it.
 
     Raises
@@ -114,9 +116,9 @@ def join_masks(file: str, masked: BoolArray, mask: BoolArray | None) -> BoolArra
 def valid_range(dtype: np.dtype[Any], detector: Node) -> tuple[float, float]:
     """Smallest and largest value that a pixel can have; all others mean 'no value'.
 
-    Unsigned counts: below the largest value of the type, or of the image's bit depth where the detector names
-    one (16-bit images in 32-bit files hold 65535). Signed counts: from zero on (Pilatus writes -1 and -2). Both
-    within underload_value and saturation_value. Source: NeXus, NXdetector.nxdl; NXmx writers.
+    Unsigned counts: below the largest value of the type, or of the image's bit depth where the detector
+    names one (16-bit images in 32-bit files hold 65535). Signed counts: from zero on (Pilatus writes -1 and
+    -2). Both within underload_value and saturation_value. Source: NeXus, NXdetector.nxdl; NXmx writers.
     """
     low, high = _range_of_type(dtype)
     saturation, underload = detector.number("saturation_value"), detector.number("underload_value")

@@ -10,8 +10,15 @@ import numpy as np
 
 from beamhub_reduction.bitshuffle import DEFAULT_BLOCK_BYTES, ChunkUndecodable
 from beamhub_reduction.codecs import decode_bitshuffle_lz4
-from beamhub_reduction.kernels.azimuthal import WRONG_BLOCK, StoredChunks, failure_reason, takes_stored
-from beamhub_reduction.pipeline.frames import FrameBatch, FrameTally, StoredBatch, frame_batches, stored_batches
+from beamhub_reduction.kernels.azimuthal import WRONG_BLOCK, StoredChunks, takes_stored
+from beamhub_reduction.kernels.decode import reason_of
+from beamhub_reduction.pipeline.frames import (
+    FrameBatch,
+    FrameTally,
+    StoredBatch,
+    frame_batches,
+    stored_batches,
+)
 from beamhub_reduction.pipeline.step import CorruptPolicy
 from beamhub_reduction.pipeline.units import FrameUnit
 from beamhub_reduction.steps.azimuthal import AzimuthalAccumulator, AzimuthalSums, add_azimuthal
@@ -55,7 +62,9 @@ def integrate_unit(unit: FrameUnit, task: AzimuthalTask) -> AzimuthalPart:
     )
     tally = FrameTally()
     for batch in _batches(unit, task):
-        tally += _take_stored(taken, batch, task) if isinstance(batch, StoredBatch) else _take(taken, batch, task)
+        tally += (
+            _take_stored(taken, batch, task) if isinstance(batch, StoredBatch) else _take(taken, batch, task)
+        )
     return AzimuthalPart(taken.sums(), tally)
 
 
@@ -97,12 +106,12 @@ def _blanked(data: Any, blank: Any, low: float, high: float) -> Any:
 
 
 def _take_stored(taken: AzimuthalAccumulator, batch: StoredBatch, task: AzimuthalTask) -> FrameTally:
-    """Frames that do not decode are left out; those with other blocks than the rest are decoded by themselves."""
+    """Frames that do not decode are left out; those with other blocks than the rest are decoded apart."""
     if not len(batch.offsets):
         return batch.settle({}, task.corrupt)
     chunks = StoredChunks(batch.data, batch.offsets, batch.sizes, batch.dtype, _block_items(batch, task))
     failed = taken.add_stored(chunks, weights=batch.weights, numbers=batch.numbers)
-    reasons = {i: failure_reason(status) for i, status in failed.items() if status != WRONG_BLOCK}
+    reasons = {i: reason_of(status) or "unusable" for i, status in failed.items() if status != WRONG_BLOCK}
     for i in sorted(i for i, status in failed.items() if status == WRONG_BLOCK):
         try:
             frame = _decode(batch, i)
@@ -117,7 +126,7 @@ def _take_stored(taken: AzimuthalAccumulator, batch: StoredBatch, task: Azimutha
 
 
 def _block_items(batch: StoredBatch, task: AzimuthalTask) -> int:
-    """The blocks of the batch's first chunk, if its header is there and they fill tiles; else those of a tile."""
+    """The blocks of the batch's first chunk, if its header is there and they fill tiles; else a tile."""
     start = int(batch.offsets[0]) + 8
     header = batch.data[start : start + 4].tobytes() if batch.sizes[0] >= 12 else b""
     found = int.from_bytes(header, "big") or DEFAULT_BLOCK_BYTES

@@ -1,7 +1,7 @@
-"""Azimuthal integration: from frames to intensity over q (or two-theta), one curve for each group of frames.
+"""Azimuthal integration: from frames to intensity over q (or two-theta), a curve for each group of frames.
 
-A group of one frame is integrated as it is. The frames of larger groups are added up first, exactly for integer
-counts, and the matrix is applied to the sum. Numbers are pyFAI's: intensity = sum of values / sum of
+A group of one frame is integrated as it is. The frames of larger groups are added up first, exactly for
+integer counts, and the matrix is applied to the sum. Numbers are pyFAI's: intensity = sum of values / sum of
 normalisations, variance = sum of share ** 2 * max(counts, 1) for Poisson counts.
 Source: pyFAI, doi 10.1107/S1600576715004306.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -114,9 +115,7 @@ class AzimuthalAccumulator:
             total.add(weights[rows])
             self._count(counts, blanks)
 
-    def add_stored(
-        self, chunks: StoredChunks, *, weights: FloatArray, numbers: IntArray
-    ) -> dict[int, int]:
+    def add_stored(self, chunks: StoredChunks, *, weights: FloatArray, numbers: IntArray) -> dict[int, int]:
         """Take frames that are still compressed; which of them did not decode, and the kernel's status."""
         pixels = self._matrix.pixels
         if self._every == 1:
@@ -146,7 +145,7 @@ class AzimuthalAccumulator:
         """(group, its rows) for frames in order."""
         of = np.zeros_like(numbers) if self._every is None else numbers // self._every
         cuts = np.flatnonzero(np.diff(of, prepend=-1, append=-1))
-        return [(int(of[low]), slice(int(low), int(high))) for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+        return [(int(of[low]), slice(int(low), int(high))) for low, high in pairwise(cuts)]
 
     def _count(self, counts: Array, blanks: IntArray) -> None:
         # One frame after the other, so that real counts add up the same in any batch.
@@ -253,7 +252,7 @@ def _both(left: SharedGroup, right: SharedGroup) -> SharedGroup:
 def azimuthal_curves(
     matrix: AzimuthalMatrix, *, sums: AzimuthalSums, n_groups: int
 ) -> tuple[FloatArray, FloatArray | None]:
-    """(intensity, its standard uncertainty), shape (n_groups, n_bins), or with an axis of azimuths before bins.
+    """(intensity, its standard uncertainty), shape (n_groups, n_bins); a map has azimuths before bins.
 
     Counts per pixel at normal incidence and per frame of reference flux: the ratio of sums, not the mean of
     ratios, so frames with more flux weigh more. The uncertainty is that of the mean (pyFAI's `sem`):
@@ -271,12 +270,14 @@ def azimuthal_curves(
     for group, bits in sums.shared.items():
         variance[group] += _variance_of_nothing(matrix, bits)
     filled = normalisation > 0
-    intensity, errors = np.full(signal.shape, np.nan), np.full(signal.shape, np.nan)
+    intensity: FloatArray = np.full(signal.shape, np.nan)
+    errors: FloatArray = np.full(signal.shape, np.nan)
     np.divide(signal, normalisation, out=intensity, where=filled)
     np.divide(np.sqrt(np.maximum(variance, 0)), normalisation, out=errors, where=filled)
     if matrix.azimuths is not None:
         shape = (n_groups, matrix.centres.size, matrix.azimuths.size)
-        intensity, errors = (a.reshape(shape).transpose(0, 2, 1).copy() for a in (intensity, errors))
+        intensity = intensity.reshape(shape).transpose(0, 2, 1).copy()
+        errors = errors.reshape(shape).transpose(0, 2, 1).copy()
     return intensity, errors if has_variance else None
 
 

@@ -77,9 +77,9 @@ class Corrections:
 class AzimuthalMatrix:
     """A matrix ready to be applied, with what belongs to it.
 
-    `centres` (n_bins,) in `unit`; `azimuths` (n_azimuth_bins,) in degrees, None for a curve. `pixels` hold the
-    matrix, whose rows are the bins (those of a map with the azimuth running fastest), and the normalisation
-    of each pixel. `norm`, `dark` and `n_entries` are their sums over each row for a frame without blanks.
+    `centres` (n_bins,) in `unit`; `azimuths` (n_azimuth_bins,) in degrees, None for a curve. `pixels` hold
+    the matrix, whose rows are the bins (those of a map with the azimuth running fastest), and the
+    normalisation of each pixel. `norm`, `dark` and `n_entries` are their sums over each row for a frame without blanks.
     """
 
     centres: FloatArray
@@ -240,7 +240,9 @@ def build_integrator(geometry: Geometry, *, shape: tuple[int, int]) -> Azimuthal
     )
 
 
-def load_poni(path: Path, *, shape: tuple[int, int], wavelength_angstrom: float | None) -> AzimuthalIntegrator:
+def load_poni(
+    path: Path, *, shape: tuple[int, int], wavelength_angstrom: float | None
+) -> AzimuthalIntegrator:
     """The integrator that a .poni file describes: any detector of pyFAI, any rotations.
 
     Parameters
@@ -267,6 +269,8 @@ def load_poni(path: Path, *, shape: tuple[int, int], wavelength_angstrom: float 
         raise BadParameter("poni", str(path), expected)
     if not integrator.wavelength:
         if not wavelength_angstrom:
-            raise BadParameter("poni", str(path), "a file with a wavelength, because the frames' file has none")
+            raise BadParameter(
+                "poni", str(path), "a file with a wavelength, because the frames' file has none"
+            )
         integrator.wavelength = wavelength_angstrom * 1e-10
     return integrator
