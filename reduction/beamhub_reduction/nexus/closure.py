@@ -18,7 +18,7 @@ from beamhub_reduction.nexus.errors import (
     UnsupportedLayout,
 )
 from beamhub_reduction.nexus.tree import MAX_DEPTH, MAX_NODES, Target, resolve
-from beamhub_reduction.nexus.virtual import Piece, read_layout
+from beamhub_reduction.nexus.virtual import read_layout
 
 MAX_LINKED_FILES = 20_000
 
@@ -124,22 +124,20 @@ def _sources(target: Target, closure: Closure, roots: Roots) -> None:
         if not isinstance(item, h5py.Dataset) or not item.is_virtual:
             return
     try:
-        pieces = read_layout(target, roots=roots).pieces
+        slabs = read_layout(target, roots=roots).slabs
     except UnsupportedLayout as error:
         closure.problems.append(str(error))
         return
     except OutsideRoots as error:
         closure.missing.append(_missing(target.path, "", error))
         return
-    for piece in pieces:
-        _add_piece(piece, target, closure)
-
-
-def _add_piece(piece: Piece, target: Target, closure: Closure) -> None:
-    if piece.missing is not None:
-        closure.missing.append(_missing(target.path, piece.missing.target, piece.missing))
-    else:
-        _add(closure, piece.file, target.file)
+    named = set()
+    for slab in slabs:
+        if slab.missing is None:
+            _add(closure, slab.file, target.file)
+        elif slab.missing.target not in named:
+            named.add(slab.missing.target)
+            closure.missing.append(_missing(target.path, slab.missing.target, slab.missing))
 
 
 def _add(closure: Closure, file: str, real: str) -> None:

@@ -14,7 +14,8 @@ from beamhub_reduction.nexus.events import find_event_groups
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
 from beamhub_reduction.nexus.text import unit_factor
 from beamhub_reduction.nexus.tree import NexusFile, Node
-from beamhub_reduction.nexus.virtual import Piece, read_layout, read_plain
+from beamhub_reduction.nexus.tiles import read_run
+from beamhub_reduction.nexus.virtual import read_layout, read_plain
 
 MAX_PREVIEW_FRAMES = 8
 MAX_PREVIEW_SIDE = 512
@@ -122,7 +123,7 @@ def _image(nexus: NexusFile, stack: FrameStack) -> ImagePreview:
     total = np.zeros(stack.shape)
     valid = np.zeros(stack.shape)
     n_frames = 0
-    for frame in _first_frames(nexus, stack):
+    for frame in _first_frames(stack):
         good = ~masked & ~is_sentinel(frame)
         total += np.where(good, frame, 0)
         valid += good
@@ -133,20 +134,13 @@ def _image(nexus: NexusFile, stack: FrameStack) -> ImagePreview:
     return ImagePreview(_shrink(mean), title, n_frames)
 
 
-def _first_frames(nexus: NexusFile, stack: FrameStack) -> list[Any]:
+def _first_frames(stack: FrameStack) -> list[Any]:
     frames: list[Any] = []
-    for piece in stack.pieces:
-        if piece.missing is None and len(frames) < MAX_PREVIEW_FRAMES:
-            n_rows = min(piece.n_rows, MAX_PREVIEW_FRAMES - len(frames))
-            frames.extend(_read_frames(nexus, piece, n_rows))
+    for run in stack.present:
+        if len(frames) < MAX_PREVIEW_FRAMES:
+            n_rows = min(run.n_rows, MAX_PREVIEW_FRAMES - len(frames))
+            frames.extend(read_run(run, shape=stack.shape, dtype=stack.dtype, n_frames=n_rows))
     return frames
-
-
-def _read_frames(nexus: NexusFile, piece: Piece, n_rows: int) -> Any:
-    layout = read_layout(nexus.node(piece.dataset, piece.file).target, roots=nexus.roots)
-    if len(layout.shape) == 2:
-        return read_plain(layout)[np.newaxis]
-    return read_plain(layout, piece.first, n_rows)
 
 
 def is_sentinel(frames: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:

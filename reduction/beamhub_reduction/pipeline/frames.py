@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from beamhub_reduction.pipeline.step import CorruptPolicy
+from beamhub_reduction.pipeline.tiles import read_tiles
 from beamhub_reduction.pipeline.units import FrameUnit, Segment
 from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
 from beamhub_reduction.storage_chunks import Rows, read_rows
@@ -67,10 +68,12 @@ def frame_batches(
     FilesChanged
     """
     first = 0
-    for segment in unit.segments:
+    for run in unit.runs:
+        segment = run[0]
         for low in range(0, segment.n_rows, batch):
             high = min(low + batch, segment.n_rows)
-            rows = _read_frames(segment, low, high, shape)
+            whole = segment.box is None
+            rows = _read_frames(segment, low, high, shape) if whole else read_tiles(run, low, high, shape)
             if rows.problems and corrupt == "fail":
                 raise rows.problems[0]
             weights = unit.weights[first + low : first + high]
