@@ -86,7 +86,9 @@ def test_any_product_of_runs_gives_what_hdf5_gives(
     write_source(folder / "s.h5", tuple(n * k + 1 for n, k in zip(count, step, strict=True)))
     shape = tuple(n * k + 1 for n, k in zip(count, whole_step, strict=True))
     layout = h5py.VirtualLayout((2, *shape) if extra else shape, np.uint32)
-    source = h5py.VirtualSource(folder / "s.h5", "data", tuple(n * k + 1 for n, k in zip(count, step, strict=True)))
+    source = h5py.VirtualSource(
+        folder / "s.h5", "data", tuple(n * k + 1 for n, k in zip(count, step, strict=True))
+    )
     taken = tuple(slice(0, n * k, k) for n, k in zip(count, step, strict=True))
     into = tuple(slice(1, 1 + n * k, k) for n, k in zip(count, whole_step, strict=True))
     layout[(1, *into) if extra else into] = source[taken]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -178,7 +179,7 @@ def _n_modules(detector: Node, layout: Layout) -> int:
 
 
 def _common(file: str, layouts: list[Layout], n_modules: int) -> tuple[tuple[int, int], str]:
-    """Shape and type of the frames of all parts; the type is the sources', whatever a virtual dataset says."""
+    """Shape and type of the frames of all parts; the type is the sources', not a virtual dataset's."""
     found: dict[tuple[tuple[int, int], str], str] = {}
     for layout in layouts:
         if len(layout.shape) < 2 or np.dtype(layout.dtype).kind not in "iuf":
@@ -197,7 +198,7 @@ def _image_numbers(nexus: NexusFile, part: Layout | LinkMissing) -> tuple[int, i
     if isinstance(part, LinkMissing):
         return None
     node = nexus.node(part.target.path, part.target.file)
-    ends = [node.attribute(name) for name in ("image_nr_low", "image_nr_high")]
+    ends: list[Any] = [node.attribute(name) for name in ("image_nr_low", "image_nr_high")]
     numbers = [int(np.ravel(e)[0]) for e in ends if np.size(e) == 1 and np.asarray(e).dtype.kind in "iu"]
     if len(numbers) != 2 or not 0 < numbers[0] <= numbers[1]:
         return None
@@ -253,9 +254,9 @@ def _gaps(
         start = 0 if i == 0 else before[1] if before else None
         if after is not None and start is not None and after[0] > start + 1:
             gaps[i] = after[0] - start - 1
-    if len(inner) == 1 and inner[0] not in gaps and not any(i > last for i in absent):
-        if n_expected is not None and n_expected > n_found:
-            gaps[inner[0]] = n_expected - n_found
+    alone = len(inner) == 1 and inner[0] not in gaps and not any(i > last for i in absent)
+    if alone and n_expected is not None and n_expected > n_found:
+        gaps[inner[0]] = n_expected - n_found
     return gaps
 
 

@@ -113,7 +113,7 @@ def frame_shape(layout: Layout, *, modules: bool) -> tuple[int, int]:
 
 
 def has_module_axis(layout: Layout) -> bool:
-    """Whether sources fill many rows at one place of the third axis from the end: modules, not scan points."""
+    """Whether sources fill many rows at one place of the third last axis: modules, not scan points."""
     return len(layout.shape) >= 4 and any(
         prod(slab.shape[:-3]) > 1 and slab.shape[-3] < layout.shape[-3] for slab in layout.slabs
     )
@@ -205,7 +205,7 @@ def _runs(into: Any, taken: Any) -> Iterator[tuple[int, int, int]]:
 
 
 def frame_runs(pieces: Iterable[Piece]) -> tuple[FrameRun, ...]:
-    """Pieces sorted by `at` as runs of frames with all their tiles; linear where few tiles lie side by side."""
+    """Pieces sorted by `at` as runs of frames with all their tiles; linear where few lie side by side."""
     runs: list[FrameRun] = []
     active: list[Piece] = []
     done = 0

@@ -96,14 +96,22 @@ class Node:
         return self.attribute_text("NX_class")
 
     def attribute(self, name: str) -> object:
-        """The value of an attribute, or None when it is absent or longer than the cap."""
+        """The value of an attribute, or None when it is absent, empty or longer than the cap."""
         with reading(self.target.file):
             if name not in self.item.attrs:
                 return None
-            if self.item.attrs.get_id(name).get_storage_size() > MAX_ATTRIBUTE_BYTES:
+            identifier = self.item.attrs.get_id(name)
+            if identifier.get_space().get_simple_extent_npoints() == 0:
+                return None  # an empty one has no storage to ask about
+            if identifier.get_storage_size() > MAX_ATTRIBUTE_BYTES:
                 return None
             value: object = self.item.attrs[name]
             return value
+
+    def attribute_names(self) -> list[str]:
+        """The names of all attributes, at most MAX_CHILDREN."""
+        with reading(self.target.file):
+            return [str(name) for name in itertools.islice(self.item.attrs, MAX_CHILDREN)]
 
     def attribute_text(self, name: str) -> str | None:
         """The text of an attribute of any string type, or None."""

@@ -29,7 +29,7 @@ MAX_PLAIN_BYTES = 4 * 1024**3
 
 @dataclass(frozen=True)
 class Layout:
-    """Shape and type of a dataset, and the boxes of plain datasets that it is made of, in order of their rows.
+    """Shape and type of a dataset, and the boxes of plain datasets that it is made of, in order.
 
     The current shape of a virtual dataset without end is what its sources give now.
     """

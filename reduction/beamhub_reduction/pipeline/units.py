@@ -10,8 +10,8 @@ import numpy as np
 from beamhub_reduction.nexus.boxes import Box
 from beamhub_reduction.nexus.errors import UnsupportedLayout
 from beamhub_reduction.nexus.frames import FrameStack
-from beamhub_reduction.pipeline.frame_index import frame_index, select_rows
 from beamhub_reduction.nexus.virtual import Layout, Piece
+from beamhub_reduction.pipeline.frame_index import frame_index, select_rows
 from beamhub_reduction.steps.frames import FloatArray
 from beamhub_reduction.storage_chunks import ChunkIndex, read_chunk_index
 
