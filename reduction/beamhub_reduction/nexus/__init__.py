@@ -30,6 +30,7 @@ from beamhub_reduction.nexus.events import EventBank, EventRun, count_pulses, re
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
 from beamhub_reduction.nexus.geometry import Geometry, Monitor, read_geometry, read_monitor, read_wavelength
 from beamhub_reduction.nexus.header import DetectorHeader, Header, open_header
+from beamhub_reduction.nexus.logs import Log, read_log
 from beamhub_reduction.nexus.masks import (
     PixelMasks,
     ValueLimits,
@@ -40,6 +41,8 @@ from beamhub_reduction.nexus.masks import (
 from beamhub_reduction.nexus.plot import DefaultPlot, PlotAxis, PlotField, read_default_plot
 from beamhub_reduction.nexus.preview import CurvePreview, ImagePreview, preview_image
 from beamhub_reduction.nexus.tiles import FrameRun
+from beamhub_reduction.nexus.tilt import PixelGrid, read_pixel_grid
+from beamhub_reduction.nexus.transformations import Step, read_matrices, read_steps
 from beamhub_reduction.nexus.tree import NexusFile, Node, Target, resolve
 from beamhub_reduction.nexus.virtual import Layout, Piece, read_layout
 
@@ -66,6 +69,7 @@ __all__ = [
     "LimitExceeded",
     "LinkLoop",
     "LinkMissing",
+    "Log",
     "LogInvalid",
     "MaskPerFrame",
     "MaskShapeWrong",
@@ -80,10 +84,12 @@ __all__ = [
     "NodeMissing",
     "OutsideRoots",
     "Piece",
+    "PixelGrid",
     "PixelMasks",
     "PlotAxis",
     "PlotField",
     "Slab",
+    "Step",
     "Target",
     "TransformationInvalid",
     "UnitUnknown",
@@ -98,9 +104,13 @@ __all__ = [
     "read_frame_stack",
     "read_geometry",
     "read_layout",
+    "read_log",
+    "read_matrices",
     "read_monitor",
+    "read_pixel_grid",
     "read_pixel_mask",
     "read_pixel_masks",
+    "read_steps",
     "read_value_limits",
     "read_wavelength",
     "resolve",

@@ -135,10 +135,7 @@ class Node:
 
     def get(self, name: str) -> Node | None:
         """The member of this name, links followed; None when there is none or its link is broken."""
-        try:
-            return self.owner.node(f"{self.target.path}/{name}", self.target.file)
-        except (NodeMissing, LinkMissing, OutsideRoots, FileDamaged):
-            return None
+        return self.owner.find(f"{self.target.path}/{name}", self.target.file)
 
     def children(self) -> Iterator[Node]:
         """The members that can be reached; broken links are left out (see closure.py for them)."""
@@ -248,6 +245,13 @@ class NexusFile:
         """
         target = resolve(file or self.path, path, roots=self.roots, opener=self._files.lend)
         return Node(self, target, self.item(target))
+
+    def find(self, path: str, file: str | None = None) -> Node | None:
+        """The node at a path, or None when there is none or a link on the way is broken."""
+        try:
+            return self.node(path, file)
+        except (NodeMissing, LinkMissing, OutsideRoots, FileDamaged):
+            return None
 
     def item(self, target: Target) -> Any:
         """The h5py object of a target; of many linked files only the last ones used stay open."""
