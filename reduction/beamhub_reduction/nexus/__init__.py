@@ -27,6 +27,7 @@ from beamhub_reduction.nexus.errors import (
     UnsupportedLayout,
 )
 from beamhub_reduction.nexus.events import EventBank, EventRun, count_pulses, read_event_run
+from beamhub_reduction.nexus.follow import follow, written_prefix
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
 from beamhub_reduction.nexus.geometry import Geometry, Monitor, read_geometry, read_monitor, read_wavelength
 from beamhub_reduction.nexus.header import DetectorHeader, Header, open_header
@@ -96,6 +97,7 @@ __all__ = [
     "UnsupportedLayout",
     "ValueLimits",
     "count_pulses",
+    "follow",
     "open_header",
     "preview_image",
     "read_default_plot",
@@ -114,4 +116,5 @@ __all__ = [
     "read_value_limits",
     "read_wavelength",
     "resolve",
+    "written_prefix",
 ]

@@ -92,9 +92,11 @@ def open_handle(real: str) -> h5py.File:
         try:
             return h5py.File(real, "r", locking=False)
         except OSError as error:
-            if "locking flag" not in str(error):
-                raise
-            return h5py.File(real, "r")  # this process has it open already, with the other flag
+            if "locking flag" in str(error):  # this process has it open already, with the other flag
+                return h5py.File(real, "r")
+            if "already open for" in str(error):  # by a writer that lets readers watch (SWMR)
+                return h5py.File(real, "r", locking=False, swmr=True, libver="latest")
+            raise
 
 
 Opener = Callable[[str], AbstractContextManager[h5py.File]]

@@ -79,9 +79,10 @@ def _number_or_none(group: Node, name: str, unit: str) -> float | None:
 def read_geometry(nexus: NexusFile, entry: str, detector: str) -> Geometry:
     """Geometry of a flat detector from NXdetector and NXmonochromator.
 
-    Where the file places the pixels (NXdetector_module, pixel offsets and a chain of transformations),
-    that is used, tilts included. Else the detector is perpendicular to the beam: beam_center_x and beam_center_y count from the outer corner of pixel (0, 0), in pixels unless
-    their units are a length; x is the fast axis. Source: NeXus, NXdetector.nxdl.
+    Where the file places the pixels (NXdetector_module, or pixel offsets and a chain of transformations)
+    that is used, tilts included. Else the detector is perpendicular to the beam, with beam_center_x and
+    beam_center_y counted from the outer corner of pixel (0, 0), in pixels unless their units are a length;
+    x is the fast axis. Source: NeXus, NXdetector.nxdl.
 
     Raises
     ------
