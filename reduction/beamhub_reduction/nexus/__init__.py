@@ -41,6 +41,7 @@ from beamhub_reduction.nexus.masks import (
 )
 from beamhub_reduction.nexus.plot import DefaultPlot, PlotAxis, PlotField, read_default_plot
 from beamhub_reduction.nexus.preview import CurvePreview, ImagePreview, preview_image
+from beamhub_reduction.nexus.scanned import ScannedVariable, read_scanned_variables
 from beamhub_reduction.nexus.tiles import FrameRun
 from beamhub_reduction.nexus.tilt import PixelGrid, read_pixel_grid
 from beamhub_reduction.nexus.transformations import Step, read_matrices, read_steps
@@ -89,6 +90,7 @@ __all__ = [
     "PixelMasks",
     "PlotAxis",
     "PlotField",
+    "ScannedVariable",
     "Slab",
     "Step",
     "Target",
@@ -112,6 +114,7 @@ __all__ = [
     "read_pixel_grid",
     "read_pixel_mask",
     "read_pixel_masks",
+    "read_scanned_variables",
     "read_steps",
     "read_value_limits",
     "read_wavelength",

@@ -47,6 +47,20 @@ def _candidates(entry: Node) -> Iterator[Node]:
             yield from (child for child in group.children() if not child.is_dataset)
 
 
+def broken_groups(entry: Node) -> Iterator[LinkMissing]:
+    """The broken links to whole groups where detectors may be: what they miss may have been the frames."""
+    holders = [entry.get("measurement"), *entry.groups("NXinstrument")]
+    for holder in holders:
+        for name, link in holder.links().items() if holder is not None else ():
+            try:
+                if link is not None and holder is not None:
+                    holder.owner.node(f"{holder.target.path}/{name}", holder.target.file)
+            except LinkMissing as error:
+                yield error
+            except (NodeMissing, OutsideRoots, FileDamaged):
+                continue
+
+
 def detectors_of(entry: Node) -> list[Node]:
     """The NXdetector groups of an entry, those of its instruments first."""
     instruments = entry.groups("NXinstrument")

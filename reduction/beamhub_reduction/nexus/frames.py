@@ -17,7 +17,7 @@ from beamhub_reduction.nexus.errors import (
     NoFrames,
     UnsupportedLayout,
 )
-from beamhub_reduction.nexus.find_frames import detector_group, find_frame_names, frame_names
+from beamhub_reduction.nexus.find_frames import broken_groups, detector_group, find_frame_names, frame_names
 from beamhub_reduction.nexus.masks import MASK_BITS, read_pixel_mask
 from beamhub_reduction.nexus.tiles import (
     FrameRun,
@@ -107,6 +107,9 @@ def read_frame_stack(nexus: NexusFile, dataset: str | None = None) -> FrameStack
 def _nothing(nexus: NexusFile, broken: FrameStack | None, looked_at: str) -> FrameStack:
     if broken is not None and broken.missing:
         raise broken.missing[0]
+    for entry in nexus.entries():
+        for error in broken_groups(entry):
+            raise error
     raise NoFrames(nexus.path, looked_at)
 
 
@@ -150,10 +153,10 @@ def _stack(nexus: NexusFile, entry: Node, group: Node, names: list[str]) -> Fram
     n_expected = _planned_frames(group) or _planned_frames(detector)
     numbers = [_image_numbers(nexus, part) for part in parts]
     pieces, n_frames = _join(nexus.path, parts, n_expected, numbers, n_modules)
+    where = detector.target.path if detector.target.file == nexus.path else detector.named
     return FrameStack(
-        nexus.path, entry.target.path, detector.target.path, shape, dtype, pieces, n_frames, n_expected,
-        n_modules,
-    )  # fmt: skip
+        nexus.path, entry.target.path, where, shape, dtype, pieces, n_frames, n_expected, n_modules
+    )
 
 
 def _part(nexus: NexusFile, group: Node, name: str) -> Layout | LinkMissing:

@@ -67,11 +67,16 @@ class Link:
 
 @dataclass(slots=True)
 class Node:
-    """A group or dataset of an open file. Valid while its NexusFile is open; not thread-safe."""
+    """A group or dataset of an open file. Valid while its NexusFile is open; not thread-safe.
+
+    `named` is the path in the NexusFile's own file by which it was reached, links included; '' when it
+    was reached in another way.
+    """
 
     owner: NexusFile
     target: Target
     opened: Any  # h5py.Group or h5py.Dataset: h5py has no types
+    named: str = ""
 
     @property
     def item(self) -> Any:
@@ -135,7 +140,10 @@ class Node:
 
     def get(self, name: str) -> Node | None:
         """The member of this name, links followed; None when there is none or its link is broken."""
-        return self.owner.find(f"{self.target.path}/{name}", self.target.file)
+        found = self.owner.find(f"{self.target.path}/{name}", self.target.file)
+        if found is not None and self.named:
+            found.named = f"{self.named.rstrip('/')}/{name}"
+        return found
 
     def children(self) -> Iterator[Node]:
         """The members that can be reached; broken links are left out (see closure.py for them)."""
@@ -244,7 +252,7 @@ class NexusFile:
         NodeMissing, LinkMissing, OutsideRoots, LimitExceeded
         """
         target = resolve(file or self.path, path, roots=self.roots, opener=self._files.lend)
-        return Node(self, target, self.item(target))
+        return Node(self, target, self.item(target), path if file in (None, self.path) else "")
 
     def find(self, path: str, file: str | None = None) -> Node | None:
         """The node at a path, or None when there is none or a link on the way is broken."""
