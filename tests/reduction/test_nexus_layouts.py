@@ -179,7 +179,7 @@ def test_headers_of_pulsed_sources_are_read(tmp_path: Path, facility: str) -> No
 
 
 def test_more_linked_files_than_descriptors_are_no_obstacle(tmp_path: Path) -> None:
-    n_files = 300
+    n_files = 150
     with h5py.File(tmp_path / "m.h5", "w") as master:
         group = master.create_group("entry/instrument/cam")
         for i in range(n_files):
@@ -188,7 +188,7 @@ def test_more_linked_files_than_descriptors_are_no_obstacle(tmp_path: Path) -> N
             group[f"data_{i:05d}"] = h5py.ExternalLink(f"p{i}.h5", "/data")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     n_open = len(list(Path("/proc/self/fd").iterdir()))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, n_open + 100), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, n_open + 90), hard))
     try:
         frames = frames_of(tmp_path / "m.h5", "/entry/instrument/cam")
         header = open_header(tmp_path / "m.h5")

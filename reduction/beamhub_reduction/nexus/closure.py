@@ -8,7 +8,7 @@ from typing import Any
 
 import h5py
 
-from beamhub_reduction.nexus.access import Roots, open_hdf5, reading
+from beamhub_reduction.nexus.access import OpenFiles, Roots, open_hdf5, reading
 from beamhub_reduction.nexus.errors import (
     FileDamaged,
     LimitExceeded,
@@ -39,6 +39,7 @@ class Closure:
     files: set[str] = field(default_factory=set)
     missing: list[MissingLink] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    opened: OpenFiles = field(default_factory=OpenFiles)
 
 
 def read_closure(real: str, *, roots: Roots) -> Closure:
@@ -66,12 +67,15 @@ def read_closure(real: str, *, roots: Roots) -> Closure:
                 external.append((path, *detail))
             else:
                 virtual.append(path)
-    for path, file, inside in external:
-        _follow(real, path, f"{file}:{inside}", closure, roots)
-    for path in soft:
-        _follow(real, path, "", closure, roots)
-    for path in virtual:
-        _sources(Target(real, path), closure, roots)
+    try:
+        for path, file, inside in external:
+            _follow(real, path, f"{file}:{inside}", closure, roots)
+        for path in soft:
+            _follow(real, path, "", closure, roots)
+        for path in virtual:
+            _sources(Target(real, path), closure, roots)
+    finally:
+        closure.opened.close()
     closure.files.discard(real)
     return closure
 
@@ -108,7 +112,7 @@ def _walk(handle: h5py.File, file: str) -> Any:
 
 def _follow(real: str, path: str, named: str, closure: Closure, roots: Roots) -> None:
     try:
-        target = resolve(real, path, roots=roots)
+        target = resolve(real, path, roots=roots, opener=closure.opened.lend)
     except (LinkMissing, NodeMissing, OutsideRoots, FileDamaged) as error:
         closure.missing.append(_missing(path, named, error))
         return
@@ -119,12 +123,12 @@ def _follow(real: str, path: str, named: str, closure: Closure, roots: Roots) ->
 
 def _sources(target: Target, closure: Closure, roots: Roots) -> None:
     """Add the files of a virtual dataset; anything else has none."""
-    with open_hdf5(target.file) as handle, reading(target.file):
+    with closure.opened.lend(target.file) as handle, reading(target.file):
         item = handle[target.path]
         if not isinstance(item, h5py.Dataset) or not item.is_virtual:
             return
     try:
-        slabs = read_layout(target, roots=roots).slabs
+        slabs = read_layout(target, roots=roots, files=closure.opened).slabs
     except UnsupportedLayout as error:
         closure.problems.append(str(error))
         return

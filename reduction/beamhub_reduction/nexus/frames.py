@@ -146,12 +146,12 @@ def _of_entry(nexus: NexusFile, entry: Node) -> FrameStack | None:
 
 def _stack(nexus: NexusFile, entry: Node, group: Node, names: list[str]) -> FrameStack:
     detector = detector_group(entry, group)
-    parts = [_part(nexus, group, name) for name in names]
+    found = [_part(nexus, group, name) for name in names]
+    parts, numbers = [part for part, _ in found], [number for _, number in found]
     layouts = [part for part in parts if isinstance(part, Layout)]
     n_modules = _n_modules(detector, layouts[0]) if layouts else 1
     shape, dtype = _common(nexus.path, layouts, n_modules)
     n_expected = _planned_frames(group) or _planned_frames(detector)
-    numbers = [_image_numbers(nexus, part) for part in parts]
     pieces, n_frames = _join(nexus.path, parts, n_expected, numbers, n_modules)
     where = detector.target.path if detector.target.file == nexus.path else detector.named
     return FrameStack(
@@ -159,14 +159,17 @@ def _stack(nexus: NexusFile, entry: Node, group: Node, names: list[str]) -> Fram
     )
 
 
-def _part(nexus: NexusFile, group: Node, name: str) -> Layout | LinkMissing:
+def _part(nexus: NexusFile, group: Node, name: str) -> tuple[Layout | LinkMissing, tuple[int, int] | None]:
+    """A dataset of frames, or what is missing of it; and the numbers of its first and last frame."""
     link = f"{group.target.path}/{name}"
     try:
-        return read_layout(resolve(group.target.file, link, roots=nexus.roots), roots=nexus.roots)
+        target = resolve(group.target.file, link, roots=nexus.roots, opener=nexus.files.lend)
+        layout = read_layout(target, roots=nexus.roots, files=nexus.files)
+        return layout, _image_numbers(nexus, layout)
     except LinkMissing as error:
-        return error
+        return error, None
     except FileDamaged as error:
-        return LinkMissing(nexus.path, link, error.path, f"it is damaged ({error.reason})")
+        return LinkMissing(nexus.path, link, error.path, f"it is damaged ({error.reason})"), None
 
 
 def _n_modules(detector: Node, layout: Layout) -> int:
@@ -196,11 +199,9 @@ def _common(file: str, layouts: list[Layout], n_modules: int) -> tuple[tuple[int
     return next(iter(found), ((0, 0), "<u4"))
 
 
-def _image_numbers(nexus: NexusFile, part: Layout | LinkMissing) -> tuple[int, int] | None:
+def _image_numbers(nexus: NexusFile, part: Layout) -> tuple[int, int] | None:
     """First and last number of a part's frames, counted from 1. Source: Dectris, image_nr_low and _high."""
-    if isinstance(part, LinkMissing):
-        return None
-    node = nexus.node(part.target.path, part.target.file)
+    node = Node(nexus, part.target, nexus.item(part.target))
     ends: list[Any] = [node.attribute(name) for name in ("image_nr_low", "image_nr_high")]
     numbers = [int(np.ravel(e)[0]) for e in ends if np.size(e) == 1 and np.asarray(e).dtype.kind in "iu"]
     if len(numbers) != 2 or not 0 < numbers[0] <= numbers[1]:

@@ -233,8 +233,8 @@ class NexusFile:
     def __init__(self, path: str | os.PathLike[str], roots: Roots = None) -> None:
         self.path = real_file(path, roots)
         self.roots = roots
-        self._files = OpenFiles()
-        self._files.get(self.path)
+        self.files = OpenFiles()
+        self.files.get(self.path)
 
     def __enter__(self) -> NexusFile:
         return self
@@ -242,7 +242,7 @@ class NexusFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._files.close()
+        self.files.close()
 
     def node(self, path: str, file: str | None = None) -> Node:
         """The node at a path of this file (or of another one that a link led to).
@@ -251,7 +251,7 @@ class NexusFile:
         ------
         NodeMissing, LinkMissing, OutsideRoots, LimitExceeded
         """
-        target = resolve(file or self.path, path, roots=self.roots, opener=self._files.lend)
+        target = resolve(file or self.path, path, roots=self.roots, opener=self.files.lend)
         return Node(self, target, self.item(target), path if file in (None, self.path) else "")
 
     def find(self, path: str, file: str | None = None) -> Node | None:
@@ -263,7 +263,7 @@ class NexusFile:
 
     def item(self, target: Target) -> Any:
         """The h5py object of a target; of many linked files only the last ones used stay open."""
-        with self._files.lend(target.file) as handle, reading(target.file):
+        with self.files.lend(target.file) as handle, reading(target.file):
             return handle[target.path]
 
     def entries(self) -> list[Node]:

@@ -46,19 +46,19 @@ class Layout:
 
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
-        """The slabs as runs of rows, with a box where they are not whole rows.
+        """The slabs as runs of whole rows.
 
         Raises
         ------
         UnsupportedLayout
-            If rows of the whole are no rows of a source (a grid scan whose frames lie one behind the
-            other): read those with `read_plain`, or as frames.
+            If they are no such runs: tiles, or a grid scan whose frames lie one behind the other. Read
+            those with `read_plain`, or as frames (`tiles.frame_pieces`).
         """
         pieces = []
         for slab in self.slabs:
             piece = as_piece(slab, self.shape)
-            if piece is None:
-                reason = "rows that are no rows of their source"
+            if piece is None or piece.box is not None:
+                reason = "rows that are no whole rows of their source"
                 raise UnsupportedLayout(self.target.file, self.target.path, reason)
             pieces.append(piece)
         return tuple(pieces)
@@ -66,7 +66,8 @@ class Layout:
     @property
     def missing(self) -> tuple[Piece, ...]:
         """Pieces whose source is absent."""
-        return tuple(piece for piece in self.pieces if piece.missing)
+        found = (as_piece(slab, self.shape) for slab in self.slabs if slab.missing)
+        return tuple(piece for piece in found if piece is not None)
 
     @property
     def missing_links(self) -> tuple[LinkMissing, ...]:
@@ -74,10 +75,11 @@ class Layout:
         return tuple(slab.missing for slab in self.slabs if slab.missing)
 
 
-def read_layout(target: Target, *, roots: Roots) -> Layout:
+def read_layout(target: Target, *, roots: Roots, files: OpenFiles | None = None) -> Layout:
     """The pieces of a dataset, virtual or plain.
 
-    Values that no mapping covers belong to no piece: they were never written.
+    Values that no mapping covers belong to no piece: they were never written. With `files`, files are
+    borrowed from there and stay open.
 
     Raises
     ------
@@ -85,11 +87,12 @@ def read_layout(target: Target, *, roots: Roots) -> Layout:
         For selections of points or of irregular shapes, mappings that overlap or change the order of
         values, nesting deeper than MAX_NESTING, external storage, and datasets without rows.
     """
-    files = OpenFiles()
+    own = files or OpenFiles()
     try:
-        described = read_slabs(target, roots=roots, files=files)
+        described = read_slabs(target, roots=roots, files=own)
     finally:
-        files.close()
+        if files is None:
+            own.close()
     slabs = sorted(described.slabs, key=lambda slab: slab.at)
     check_disjoint(slabs, target.file, target.path)
     return Layout(target, described.shape, described.dtype, tuple(slabs))

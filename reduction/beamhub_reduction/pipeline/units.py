@@ -8,7 +8,6 @@ from itertools import groupby
 import numpy as np
 
 from beamhub_reduction.nexus.boxes import Box
-from beamhub_reduction.nexus.errors import UnsupportedLayout
 from beamhub_reduction.nexus.frames import FrameStack
 from beamhub_reduction.nexus.virtual import Layout, Piece
 from beamhub_reduction.pipeline.frame_index import frame_index, select_rows
@@ -107,8 +106,6 @@ def _present(layout: Layout) -> list[Piece]:
     for piece in layout.missing:
         if piece.missing is not None:
             raise piece.missing
-        if piece.box is not None:
-            raise UnsupportedLayout(layout.target.file, layout.target.path, "events cut in boxes")
     return [piece for piece in layout.pieces if piece.n_rows]
 
 
