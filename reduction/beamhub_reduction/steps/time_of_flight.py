@@ -107,12 +107,12 @@ def build_pixel_table(
     first, last = int(detector_number.min()), int(detector_number.max())
     if last - first >= MAX_TABLE_IDS:
         raise BadParameter("detector_number", f"{first} to {last}", f"within {MAX_TABLE_IDS} numbers")
-    if np.unique(detector_number).size != detector_number.size:
-        raise BadParameter("detector_number", "an id that stands twice", "one number for each pixel")
     usable = ~masked if factor is None else ~masked & np.isfinite(factor) & (factor > 0)
     place, n_ids = detector_number - first, last - first + 1
     state = np.full(n_ids, Fate.UNKNOWN, dtype=np.uint8)
     state[place] = np.where(usable, 0, Fate.MASKED)
+    if np.count_nonzero(state != Fate.UNKNOWN) != detector_number.size:
+        raise BadParameter("detector_number", "an id that stands twice", "one number for each pixel")
     row = np.zeros(n_ids, dtype=np.int32)
     row[place] = np.arange(detector_number.size, dtype=np.int32)
     factors = None
@@ -172,8 +172,8 @@ def bin_edges_by_width(low: float, high: float, *, width: float, log: bool = Fal
     if not wanted <= MAX_BINS:
         raise BadParameter("bin_width", width, f"so wide that there are at most {MAX_BINS} bins")
     steps = np.arange(max(int(np.ceil(wanted - 1e-9)), 1) + 1)
-    edges: FloatArray = low * np.exp(steps * np.log1p(width)) if log else low + steps * width
-    return edges
+    edges = low * np.exp(steps * np.log1p(width)) if log else low + steps * width
+    return np.asarray(edges, dtype=np.float64)
 
 
 def _checked_range(low: float, high: float, *, log: bool) -> tuple[float, float]:
