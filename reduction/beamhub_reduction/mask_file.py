@@ -83,7 +83,8 @@ def read_labels(labels: Any, *, file: str, roots: Roots = None) -> np.ndarray[An
     if labels is None:
         return None
     shown = str(labels) if isinstance(labels, (str, Path)) else "an array"
-    image = _read(str(labels), "labels", file, roots) if isinstance(labels, (str, Path)) else np.asarray(labels)
+    named = isinstance(labels, (str, Path))
+    image = _read(str(labels), "labels", file, roots) if named else np.asarray(labels)
     if image.ndim != 2 or image.dtype.kind not in "biu":
         raise BadParameter("labels", shown, "one two-dimensional array of whole numbers")
     return image

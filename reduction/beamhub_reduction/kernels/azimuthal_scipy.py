@@ -56,7 +56,7 @@ def integrate_with_scipy(pixels: Pixels, frames: Array, floor: float | None) -> 
 def _counts(frames: Array, lanes: FloatArray) -> Array:
     """The sum of every frame's lane, in the order of the pixels for real numbers."""
     if frames.dtype.kind != "f":
-        return lanes.astype(np.int64).sum(axis=0)
+        return np.asarray(lanes.astype(np.int64).sum(axis=0))
     last: Array = np.add.accumulate(lanes, axis=0)[-1] if len(lanes) else np.zeros(lanes.shape[1])
     return last
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from beamhub_reduction.bitshuffle import DEFAULT_BLOCK_BYTES, ChunkUndecodable
-from beamhub_reduction.codecs import decode_bitshuffle_lz4
+from beamhub_reduction.codecs import decode_chunk
 from beamhub_reduction.kernels.azimuthal import WRONG_BLOCK, StoredChunks, takes_stored
 from beamhub_reduction.kernels.decode import reason_of
 from beamhub_reduction.pipeline.frames import (
@@ -27,12 +27,15 @@ from beamhub_reduction.steps.azimuthal_matrix import AzimuthalMatrix
 
 @dataclass(frozen=True, slots=True)
 class AzimuthalTask:
-    """What all units of an azimuthal integration share; `every` frames make a curve, None: all."""
+    """What all units of an azimuthal integration share; `every` frames make a curve, None: all.
+
+    `floor` is the least variance of a pixel's counts, None without variances.
+    """
 
     matrix: AzimuthalMatrix
     shape: tuple[int, int]
     every: int | None
-    with_variance: bool
+    floor: float | None
     corrupt: CorruptPolicy
 
 
@@ -58,7 +61,7 @@ def integrate_unit(unit: FrameUnit, task: AzimuthalTask) -> AzimuthalPart:
         task.matrix,
         every=task.every,
         whole=(first.at, last.at + last.n_rows),
-        with_variance=task.with_variance,
+        floor=task.floor,
     )
     tally = FrameTally()
     for batch in _batches(unit, task):
@@ -137,6 +140,9 @@ def _block_items(batch: StoredBatch, task: AzimuthalTask) -> int:
 
 def _decode(batch: StoredBatch, i: int) -> np.ndarray[Any, Any]:
     start = int(batch.offsets[i])
-    stored = batch.data[start : start + int(batch.sizes[i])].tobytes()
-    raw = decode_bitshuffle_lz4(stored, item_bytes=batch.dtype.itemsize, n_bytes=batch.frame_bytes)
-    return np.frombuffer(raw, dtype=batch.dtype)
+    stored = batch.data[start : start + int(batch.sizes[i])]
+    raw = decode_chunk(
+        stored, filters=batch.segment.index.filters, skipped=0, item_bytes=batch.dtype.itemsize,
+        n_bytes=batch.frame_bytes,
+    )  # fmt: skip
+    return raw.view(batch.dtype)

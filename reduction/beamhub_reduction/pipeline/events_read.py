@@ -107,7 +107,7 @@ def is_plain(index: ChunkIndex) -> bool:
         index.way == "direct"
         and not index.filters
         and index.chunk_shape == index.shape
-        and len(index.coords) == 1
+        and index.numbers.size == 1
         and len(index.shape) == 1
     )
 

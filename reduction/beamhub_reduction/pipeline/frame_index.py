@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import replace
 from math import prod
 
@@ -10,19 +9,6 @@ import numpy as np
 
 from beamhub_reduction.nexus.errors import UnsupportedLayout
 from beamhub_reduction.storage_chunks import ChunkIndex
-
-
-def select_rows(index: ChunkIndex, start: int, stop: int) -> ChunkIndex:
-    """The index reduced to the chunks that hold rows start to stop, found by bisection.
-
-    Cutting a dataset of many chunks into many parts stays linear this way.
-    """
-    rows = index.coords[:, 0] if len(index.coords) else np.zeros(0, dtype=np.int64)
-    keep = slice(bisect_left(rows, start - index.rows_per_chunk + 1), bisect_left(rows, stop))
-    return replace(
-        index, coords=index.coords[keep], offsets=index.offsets[keep],
-        sizes=index.sizes[keep], filter_masks=index.filter_masks[keep],
-    )  # fmt: skip
 
 
 def frame_index(index: ChunkIndex, shape: tuple[int, ...]) -> ChunkIndex:
@@ -49,8 +35,7 @@ def frame_index(index: ChunkIndex, shape: tuple[int, ...]) -> ChunkIndex:
         raise UnsupportedLayout(index.file, index.dataset, f"{len(index.shape)} axes and {index.reason}")
     whole = (n_frames, *shape)
     if index.chunk_shape == index.shape:
-        zeros = np.zeros((len(index.coords), 3), dtype=np.int64)
-        return replace(index, shape=whole, chunk_shape=whole, coords=zeros)
+        return replace(index, shape=whole, chunk_shape=whole)
     per_chunk = _frames_together(index.chunk_shape[:-n_axes], lead)
     height = index.chunk_shape[-2]
     if modules:
@@ -58,13 +43,18 @@ def frame_index(index: ChunkIndex, shape: tuple[int, ...]) -> ChunkIndex:
     if not per_chunk or not height:
         reason = f"storage chunks {index.chunk_shape} across frames of {index.shape}"
         raise UnsupportedLayout(index.file, index.dataset, reason)
-    firsts = index.coords[:, : len(lead)]
-    numbers = np.ravel_multi_index(tuple(firsts.T), lead) if len(firsts) else np.zeros(0, dtype=np.int64)
-    rows = index.coords[:, -2] + (index.coords[:, -3] * ny if modules else 0)
-    coords = np.stack([numbers, rows, index.coords[:, -1]], axis=1).astype(np.int64)
-    order = np.lexsort(coords.T[::-1])
+    chunk = (per_chunk, height, index.chunk_shape[-1])
+    places = np.stack(np.unravel_index(index.numbers, index.grid), axis=1)
+    coords = places.astype(np.int64) * np.array(index.chunk_shape, dtype=np.int64)
+    firsts = coords[:, : len(lead)]
+    frames = np.ravel_multi_index(tuple(firsts.T), lead) if len(firsts) else np.zeros(0, dtype=np.int64)
+    rows = coords[:, -2] + (coords[:, -3] * ny if modules else 0)
+    grid = tuple(-(-n // c) for n, c in zip(whole, chunk, strict=True))
+    at = np.stack([frames, rows, coords[:, -1]], axis=1) // np.array(chunk, dtype=np.int64)
+    numbers = np.ravel_multi_index(tuple(at.T), grid) if len(at) else np.zeros(0, dtype=np.int64)
+    order = np.argsort(numbers, kind="stable")
     return replace(
-        index, shape=whole, chunk_shape=(per_chunk, height, index.chunk_shape[-1]), coords=coords[order],
+        index, shape=whole, chunk_shape=chunk, numbers=numbers[order].astype(np.int64),
         offsets=index.offsets[order], sizes=index.sizes[order], filter_masks=index.filter_masks[order],
     )  # fmt: skip
 

@@ -7,9 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from beamhub_reduction.nexus.frames import FrameStack
-from beamhub_reduction.pipeline.units import MIN_UNITS, TARGET_UNIT_BYTES, FrameUnit, Segment
+from beamhub_reduction.pipeline.units import (
+    MIN_UNITS,
+    TARGET_UNIT_BYTES,
+    FrameUnit,
+    Segment,
+    frame_segments,
+)
 from beamhub_reduction.steps.frames import FloatArray, IntArray
-from beamhub_reduction.storage_chunks import ChunkIndex, read_chunk_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +34,12 @@ def frame_unit(stack: FrameStack, numbers: IntArray, *, weights: FloatArray, num
     weights:
         Of all frames of the stack, shape (n_frames,).
     """
-    indexes = {
-        p.at: read_chunk_index(p.file, p.dataset) for p in stack.pieces if p.missing is None and p.n_rows
-    }
-    segments: list[Segment] = []
-    for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1) if numbers.size else []:
-        first, stop = int(run[0]), int(run[-1]) + 1
-        for piece in stack.pieces:
-            low, high = max(first, piece.at), min(stop, piece.at + piece.n_rows)
-            if piece.missing is None and low < high:
-                start = piece.first + low - piece.at
-                index = _selected(indexes[piece.at], start, start + high - low)
-                segments.append(Segment(index, start, start + high - low, low))
-    of_unit = [weights[s.at : s.at + s.n_rows] for s in segments]
-    return FrameUnit(number, tuple(segments), np.concatenate([np.zeros(0), *of_unit]))
-
-
-def _selected(index: ChunkIndex, start: int, stop: int) -> ChunkIndex:
-    return index if len(index.shape) == 2 else index.select(start, stop)
+    runs: list[list[Segment]] = []
+    for part in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1) if numbers.size else []:
+        runs.extend(frame_segments(stack, int(part[0]), int(part[-1]) + 1))
+    of_unit = [weights[run[0].at : run[0].at + run[0].n_rows] for run in runs]
+    segments = tuple(segment for run in runs for segment in run)
+    return FrameUnit(number, segments, np.concatenate([np.zeros(0), *of_unit]))
 
 
 def plan_projections(

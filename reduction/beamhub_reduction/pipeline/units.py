@@ -10,7 +10,7 @@ import numpy as np
 from beamhub_reduction.nexus.boxes import Box
 from beamhub_reduction.nexus.frames import FrameStack
 from beamhub_reduction.nexus.virtual import Layout, Piece
-from beamhub_reduction.pipeline.frame_index import frame_index, select_rows
+from beamhub_reduction.pipeline.frame_index import frame_index
 from beamhub_reduction.steps.frames import FloatArray
 from beamhub_reduction.storage_chunks import ChunkIndex, read_chunk_index
 
@@ -121,6 +121,16 @@ def _frame_segment(piece: Piece, shape: tuple[int, int]) -> Segment:
     return Segment(index, piece.first, piece.first + piece.n_rows, piece.at, piece.box)
 
 
+def frame_segments(stack: FrameStack, first: int, stop: int) -> list[list[Segment]]:
+    """The present frames first to stop of a stack: runs of whole frames, or of all tiles of the same ones."""
+    runs = []
+    for run in stack.present:
+        if run.at < stop and first < run.at + run.n_rows:
+            found = [_clip(_frame_segment(tile, stack.shape), first, stop) for tile in run.tiles]
+            runs.append([segment for segment in found if segment is not None])
+    return runs
+
+
 def _clip(segment: Segment, start: int, stop: int) -> Segment | None:
     low, high = max(segment.at, start), min(segment.at + segment.n_rows, stop)
     if low >= high:
@@ -132,7 +142,7 @@ def _cut(segment: Segment, low: int, high: int) -> Segment:
     """Rows low to high of a segment, with their chunks only."""
     start, stop = segment.start + low, segment.start + high
     one_frame = segment.index.shape[:1] != () and segment.n_rows == 1 and len(segment.index.shape) == 2
-    index = segment.index if one_frame else select_rows(segment.index, start, stop)
+    index = segment.index if one_frame else segment.index.select(start, stop)
     return Segment(index, start, stop, segment.at + low, segment.box)
 
 

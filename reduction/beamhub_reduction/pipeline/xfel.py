@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -182,13 +183,14 @@ def _read_single(
     """Frames that are chunks of their own: one positional read each, and its decoding."""
     if file_identity(index.file) != index.identity:
         raise FilesChanged(index.file)
-    at = np.searchsorted(index.coords[:, 0], rows)
+    across = prod(index.grid[1:])
+    at = np.searchsorted(index.numbers, rows * across)
     dtype = np.dtype(index.dtype)
     n_bytes = index.row_bytes
     with ExitStack() as stack:
         descriptor = stack.enter_context(open_descriptor(index.file))
         for row, i in zip(rows.tolist(), at.tolist(), strict=True):
-            if i >= len(index.coords) or int(index.coords[i, 0]) != row:
+            if i >= index.numbers.size or int(index.numbers[i]) != row * across:
                 yield CorruptChunk(index.file, index.dataset, (row,), "no chunk was written")
                 continue
             yield _decoded(descriptor, index, i, (dtype, n_bytes, plane))
@@ -208,7 +210,7 @@ def _decoded(
             n_bytes=n_bytes,
         )  # fmt: skip
     except ChunkUndecodable as error:
-        return CorruptChunk(index.file, index.dataset, tuple(int(c) for c in index.coords[i]), str(error))
+        return CorruptChunk(index.file, index.dataset, index.coord(i), str(error))
     values = np.frombuffer(raw, dtype=dtype, count=plane)
     return values if dtype.isnative else values.astype(dtype.newbyteorder("="))
 

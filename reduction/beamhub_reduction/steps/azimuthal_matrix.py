@@ -79,7 +79,8 @@ class AzimuthalMatrix:
 
     `centres` (n_bins,) in `unit`; `azimuths` (n_azimuth_bins,) in degrees, None for a curve. `pixels` hold
     the matrix, whose rows are the bins (those of a map with the azimuth running fastest), and the
-    normalisation of each pixel. `norm`, `dark` and `n_entries` are their sums over each row for a frame without blanks.
+    normalisation of each pixel. `norm`, `dark` and `n_entries` are their sums over each row for a frame
+    without blanks.
     """
 
     centres: FloatArray
