@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from cryptography.fernet import Fernet
@@ -38,14 +37,9 @@ def write_login(hub: RunningHub, account: str, record: dict[str, Any]) -> None:
     rows(hub, "update users set encrypted_auth_state = ? where name = ?", sealed, account)
 
 
-@contextmanager
-def restarted(hub: RunningHub, change: Callable[[], None]) -> Iterator[None]:
-    """The same hub, killed, and started again after a change."""
+def restart(hub: RunningHub, change: Callable[[], None] = lambda: None) -> None:
+    """Kill the hub, and start it again after a change; whoever started it first stops this one, too."""
     stop(hub.process, signal.SIGKILL)
     change()
     hub.process = start_hub(hub.folder)
-    try:
-        await_hub(hub.process, hub.url, hub.folder)
-        yield
-    finally:
-        stop(hub.process)
+    await_hub(hub.process, hub.url, hub.folder)
