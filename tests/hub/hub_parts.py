@@ -31,6 +31,7 @@ from hub.hostile_provider import (  # the folder of these tests, not the room
     hostile_provider,
     served,
 )
+from kept_processes import kept_processes
 
 NAMESPACE = "urn:geant:example.org"
 SECRETS = {
@@ -372,6 +373,7 @@ def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    kept_processes.discard(process.pid)
 
 
 @contextmanager

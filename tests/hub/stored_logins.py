@@ -18,6 +18,7 @@ from hub.hub_parts import (  # the folder of these tests, not the room
     stop,
 )
 from hub.session_parts import rows
+from kept_processes import kept_processes
 
 
 def _fernet() -> Fernet:
@@ -42,4 +43,5 @@ def restart(hub: RunningHub, change: Callable[[], None] = lambda: None) -> None:
     stop(hub.process, signal.SIGKILL)
     change()
     hub.process = start_hub(hub.folder)
+    kept_processes.add(hub.process.pid)
     await_hub(hub.process, hub.url, hub.folder)
