@@ -132,7 +132,7 @@ class _OwningClient(Client):
 
     def close(self, *arguments: Any, **settings: Any) -> Any:
         """Close the client, then its cluster."""
-        closed = super().close(*arguments, **settings)
+        closed = super().close(*arguments, **settings)  # type: ignore[no-untyped-call]  # no types
         if self.cluster is not None:
             self.cluster.close()
         return closed

@@ -113,7 +113,8 @@ class Engine:
             limit = _with_share(limit, sum(a.n_bytes for a in amounts), wall_s, n_threads)
         return part, replace(
             execution, wall_s=wall_s, n_resumed=runner.n_resumed, n_retried=runner.n_retried,
-            inputs=inputs_of(units), limit=limit, notes=tuple(runner.notes),
+            inputs=inputs_of(units), limit=limit, kernels=tuple(sorted(runner.kernels)),
+            notes=tuple(runner.notes),
         )  # fmt: skip
 
     def with_progress(self, progress: ProgressCallback) -> Engine:

@@ -19,8 +19,8 @@ from beamhub_reduction.pipeline.progress import Meter
 
 MAX_RETRIES = 2
 """How often a unit whose read failed for a passing reason is begun again; never for a corrupt chunk."""
-MAX_LOSSES = 5
-"""How often a unit may be lost with the data that it needed."""
+MAX_LOSSES = 3
+"""How often a unit may be lost together with all copies of the task; from the first time on it runs alone."""
 WINDOW = 4
 """Parts that may wait out of order, for each unit in flight."""
 POLL_S = 0.2
@@ -43,6 +43,7 @@ class Execution:
     n_retried: int = 0
     inputs: Inputs | None = None
     limit: Limit | None = None
+    kernels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __add__(self, other: Execution) -> Execution:
@@ -57,6 +58,7 @@ class Execution:
             n_retried=self.n_retried + other.n_retried,
             inputs=other.inputs or self.inputs,
             limit=other.limit or self.limit,
+            kernels=tuple(sorted({*self.kernels, *other.kernels})),
             notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
         )
 
@@ -78,6 +80,7 @@ class Runner:
     n_resumed: int = 0
     n_retried: int = 0
     notes: list[str] = field(default_factory=list)
+    kernels: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Which units are in the journal already."""
@@ -85,7 +88,9 @@ class Runner:
         self._kept = self.journal.numbers(len(self.units)) if self.journal else set()
         self._todo = deque(i for i in range(len(self.units)) if i not in self._kept)
         self._flying: dict[Any, tuple[int, int]] = {}
+        self._writes = True
         self._losses: dict[int, int] = {}
+        self._suspects: deque[int] = deque()
         self._waiting: dict[int, Any] = {}
         self._n_merged = 0
         self._total: Any = None
@@ -120,12 +125,17 @@ class Runner:
         return self.meter.n_done, len(self.units)
 
     def _submit(self, pool: Pool, slots: int) -> None:
+        if self._suspects:
+            # One of them may have ended the workers: alone, it is known which.
+            if slots and not self._flying:
+                self._begin(pool, self._suspects.popleft(), attempt=0)
+            return
         window = max(slots, min(self._window or slots * WINDOW, slots * WINDOW))
         while self._todo and len(self._flying) < slots and self._todo[0] < self._n_merged + window:
             self._begin(pool, self._todo.popleft(), attempt=0)
 
     def _begin(self, pool: Pool, i: int, *, attempt: int) -> None:
-        ticket = self.journal.ticket(i, self.units[i]) if self.journal else None
+        ticket = self.journal.ticket(i, self.units[i]) if self.journal and self._writes else None
         future = pool.submit(i, self.units[i], ticket, attempt + 10 * self._losses.get(i, 0))
         self._flying[future] = (i, attempt)
 
@@ -152,32 +162,40 @@ class Runner:
         try:
             done = pool.result(future)
         except DataLost as lost:
-            self._losses[i] = self._losses.get(i, 0) + 1
-            if self._losses[i] > MAX_LOSSES:
-                raise ClusterLost(str(lost), *self._state()) from lost
-            self._begin(pool, i, attempt=attempt)
+            self._suspect(pool, i, 1, lost)
         except Exception as error:  # the type decides whether it is begun again  # noqa: BLE001
             self._again_or_raise(pool, i, attempt, error)
         else:
             self._keep(i, done)
 
+    def _suspect(self, pool: Pool, i: int, n_losses: int, error: Exception) -> None:
+        """A unit was lost with its worker: begin it again, alone, unless it was lost too often."""
+        if not pool.is_connected():
+            raise ClusterLost(str(error), *self._state()) from error
+        self._losses[i] = self._losses.get(i, 0) + n_losses
+        if self._losses[i] > MAX_LOSSES:
+            raise PartKilledWorkers(i, self._amounts[i].where, self._losses[i]) from error
+        self._suspects.append(i)
+
     def _again_or_raise(self, pool: Pool, i: int, attempt: int, error: Exception) -> None:
         if type(error).__name__ == "KilledWorker":
-            n_workers = int(getattr(error, "allowed_failures", 0)) + 1
-            raise PartKilledWorkers(i, self._amounts[i].where, n_workers) from error
+            # Dask blames all units that waited at the workers that died: this one may be innocent.
+            self._suspect(pool, i, MAX_LOSSES, error)
+            return
         if not is_transient(error) or attempt >= MAX_RETRIES:
             raise error
         self.n_retried += 1
         self._begin(pool, i, attempt=attempt + 1)
 
     def _keep(self, i: int, done: Done) -> None:
-        if self.journal is not None and not done.kept:
+        if self.journal is not None and self._writes and not done.kept:
             reason = write_entry(self.journal.ticket(i, self.units[i]), done.part)
             if reason is not None:
-                self.notes.append(f"the journal could not be written ({reason}); the reduction went on without")
-                self.journal = None
+                self.notes.append(f"the journal could not be written ({reason}); the rest is not kept")
+                self._writes = False
         if not self._window and self.memory_bytes:
             self._window = max(1, self.memory_bytes // max(1, bytes_of(done.part)))
+        self.kernels.add(done.kernels)
         self._waiting[i] = done.part
         self.meter.add(self._amounts[i])
         self._advance()
@@ -199,9 +217,6 @@ class Runner:
                 self.n_resumed += 1
                 self.meter.add(self._amounts[i], kept=True)
             else:
-                if i in self._kept:  # the journal was given up meanwhile
-                    self._kept.discard(i)
-                    self._todo.appendleft(i)
                 return
             self._total = part if i == 0 else self.merge(self._total, part)
             self._n_merged += 1

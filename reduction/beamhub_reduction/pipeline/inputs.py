@@ -1,4 +1,4 @@
-"""What the units of a reduction read: files by identity, the digest of their chunk indexes, how sure it is."""
+"""What the units of a reduction read: files by identity, a digest of their chunk indexes, how sure it is."""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ def inputs_of(units: Sequence[Any]) -> Inputs | None:
     ways: set[str] = set()
     for segment in segments:
         index = segment.index
-        files.setdefault(
-            index.file, FileFact(Path(index.file).name, index.identity[3], index.identity[2])
-        )
+        files.setdefault(index.file, FileFact(Path(index.file).name, index.identity[3], index.identity[2]))
         whole.update(_of_segment(segment).encode())
         ways.add("storage chunks" if index.way == "direct" else f"HDF5 ({index.reason})")
         if not _is_checksummed(segment):

@@ -139,15 +139,15 @@ def open_journal(
     JournalUnusable
         If the folder cannot be made or written.
     """
-    key = journal_key(work, units, task)
+    key, name = journal_key(work, units, task), f"{work.__module__}:{work.__qualname__}"
     own = folder.expanduser().absolute() / key[:32]
     try:
-        notes = _others(own.parent, f"{work.__module__}:{work.__qualname__}", key) if own.parent.exists() else ()
+        notes = _others(own.parent, name, key) if own.parent.exists() else ()
         own.mkdir(parents=True, exist_ok=True, mode=0o700)
         facts = {
             "format": FORMAT,
             "key": key,
-            "work": f"{work.__module__}:{work.__qualname__}",
+            "work": name,
             "software": software_version(),
             "n_units": len(units),
             "made_at": datetime.now(UTC).isoformat(),

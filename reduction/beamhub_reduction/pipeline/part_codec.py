@@ -124,6 +124,8 @@ class _Reader:
             raise ValueError("it is too deep")
         if tree is None or isinstance(tree, (bool, int, str)):
             return tree
+        if not isinstance(tree, dict):
+            raise ValueError(f"a {type(tree).__name__} is no value")
         [(kind, inside)] = tree.items()
         if kind in ("a", "n"):
             return self._array(inside) if kind == "a" else self._array(inside)[()]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextvars
 import errno
+import pickle
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
+from beamhub_reduction.kernels.native import active_path
+from beamhub_reduction.pipeline.digest import content_digest
 from beamhub_reduction.pipeline.journal import Ticket
 from beamhub_reduction.pipeline.memory import SHARE
 
@@ -19,6 +23,7 @@ Client = Any
 
 RETRY_PAUSE_S = 0.5
 REFRESH_S = 1.0
+SCATTER_S = 120.0
 PER_SLOT = 2
 """Units in flight per thread of a worker: one that runs, one that waits at its door."""
 _PERMANENT = {
@@ -27,16 +32,21 @@ _PERMANENT = {
 }  # fmt: skip
 
 
-class DataLost(Exception):  # noqa: N818  # an internal signal
+# The last task of each client with the digest of its content; it stays on the workers until the next one.
+_latest: WeakKeyDictionary[Any, tuple[str, Any]] = WeakKeyDictionary()
+
+
+class DataLost(Exception):
     """A unit was lost together with what it needed, by no fault of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The part of one unit, and whether its worker kept it in the journal."""
+    """The part of one unit, whether its worker kept it in the journal, and the path of its kernels."""
 
     part: Any
     kept: bool
+    kernels: str
 
 
 def do_unit(
@@ -46,7 +56,7 @@ def do_unit(
     if pause_s:
         time.sleep(pause_s)
     part = work(unit, task)
-    return Done(part, ticket.keep(part) if ticket is not None else False)
+    return Done(part, ticket.keep(part) if ticket is not None else False, active_path())
 
 
 def is_transient(error: BaseException) -> bool:
@@ -113,8 +123,8 @@ class ThreadPool:
 class DaskPool:
     """The workers of a Dask client, wherever they are.
 
-    The task is scattered once and kept by the cluster under a name made of its content; units carry only
-    the name. When all copies of it are lost with their workers it is scattered again.
+    The task is scattered once, and not again for a next run with equal content; units carry only its name.
+    When all copies of it are lost with their workers it is scattered again.
     """
 
     def __init__(
@@ -135,7 +145,7 @@ class DaskPool:
         self.n_workers = 0
 
     def workers(self) -> dict[str, tuple[int, int]]:
-        """Address of each worker to its (threads, memory limit in bytes; 0 for none), at most a second old."""
+        """Address of each worker to (threads, memory limit in bytes or 0), at most a second old."""
         now = time.monotonic()
         if now - self._looked >= REFRESH_S:
             self._looked = now
@@ -163,7 +173,7 @@ class DaskPool:
     def submit(self, number: int, unit: Any, ticket: Ticket | None, attempt: int) -> Any:
         """Begin a unit; the oldest come first."""
         if self._shared is None:
-            self._shared = self._client.scatter([self._task], broadcast=True)[0]
+            self._shared = _scattered(self._client, self._task)
         future = self._client.submit(
             do_unit, self._work, unit, self._shared, ticket, RETRY_PAUSE_S * (attempt > 0),
             key=f"{self._run}-{number}-{attempt}", pure=False, resources=self._resources,
@@ -180,6 +190,7 @@ class DaskPool:
             done: Done = future.result()
         except FutureCancelledError as error:
             self._shared = None
+            _latest.pop(self._client, None)
             raise DataLost(str(error)) from error
         finally:
             future.release()
@@ -196,3 +207,32 @@ class DaskPool:
             if left:
                 self._client.cancel(left, force=True)
             self._shared = None
+
+
+def _scattered(client: Client, task: Any) -> Any:
+    """A future of the task on all workers.
+
+    Its name is a fresh one: a task that is scattered again under the name of one that is just being
+    released is lost with it.
+    """
+    try:
+        digest = content_digest(task)
+    except (TypeError, AttributeError, pickle.PicklingError):
+        digest = uuid.uuid4().hex
+    known = _latest.get(client)
+    if known is None or known[0] != digest or known[1].status != "finished":
+        known = digest, _scatter(client, task)
+        _latest[client] = known
+    return known[1]
+
+
+def _scatter(client: Client, task: Any) -> Any:
+    """Copies on all workers; tried again when one of them dies just then."""
+    began = time.monotonic()
+    while True:
+        try:
+            return client.scatter([task], broadcast=True, hash=False)[0]
+        except OSError:  # no worker there yet counts too
+            if time.monotonic() - began > SCATTER_S:
+                raise
+            time.sleep(RETRY_PAUSE_S)

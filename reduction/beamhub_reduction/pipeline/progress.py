@@ -81,9 +81,9 @@ class Meter:
 class Display:
     """Shows how far a reduction is.
 
-    In a kernel with ipywidgets: a bar with a line of text, and one line at the end, which stays readable where
-    no front end renders widgets. On a terminal: one line that is rewritten. Elsewhere: the last line only,
-    unless `always`.
+    In a kernel with ipywidgets: a bar with a line of text, and one line at the end, which stays readable
+    where no front end renders widgets. On a terminal: one line that is rewritten. Elsewhere: the last line
+    only, unless `always`.
     """
 
     def __init__(self, label: str, *, counted: str = "frames", always: bool = False) -> None:
