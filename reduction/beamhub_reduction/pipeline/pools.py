@@ -99,7 +99,7 @@ class ThreadPool:
 
     def submit(self, number: int, unit: Any, ticket: Ticket | None, attempt: int) -> Future[Done]:
         """Begin a unit in the context of the caller, which holds NumPy's error state."""
-        pause_s = RETRY_PAUSE_S * attempt
+        pause_s = RETRY_PAUSE_S * (attempt > 0)
         context = contextvars.copy_context()
         future: Future[Done] = self._executor.submit(
             context.run, do_unit, self._work, unit, self._task, ticket, pause_s
