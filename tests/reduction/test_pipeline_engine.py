@@ -68,19 +68,23 @@ def test_the_task_travels_once_to_each_worker_and_never_with_a_unit(
     assert 1 <= marks(tmp_path, "pickled") <= 6
 
 
-def test_a_worker_that_is_killed_midway_changes_nothing(outside_session: Path) -> None:
-    """A cluster of its own: the nanny's new worker would be left over by the test otherwise."""
+@pytest.fixture(scope="module")
+def survived(processes: Client) -> Sum:
+    """What comes out when one of two workers is killed midway; here, for the nanny's new one outlives it."""
+    victim = next(iter(processes.run(os.getpid).values()))
+
+    def kill(done: int, total: int) -> None:
+        if done == 8:
+            os.kill(victim, signal.SIGKILL)
+
+    found, _ = run(Engine(client=processes, progress=kill), pieces(24), slowly)
+    processes.wait_for_workers(2, timeout=60)
+    return found
+
+
+def test_a_worker_that_is_killed_midway_changes_nothing(survived: Sum) -> None:
     alone, _ = run(Engine(threads=1), pieces(24))
-    with connect(2, processes=True, memory_gib=1) as client:
-        victim = next(iter(client.run(os.getpid).values()))
-
-        def kill(done: int, total: int) -> None:
-            if done == 8:
-                os.kill(victim, signal.SIGKILL)
-
-        found, _ = run(Engine(client=client, progress=kill), pieces(24), slowly)
-        client.wait_for_workers(2, timeout=60)
-    assert found.values.tobytes() == alone.values.tobytes()
+    assert survived.values.tobytes() == alone.values.tobytes()
 
 
 class DyingPool(ThreadPool):

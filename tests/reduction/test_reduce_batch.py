@@ -59,8 +59,8 @@ def test_options_fit_every_kind_of_parameter() -> None:
     kind = StepKind("wide", "Wide", "none", Wide, _never)
     parser = build_step_parser(kind)
     words = (
-        "f.h5 -o o.h5 --roi 1 2 3 4 --roi 5 6 7 8 --angles -1e-3 2 -.5 --window -1 2.5 --names a b --dark d.h5 "
-        '--mode 2 --table {"a":1} --either [1,2] --needed -1E5'
+        "f.h5 -o o.h5 --roi 1 2 3 4 --roi 5 6 7 8 --angles -1e-3 2 -.5 --window -1 2.5 --names a b "
+        '--dark d.h5 --mode 2 --table {"a":1} --either [1,2] --needed -1E5'
     )
     chosen = chosen_parameters(kind, parser.parse_args(words.split()))
     assert chosen == {
