@@ -1,6 +1,7 @@
 """Scale and failure of the engine (B8): weak scaling, cost of a cluster, a killed worker, a resumed journal.
 
-The work is reading, decoding and summing Eiger frames, on the detector stacks of `detector_data`. Rows:
+The work is reading, decoding and summing Eiger frames and their radial sums: small parts, as an azimuthal
+integration has, and exact integers, so that every result can be compared. Rows:
 
 - in-process threads against a Dask cluster of threads and of processes, the same units and workers;
 - weak scaling: n workers do n times the units of one;
@@ -32,26 +33,30 @@ from beamhub_reduction.nexus import NexusFile, read_frame_stack
 from beamhub_reduction.pipeline import Engine
 from beamhub_reduction.pipeline.digest import content_digest
 from beamhub_reduction.pipeline.frames import frame_batches
-from beamhub_reduction.pipeline.units import FrameUnit, plan_frame_units
+from beamhub_reduction.pipeline.units import FrameUnit, Segment, plan_frame_units
 
 Sums = np.ndarray[Any, np.dtype[np.int64]]
 
 
+N_BINS = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class SumTask:
-    """What the units share: the shape of a frame and the value of its gaps."""
+    """What the units share: the bin of each pixel, shape (ny, nx), and the value of the gaps."""
 
-    shape: tuple[int, int]
+    bins: np.ndarray[Any, np.dtype[np.int32]]
     gap: int
 
 
 def sum_unit(unit: FrameUnit, task: SumTask) -> Sums:
-    """The sum of a unit's frames, shape (ny, nx): exact integers."""
-    total = np.zeros(task.shape, np.int64)
-    for batch in frame_batches(unit, shape=task.shape, corrupt="fail"):
+    """The radial sums of a unit's frames, shape (N_BINS,): exact integers."""
+    shape = (task.bins.shape[0], task.bins.shape[1])
+    total = np.zeros(shape, np.int64)
+    for batch in frame_batches(unit, shape=shape, corrupt="fail"):
         for frame in batch.data:
             np.add(total, frame, out=total, where=frame != task.gap)
-    return total
+    return np.bincount(task.bins.ravel(), weights=total.ravel(), minlength=N_BINS).astype(np.int64)
 
 
 def add(left: Sums, right: Sums) -> Sums:
@@ -64,12 +69,21 @@ def plan(path: Path, copies: int, frames_per_unit: int) -> tuple[tuple[FrameUnit
     """Units over a file, `copies` times over: as much more work, without as much more disk."""
     with NexusFile(str(path)) as nexus:
         stack = read_frame_stack(nexus, DATA)
-    frame_bytes = int(np.prod(stack.shape)) * np.dtype(stack.dtype).itemsize
-    once = plan_frame_units(
-        stack, weights=np.ones(stack.n_frames), target_bytes=frames_per_unit * frame_bytes
-    )
-    many = (FrameUnit(i, unit.segments, unit.weights) for i, unit in enumerate(once * copies))
-    return tuple(many), SumTask((stack.shape[0], stack.shape[1]), int(np.iinfo(stack.dtype).max))
+    segments = [s for unit in plan_frame_units(stack, weights=np.ones(stack.n_frames)) for s in unit.segments]
+    units: list[FrameUnit] = []
+    group: list[Segment] = []
+    for segment in segments * copies:
+        group.append(segment)
+        n = sum(s.n_rows for s in group)
+        if n >= frames_per_unit:
+            units.append(FrameUnit(len(units), tuple(group), np.ones(n)))
+            group = []
+    if group:
+        units.append(FrameUnit(len(units), tuple(group), np.ones(sum(s.n_rows for s in group))))
+    y, x = np.indices(stack.shape)
+    radius = np.hypot(y - stack.shape[0] / 2, x - stack.shape[1] / 2)
+    bins = (radius * (N_BINS - 1) / radius.max()).astype(np.int32)
+    return tuple(units), SumTask(bins, int(np.iinfo(stack.dtype).max))
 
 
 def same(found: Sums, wanted: str) -> Sums:
@@ -201,10 +215,10 @@ def main() -> None:
     arguments = parse_arguments(
         __doc__,
         frames={"type": int, "default": None, "help": "frames of the stack (default 64, quick 16)"},
-        copies={"type": int, "default": None, "help": "how often the stack is read (default 4, quick 2)"},
-        frames_per_unit={"type": int, "default": None, "help": "frames a unit (default 32, quick 2)"},
+        copies={"type": int, "default": None, "help": "how often the stack is read (default 16, quick 8)"},
+        frames_per_unit={"type": int, "default": None, "help": "frames a unit (default 32, quick 16)"},
     )
-    for name, usual, quick in (("frames", 64, 16), ("copies", 4, 2), ("frames_per_unit", 32, 2)):
+    for name, usual, quick in (("frames", 64, 16), ("copies", 16, 8), ("frames_per_unit", 32, 16)):
         if getattr(arguments, name) is None:
             setattr(arguments, name, quick if arguments.quick else usual)
     with tempfile.TemporaryDirectory() as folder:
