@@ -55,6 +55,7 @@ format: $(READY) ## rewrite the code in the project's form
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.kernels ## print every benchmark beside its peer and its limit
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --editable '.[all,bench]'
 	@for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" $(ARGS) || exit 1; done
 
 soak: $(READY) ## compare the policy engine and the login with their oracles in very many cases

@@ -178,12 +178,15 @@ def test_every_room_has_an_extra_or_needs_only_what_core_needs() -> None:
     assert always == {"pydantic", "pyyaml"}
 
 
-def test_the_extra_all_names_every_other() -> None:
+def test_the_extra_all_names_every_other_but_the_peers_of_benchmarks() -> None:
     table = project()["project"]
     assert isinstance(table, dict)
     optional = table["optional-dependencies"]
     [everything] = optional["all"]
-    assert set(everything.removeprefix("beamhub[").removesuffix("]").split(",")) == set(optional) - {"all"}
+    assert set(everything.removeprefix("beamhub[").removesuffix("]").split(",")) == set(optional) - {
+        "all",
+        "bench",
+    }
 
 
 def test_every_entry_point_of_the_command_belongs_to_a_room_and_brings_its_verb() -> None:

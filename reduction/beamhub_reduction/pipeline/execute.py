@@ -79,7 +79,8 @@ def _run_on(
     merged: _Merged,
     progress: ProgressCallback,
 ) -> None:
-    shared = client.scatter(task, broadcast=True)
+    # By name, not by content: the same task again must not share a key with one that is being released.
+    shared = client.scatter(task, broadcast=True, hash=False)
     batch = f"{work.__name__}-{uuid.uuid4().hex[:12]}"
     futures = {
         client.submit(work, unit, shared, key=f"{batch}-{i}", pure=False): i for i, unit in enumerate(units)
