@@ -1,9 +1,9 @@
 """Decoding of single storage chunks outside HDF5: no lock, no global state, every length checked.
 
 For each codec there is a ladder of rungs that give the same numbers: our kernel, dectris-compression,
-imagecodecs, the standard library; HDF5's own filters come last and belong to `storage_chunks`. All release the
-interpreter's lock. Only gzip (Adler-32, a weak sum) and fletcher32 carry a checksum: elsewhere a flipped byte
-that leaves a decodable stream cannot be noticed, and the product says so (`integrity`).
+imagecodecs, the standard library; HDF5's own filters come last and belong to `storage_chunks`. All release
+the interpreter's lock. Only gzip (Adler-32, a weak sum) and fletcher32 carry a checksum: elsewhere a flipped
+byte that leaves a decodable stream cannot be noticed, and the product says so (`integrity`).
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def integrity_of(filters: tuple[Filter, ...], skipped: int = 0) -> Integrity:
     return "checksummed" if any(not skipped >> i & 1 for i in sums) else "not verifiable"
 
 
-def decode_chunk(
+def decode_chunk(  # noqa: PLR0913  # one chunk is all of these
     stored: Any, *, filters: tuple[Filter, ...], skipped: int, item_bytes: int, n_bytes: int,
     out: Bytes | None = None, rung: str | None = None,
 ) -> Bytes:  # fmt: skip

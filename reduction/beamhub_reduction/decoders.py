@@ -108,7 +108,9 @@ def _bslz4_dectris(chunk: Chunk, out: Bytes) -> None:
     from dectris.compression import decompress
 
     stored = chunk.stored.tobytes()
-    read_blocks(stored, chunk.item_bytes, chunk.n_bytes)
+    _, block_bytes, _ = read_blocks(stored, chunk.item_bytes, chunk.n_bytes)
+    # It does not know that 0 stands for the usual size.
+    stored = stored[:8] + block_bytes.to_bytes(4, "big") + stored[12:]
     try:
         decoded = decompress(stored, "bslz4", elem_size=chunk.item_bytes)
     except (RuntimeError, ValueError) as error:

@@ -9,14 +9,17 @@ from typing import Any
 
 from beamhub_core.session import PlannedDataset, SessionInfo
 from beamhub_reduction.errors import RunNotFound
-from beamhub_reduction.nexus import Geometry, Header, open_header
+from beamhub_reduction.nexus import Header, open_header
 from beamhub_reduction.nexus.access import real_file
 from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.execute import Client
 from beamhub_reduction.pipeline.progress import Display, ProgressCallback
-from beamhub_reduction.pipeline.step import CorruptPolicy, MissingPolicy, Source, parse_parameters, step_kind
+from beamhub_reduction.pipeline.step import Source, parse_parameters, step_kind
 from beamhub_reduction.result import Result
+from beamhub_reduction.run_azimuthal import AzimuthalSteps
+from beamhub_reduction.run_events import EventSteps
 from beamhub_reduction.run_frames import FrameSteps
+from beamhub_reduction.run_scans import ScanSteps
 from beamhub_reduction.session_info import find_dataset, read_session
 
 
@@ -44,7 +47,7 @@ def open_run(name: str | Path) -> Run:
 
 
 @dataclass(frozen=True)
-class Run(FrameSteps):
+class Run(ScanSteps, EventSteps, FrameSteps, AzimuthalSteps):
     """One measured dataset."""
 
     file: str
@@ -108,80 +111,6 @@ class Run(FrameSteps):
             )
             display.finish(f"{n} in {execution.n_units} parts, {execution.wall_s:.1f} s{left_out}")
         return Result.of(reduced, kind, self.header, self.planned, self.session)
-
-    def azimuthal(  # noqa: PLR0913  # each is a keyword of the notebook's one call
-        self,
-        *,
-        bins: int = 1000,
-        unit: str = "q_nm^-1",
-        mask: Any = None,
-        normalise: bool = True,
-        geometry: Geometry | None = None,
-        missing: MissingPolicy = "fail",
-        corrupt: CorruptPolicy = "fail",
-        client: Client | None = None,
-        progress: ProgressCallback | None = None,
-    ) -> Result:
-        """Intensity over q (or two-theta) of all frames together.
-
-        Parameters
-        ----------
-        bins:
-            Number of bins of equal width.
-        unit:
-            'q_nm^-1', 'q_A^-1', '2th_deg' or '2th_rad'.
-        mask:
-            Pixels to leave out besides those the file names, shape (ny, nx), non-zero = masked.
-        normalise:
-            Whether to divide by the entry's monitor, frame by frame.
-        geometry:
-            Used instead of the file's.
-        missing, corrupt:
-            'fail' raises on a missing linked file or an undecodable chunk; 'skip' leaves those frames out,
-            counts them and names them in `result.warnings`.
-        client, progress:
-            As in `reduce`.
-
-        Raises
-        ------
-        LinkMissing, CorruptChunk, GeometryMissing, MaskShapeWrong, FrameCountError, NoFrames, BadParameter
-        """
-        return self.reduce(
-            "azimuthal", client=client, progress=progress, bins=bins, unit=unit, mask=mask,
-            normalise=normalise, geometry=geometry, missing=missing, corrupt=corrupt,
-        )  # fmt: skip
-
-    def time_of_flight(
-        self,
-        *,
-        bins: int = 1000,
-        d_range: tuple[float, float] | None = None,
-        normalise: bool = True,
-        corrupt: CorruptPolicy = "fail",
-        client: Client | None = None,
-        progress: ProgressCallback | None = None,
-    ) -> Result:
-        """Counts over lattice spacing of the neutron events of all banks together.
-
-        Parameters
-        ----------
-        bins:
-            Number of bins of equal width.
-        d_range:
-            Smallest and largest d-spacing in angstrom; without it the bins span all events.
-        normalise:
-            Whether to divide by the proton charge.
-        corrupt, client, progress:
-            As in `azimuthal`.
-
-        Raises
-        ------
-        NoEvents, EventsInvalid, GeometryMissing, UnitUnknown, CorruptChunk, BadParameter, NothingLeft
-        """
-        return self.reduce(
-            "time_of_flight", client=client, progress=progress,
-            bins=bins, d_range=d_range, normalise=normalise, corrupt=corrupt,
-        )  # fmt: skip
 
 
 def _shown(display: Display | None) -> ProgressCallback:

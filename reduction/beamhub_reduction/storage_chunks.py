@@ -283,6 +283,9 @@ class _Reader:
         try:
             with open_hdf5(part.file) as handle, reading(part.file):
                 item = handle[part.dataset]
+                if item.shape != part.shape:  # many axes, read as frames
+                    self._failed(coord, box, "only HDF5 can decode it, and its axes were taken together")
+                    return
                 check_readable(item, part.file, part.dataset, rows.start, rows.stop)
                 self.data[box] = item[(rows, *box[1:])]
         except FileDamaged as error:

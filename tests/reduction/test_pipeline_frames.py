@@ -1,4 +1,4 @@
-"""Steps over frames of whole runs: numpy's numbers, the same bits anywhere, every policy."""
+"""Frames of a unit come in batches that do not change what is in them, whatever the layout."""
 
 from __future__ import annotations
 
@@ -9,240 +9,159 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
-from distributed import Client
 
-from beamhub_reduction import kernels
-from beamhub_reduction.cluster import connect
-from beamhub_reduction.errors import BadParameter, CorruptChunk, FrameCountError, NothingLeft
-from beamhub_reduction.nexus import Geometry
-from beamhub_reduction.nexus.errors import FramesDisagree, LinkMissing
-from beamhub_reduction.pipeline.progress import silent
-from beamhub_reduction.result import Result
-from beamhub_reduction.run import open_run
-from beamhub_reduction.synthetic.fly_scan import FlyScanOptions, FlyScanTruth, write_fly_scan
-from beamhub_reduction.synthetic.saxs import SaxsTruth, q_of_pixels, write_saxs_runs
+from beamhub_reduction import storage_chunks
+from beamhub_reduction.errors import CorruptChunk
+from beamhub_reduction.kernels import decode
+from beamhub_reduction.pipeline import frames
+from beamhub_reduction.pipeline.frames import FrameTally, frame_batches, stored_batches
+from beamhub_reduction.pipeline.units import FrameUnit, Segment
+from beamhub_reduction.storage_chunks import read_chunk_index
 
-pytestmark = pytest.mark.usefixtures("outside_session")
-SHAPE = (23, 17, 19)
-GEOMETRY = Geometry(1.2, 0.0, 0.0, 172e-6, 172e-6, 1.0)
-
-
-def signal(result: Result, name: str) -> Any:
-    return next(s for s in result.signals if s.name == name)
-
-
-def bits(result: Result) -> list[bytes]:
-    return [a.tobytes() for s in result.signals for a in (s.values, s.errors) if a is not None]
+SHAPE = (12, 17)
+N = 37
+VALUES = np.random.default_rng(1).poisson(4, (N, *SHAPE)).astype("<u2")
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "frames": {"chunks": (1, *SHAPE), **hdf5plugin.Bitshuffle()},
+    "many frames a chunk": {"chunks": (20, *SHAPE), "compression": "gzip"},
+    "few frames a chunk": {"chunks": (3, *SHAPE), **hdf5plugin.Bitshuffle()},
+    "tiles": {"chunks": (2, 5, 9), **hdf5plugin.Bitshuffle()},
+    "contiguous": {},
+    "hdf5": {"chunks": (4, *SHAPE), "compression": "lzf"},
+}
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """A file with frames of u16 in bitshuffle-LZ4, one chunk each, and what numpy reads from it."""
-    random = np.random.default_rng(8)
-    frames = random.poisson(20, SHAPE).astype(np.uint16)
-    frames[:, 5], frames[3, 2, 2], frames[4, 2, 2] = 65535, 60_000, 65535
-    path = tmp_path_factory.mktemp("stack") / "frames.h5"
-    with h5py.File(path, "w") as file:
-        file.create_dataset(
-            "entry/data/data", data=frames, chunks=(1, *SHAPE[1:]), **hdf5plugin.Bitshuffle(cname="lz4")
-        )
-    return path, frames
+def write(path: Path, layout: str) -> None:
+    with h5py.File(path, "w") as f:
+        f.create_dataset("d", data=VALUES, **LAYOUTS[layout])
 
 
-@pytest.fixture(scope="module")
-def saxs(tmp_path_factory: pytest.TempPathFactory) -> SaxsTruth:
-    return write_saxs_runs(tmp_path_factory.mktemp("saxs"), seed=3, beam_lost=4)
-
-
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory: pytest.TempPathFactory) -> FlyScanTruth:
-    options = FlyScanOptions(snake=True, n_missing=3)
-    return write_fly_scan(tmp_path_factory.mktemp("scan"), seed=3, shape=(6, 9), options=options)
-
-
-REGIONS: dict[str, Any] = {"regions": ["spot=2:9,3:12", (0, 17, 0, 19)]}
-
-
-def test_statistics_of_a_run_are_numpys(stack: tuple[Path, Any]) -> None:
-    path, frames = stack
-    result = open_run(path).frame_statistics(**REGIONS, progress=silent)
-    values = np.where(frames == 65535, np.nan, frames.astype(float))
-    known = np.isfinite(values).any(axis=0)
-    np.testing.assert_allclose(result.signal.values[known], np.nanmean(values[:, known], axis=0), rtol=1e-14)
-    expected = np.nanvar(values[:, known], axis=0, ddof=1)
-    np.testing.assert_allclose(signal(result, "variance").values[known], expected, rtol=1e-12)
-    np.testing.assert_array_equal(signal(result, "n_valid").values, np.isfinite(values).sum(axis=0))
-    np.testing.assert_array_equal(signal(result, "total_counts").values, np.nansum(values, axis=(1, 2)))
-    counts = signal(result, "region_counts").values
-    np.testing.assert_array_equal(counts[:, 0], np.nansum(values[:, 2:9, 3:12], axis=(1, 2)))
-    np.testing.assert_array_equal(counts[:, 1], signal(result, "total_counts").values)
-    assert signal(result, "region_pixels").values[0].tolist() == [6 * 9, 16 * 19]
-    assert result.statistics.counts_total == int(np.nansum(values))
-    assert result.statistics.n_values_blank == int(np.isnan(values).sum())
-    assert result.parameters["region_names"] == ["spot", "region_2"]
-
-
-def test_every_layout_and_path_gives_the_same_counts(stack: tuple[Path, Any], tmp_path: Path) -> None:
-    path, frames = stack
-    expected = bits(open_run(path).frame_statistics(**REGIONS, progress=silent))
-    with h5py.File(tmp_path / "layouts.h5", "w") as file:
-        file["contiguous"] = frames
-        file.create_dataset("big", data=frames.astype(">u2"), chunks=(4, 5, 19), compression="gzip")
-        file.create_dataset("wide", data=np.where(frames == 65535, -1, frames.astype(np.int64)))
-    for name in ("contiguous", "big", "wide"):
-        run = open_run(f"{tmp_path}/layouts.h5::/{name}")
-        assert bits(run.frame_statistics(**REGIONS, progress=silent)) == expected
-    for way in kernels.available_paths():
-        with kernels.using_path(way):
-            assert bits(open_run(path).frame_statistics(**REGIONS, progress=silent)) == expected
-    counts = bits(open_run(path).frame_statistics(images=False, **REGIONS, progress=silent))
-    assert counts == expected[-len(counts) :]
-
-
-def test_any_number_of_workers_gives_the_same_bits(
-    stack: tuple[Path, Any], saxs: SaxsTruth, scan: FlyScanTruth
-) -> None:
-    def all_bits(client: Client | None) -> list[list[bytes]]:
-        common: dict[str, Any] = {"client": client, "progress": silent}
-        return [
-            bits(open_run(stack[0]).frame_statistics(sigma_clip=4, defects=6, **REGIONS, **common)),
-            bits(open_run(saxs.sample).saxs(bins=50, background=str(saxs.background), **common)),
-            bits(open_run(scan.file).fly_scan_map(snake=True, **common)),
-        ]
-
-    alone = all_bits(None)
-    for workers in (1, 3):
-        with connect(workers) as client:
-            assert all_bits(client) == alone
-
-
-def test_outliers_are_clipped_in_passes_until_nothing_changes(stack: tuple[Path, Any]) -> None:
-    result = open_run(stack[0]).frame_statistics(sigma_clip=4.2, clip_passes=9, progress=silent)
-    assert signal(result, "n_rejected").values[2, 2] == 1
-    assert signal(result, "maximum").values[2, 2] < 100
-    assert 1 < result.parameters["clip_passes_done"] < 9
-    assert result.statistics.n_frames_read == SHAPE[0]
-
-
-@pytest.mark.parametrize("images", [True, False])
-def test_a_corrupt_chunk_fails_by_name_or_leaves_its_frame_out(
-    stack: tuple[Path, Any], tmp_path: Path, images: bool
-) -> None:
-    path, frames = stack
-    broken = tmp_path / "broken.h5"
-    broken.write_bytes(path.read_bytes())
-    with h5py.File(broken) as file:
-        offset = file["entry/data/data"].id.get_chunk_info_by_coord((6, 0, 0)).byte_offset
-    with broken.open("r+b") as raw:
-        raw.seek(offset + 12)
-        raw.write(b"\xff\xff\xff\xff")
-    run = open_run(broken)
-    with pytest.raises(CorruptChunk) as caught:
-        run.frame_statistics(images=images, progress=silent)
-    assert caught.value.chunk == (6, 0, 0)
-    result = run.frame_statistics(images=images, corrupt="skip", progress=silent)
-    good = np.delete(np.where(frames == 65535, 0, frames), 6, axis=0)
-    assert (result.statistics.n_frames_read, result.statistics.n_frames_corrupt) == (22, 1)
-    assert result.statistics.counts_total == int(good.sum())
-    assert 6 not in signal(result, "total_counts").axes[0].values
-    if images:
-        np.testing.assert_array_equal(signal(result, "sum").values, good.sum(axis=0))
-
-
-def test_few_frames_and_none_and_an_all_masked_detector(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "few.h5", "w") as file:
-        file["one"] = np.full((1, 1, 1), 7, np.uint8)
-        file["image"] = np.full((3, 4), 7, np.int32)
-        file.create_dataset("none", (0, 3, 4), np.uint16, chunks=(1, 3, 4), maxshape=(None, 3, 4))
-        file["nan"] = np.full((2, 3, 4), np.nan, np.float32)
-    one = open_run(f"{tmp_path}/few.h5::/one").frame_statistics(progress=silent)
-    assert (one.signal.values[0, 0], signal(one, "total_counts").values.tolist()) == (7.0, [7])
-    masked = open_run(f"{tmp_path}/few.h5::/image").frame_statistics(mask=np.ones((3, 4)), progress=silent)
-    assert np.isnan(masked.signal.values).all()
-    assert masked.statistics.counts_total == 0
-    with pytest.raises(NothingLeft, match="frames"):
-        open_run(f"{tmp_path}/few.h5::/none").frame_statistics(progress=silent)
-    nothing = open_run(f"{tmp_path}/few.h5::/nan").frame_statistics(progress=silent)
-    assert nothing.statistics.n_values_blank == 24
-
-
-def test_a_sample_is_averaged_without_its_damaged_frames_and_its_buffer(saxs: SaxsTruth) -> None:
-    run = open_run(saxs.sample)
-    result = run.saxs(
-        bins=40, n_reference=3, test="chi_square", transmission="/entry/sample/transmission",
-        background=str(saxs.background), progress=silent,
-    )  # fmt: skip
-    kept = signal(result, "frame_used")
-    assert result.statistics.n_frames_without_flux == 1
-    assert saxs.beam_lost not in kept.axes[0].values
-    assert kept.axes[0].values[kept.values == 0].tolist() == [9, 10, 11]
-    assert "3 of 11 frames" in result.warnings[-1]
-    q, found = result.curve.axis, result.curve.intensity
-    planted = saxs.level * np.exp(-((q * saxs.radius_nm) ** 2) / 3)
-    inside = (q > 0.1) & (q < q_of_pixels().max() * 0.9) & np.isfinite(found)
-    pull = (found - planted)[inside] / result.curve.errors[inside]
-    assert np.abs(pull).max() < 5
-    assert np.mean(pull**2) == pytest.approx(1.0, abs=0.8)
-    absolute = run.saxs(bins=40, absolute_scale=2.0, transmission="0.8", test="none", progress=silent)
-    assert absolute.signal.units == "cm^-1"
-    np.testing.assert_allclose(
-        absolute.signal.values, 2 * signal(absolute, "sample").values, rtol=1e-14, equal_nan=True
+def unit_of(path: Path, start: int, stop: int, weights: np.ndarray | None = None) -> FrameUnit:
+    index = read_chunk_index(str(path), "/d").select(start, stop)
+    return FrameUnit(
+        0, (Segment(index, start, stop, start),), np.ones(stop - start) if weights is None else weights
     )
 
 
-def test_a_background_that_does_not_fit_is_refused(saxs: SaxsTruth, stack: tuple[Path, Any]) -> None:
-    run = open_run(saxs.sample)
-    with pytest.raises(FramesDisagree):
-        run.saxs(background=str(stack[0]), geometry=GEOMETRY, normalise=False, progress=silent)
-    for wrong in ("2", "0", "/entry/title"):
-        with pytest.raises(BadParameter, match="transmission"):
-            run.saxs(transmission=wrong, progress=silent)
-    with pytest.raises(FrameCountError):
-        run.saxs(transmission="/entry/instrument/detector/pixel_mask", progress=silent)
-    itself = run.saxs(bins=30, background="::/entry/instrument/detector/data", progress=silent)
-    assert np.nanmax(np.abs(itself.signal.values)) == 0.0
+def break_chunk(path: Path, coord: tuple[int, ...]) -> None:
+    with h5py.File(path, "r") as f:
+        offset = f["d"].id.get_chunk_info_by_coord(coord).byte_offset
+    with path.open("r+b") as raw:
+        raw.seek(offset)
+        raw.write(b"\xff" * 12)
 
 
-def test_a_fly_scan_becomes_a_map_with_its_positions(scan: FlyScanTruth) -> None:
-    result = open_run(scan.file).fly_scan_map(snake=True, regions=["left=0:32,0:16"], progress=silent)
-    assert [(a.name, a.units) for a in result.signal.axes] == [("samy", "um"), ("samx", "um")]
-    expected = np.where(scan.totals < 0, np.nan, scan.totals)
-    np.testing.assert_array_equal(result.signal.values, expected)
-    assert int(np.isnan(result.signal.values).sum()) == 3
-    for i, axis in enumerate("yx"):
-        found = signal(result, f"centre_{axis}").values
-        np.testing.assert_allclose(found, scan.centres[..., i], atol=0.5)
-    left = signal(result, "counts_left").values
-    assert (left[np.isfinite(left)] <= expected[np.isfinite(left)]).all()
-    assert result.statistics.n_frames_read == scan.n_frames
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("batch", [1, 7, 16, 50])
+def test_batches_hold_all_frames_in_order(tmp_path: Path, layout: str, batch: int) -> None:
+    write(tmp_path / "a.h5", layout)
+    weights = np.ones(30)
+    weights[[3, 20]] = 0, np.nan
+    found, tally = [], FrameTally()
+    for b in frame_batches(
+        unit_of(tmp_path / "a.h5", 5, 35, weights), shape=SHAPE, corrupt="fail", batch=batch
+    ):
+        assert len(b.data) == len(b.weights) == len(b.numbers) <= batch and b.blank is None
+        np.testing.assert_array_equal(b.data, VALUES[b.numbers])
+        found.extend(b.numbers.tolist())
+        tally += b.tally
+    assert found == [i for i in range(5, 35) if i not in (8, 25)]
+    assert (tally.n_read, tally.n_without_flux, tally.n_corrupt) == (28, 2, 0)
 
 
-@pytest.mark.parametrize(("joined", "positions"), [("virtual", "frames"), ("links", "none")])
-def test_virtual_datasets_and_positions_of_frames_give_the_same_map(
-    scan: FlyScanTruth, tmp_path: Path, joined: Any, positions: Any
-) -> None:
-    options = FlyScanOptions(snake=True, n_missing=3, joined=joined, positions=positions)
-    other = write_fly_scan(tmp_path, seed=3, shape=scan.shape, options=options)
-    found = open_run(other.file).fly_scan_map(scan_shape=scan.shape, snake=True, progress=silent)
-    np.testing.assert_array_equal(found.signal.values, np.where(scan.totals < 0, np.nan, scan.totals))
-    if positions == "none":
-        assert [axis.name for axis in found.signal.axes] == ["line", "point"]
-        with pytest.raises(BadParameter, match="scan_shape"):
-            open_run(other.file).fly_scan_map(progress=silent)
-    else:
-        np.testing.assert_array_equal(found.signal.axes[1].values, 10.0 + 0.25 * np.arange(9))
-    with pytest.raises(BadParameter, match="large enough"):
-        open_run(other.file).fly_scan_map(scan_shape=(2, 2), progress=silent)
+def test_a_chunk_of_many_frames_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.h5", "many frames a chunk")
+    decoded = []
+
+    def counted(stored: Any, **options: Any) -> Any:
+        decoded.append(1)
+        return original(stored, **options)
+
+    original = storage_chunks.decode_chunk
+    monkeypatch.setattr(storage_chunks, "decode_chunk", counted)
+    n = sum(len(b.data) for b in frame_batches(unit_of(tmp_path / "a.h5", 2, N), shape=SHAPE, corrupt="fail"))
+    assert n == N - 2 and len(decoded) == 2
 
 
-def test_a_line_whose_file_is_missing_fails_by_name(scan: FlyScanTruth, tmp_path: Path) -> None:
-    options = FlyScanOptions(joined="virtual")
-    truth = write_fly_scan(tmp_path, seed=3, shape=(3, 4), options=options)
-    (tmp_path / "line_00001.h5").unlink()
-    run = open_run(truth.file)
-    with pytest.raises(LinkMissing, match=r"line_00001\.h5"):
-        run.fly_scan_map(progress=silent)
-    found = run.fly_scan_map(missing="skip", progress=silent)
-    assert np.isnan(found.signal.values[1]).all()
-    assert np.isfinite(found.signal.values[[0, 2]]).all()
-    assert found.statistics.n_frames_missing == 4
+def test_reading_ahead_or_not_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.h5", "frames")
+    for limit in (0, 1 << 30):
+        monkeypatch.setattr(frames, "READ_AHEAD_BYTES", limit)
+        batches = frame_batches(unit_of(tmp_path / "a.h5", 0, N), shape=SHAPE, corrupt="fail")
+        assert sum(int(b.data.sum()) for b in batches) == int(VALUES.sum())
+
+
+def test_a_caller_who_leaves_early_leaves_no_thread(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", "frames")
+    batches = frame_batches(unit_of(tmp_path / "a.h5", 0, N), shape=SHAPE, corrupt="fail", batch=2)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]  # a generator; the fixture of all tests counts threads
+
+
+def test_the_policy_decides_what_a_corrupt_tile_costs(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write(path, "tiles")
+    break_chunk(path, (4, 5, 0))
+    unit = unit_of(path, 0, N)
+    with pytest.raises(CorruptChunk):
+        list(frame_batches(unit, shape=SHAPE, corrupt="fail"))
+    skipped, masked = FrameTally(), FrameTally()
+    for b in frame_batches(unit, shape=SHAPE, corrupt="skip"):
+        assert b.blank is None and not {4, 5} & set(b.numbers.tolist())
+        skipped += b.tally
+    n_blank = 0
+    for b in frame_batches(unit, shape=SHAPE, corrupt="mask"):
+        blank = np.zeros(b.data.shape, bool) if b.blank is None else b.blank
+        n_blank += int(blank.sum())
+        np.testing.assert_array_equal(b.data[~blank], VALUES[b.numbers][~blank])
+        masked += b.tally
+    assert (skipped.n_read, skipped.n_corrupt) == (N - 2, 2)
+    assert (masked.n_read, masked.n_corrupt, n_blank) == (N, 0, 2 * 5 * 9)
+    assert len(masked.problems) == len(skipped.problems) == 1
+
+
+def test_a_single_frame_of_two_dimensions_is_one_frame(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as f:
+        f.create_dataset("d", data=VALUES[0], chunks=(5, 9), **hdf5plugin.Bitshuffle())
+    unit = FrameUnit(0, (Segment(read_chunk_index(str(path), "/d"), 0, 1, 6),), np.ones(1))
+    (b,) = frame_batches(unit, shape=SHAPE, corrupt="fail")
+    np.testing.assert_array_equal(b.data, VALUES[:1])
+    assert b.numbers.tolist() == [6] and stored_batches(unit, shape=SHAPE, corrupt="fail") is None
+
+
+def test_stored_batches_hold_the_chunks_as_they_lie(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write(path, "frames")
+    break_chunk(path, (9, 0, 0))
+    weights = np.ones(30)
+    weights[2] = 0
+    batches = stored_batches(unit_of(path, 3, 33, weights), shape=SHAPE, corrupt="skip", batch=8)
+    assert batches is not None
+    tally, numbers = FrameTally(), []
+    for b in batches:
+        failed = {}
+        for i, number in enumerate(b.numbers.tolist()):
+            out, scratch = np.zeros(b.frame_bytes, np.uint8), np.zeros(1 << 15, np.uint8)
+            chunk = b.data[b.offsets[i] : b.offsets[i] + b.sizes[i]]
+            if not decode.has_decoders():
+                continue
+            reason = decode.decode_bslz4(chunk, item_bytes=b.dtype.itemsize, out=out, scratch=scratch)
+            if reason:
+                failed[i] = reason
+            else:
+                np.testing.assert_array_equal(out.view(b.dtype).reshape(SHAPE), VALUES[number])
+        if failed:
+            with pytest.raises(CorruptChunk, match=r"storage chunk \(9, 0, 0\)"):
+                b.settle(failed, "fail")
+        tally += b.settle(failed, "skip")
+        numbers.extend(b.numbers.tolist())
+    assert numbers == [i for i in range(3, 33) if i != 5]
+    if decode.has_decoders():
+        assert (tally.n_read, tally.n_corrupt, tally.n_without_flux) == (28, 1, 1)
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "frames"])
+def test_other_layouts_have_no_stored_batches(tmp_path: Path, layout: str) -> None:
+    write(tmp_path / "a.h5", layout)
+    assert stored_batches(unit_of(tmp_path / "a.h5", 0, N), shape=SHAPE, corrupt="fail") is None

@@ -12,16 +12,20 @@ from scipy import stats
 
 from beamhub_reduction.errors import BadParameter
 from beamhub_reduction.nexus import Geometry
-from beamhub_reduction.steps.azimuthal import build_azimuthal_matrix
+from beamhub_reduction.steps.azimuthal import AzimuthalAccumulator, AzimuthalSums, add_azimuthal
+from beamhub_reduction.steps.azimuthal_matrix import (
+    Binning,
+    Corrections,
+    build_azimuthal_matrix,
+    build_integrator,
+)
 from beamhub_reduction.steps.curve import Curve
 from beamhub_reduction.steps.fly_scan import centre_of_mass, grid_places, line_positions, scan_map
 from beamhub_reduction.steps.saxs import (
     FrameCurves,
-    add_curves,
     chi_square_probability,
     compare_frames,
     cormap_probability,
-    frame_curves,
     keep_frames,
     longest_run,
     run_probability,
@@ -34,7 +38,7 @@ N_BINS = 200
 def curves(random: np.random.Generator, n_frames: int) -> FrameCurves:
     """Frames of the same curve with Poisson noise."""
     counts = random.poisson(1000.0, (n_frames, N_BINS)).astype(float)
-    return FrameCurves(counts, np.ones_like(counts), counts.copy(), counts.sum(axis=1), 0)
+    return FrameCurves(counts, np.ones_like(counts), counts.copy(), counts.sum(axis=1), np.arange(n_frames))
 
 
 @given(n=st.integers(1, 12), length=st.integers(0, 13))
@@ -101,23 +105,24 @@ def test_frames_one_by_one_and_together_have_the_same_curves() -> None:
     random = np.random.default_rng(3)
     geometry = Geometry(0.5, 0.8e-3, 0.8e-3, 1e-4, 1e-4, 1.0)
     masked = random.random((16, 16)) < 0.1
-    matrix = build_azimuthal_matrix(geometry, masked=masked, n_bins=20, unit="q_nm^-1")
+    integrator = build_integrator(geometry, shape=(16, 16))
+    matrix = build_azimuthal_matrix(integrator, masked=masked, binning=Binning(20), corrections=Corrections())
     frames = random.poisson(50, (5, 16, 16)).astype(np.uint16)
-    frames[2, 3, 3] = 65535
     weights = np.array([1.0, 2.0, 0.5, 1.0, 1.0])
-    whole = frame_curves(matrix, frames=frames, masked=masked, weights=weights)
-    parts = add_curves(
-        frame_curves(matrix, frames=frames[:2], masked=masked, weights=weights[:2]),
-        frame_curves(matrix, frames=frames[2:].astype(">u2"), masked=masked, weights=weights[2:]),
-    )
-    for name in ("signal", "normalisation", "variance", "totals"):
+
+    def taken(*cuts: slice) -> FrameCurves:
+        sums = AzimuthalSums()
+        for cut in cuts:
+            part = AzimuthalAccumulator(matrix, every=1, whole=(0, 5), floor=0.0)
+            part.add_frames(frames[cut], weights=weights[cut], numbers=np.arange(5)[cut])
+            sums = add_azimuthal(sums, part.sums())
+        return FrameCurves.of(sums, matrix.n_rows)
+
+    whole, parts = taken(slice(0, 5)), taken(slice(0, 2), slice(2, 5))
+    for name in ("signal", "normalisation", "variance", "totals", "numbers"):
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
-    assert whole.n_blank == int(not masked[3, 3])
-    blank = frames == 65535
-    zeros = frame_curves(
-        matrix, frames=np.where(blank, 0, frames), masked=masked, weights=weights, blank=blank
-    )
-    np.testing.assert_array_equal(zeros.normalisation, whole.normalisation)
+    np.testing.assert_array_equal(whole.totals, np.where(masked, 0, frames).sum(axis=(1, 2)))
+    assert FrameCurves.of(AzimuthalSums(), matrix.n_rows).signal.shape == (0, 20)
 
 
 @given(lines=st.integers(1, 6), points=st.integers(1, 6), n_missing=st.integers(0, 5), snake=st.booleans())

@@ -135,7 +135,11 @@ def reduce_fly_scan(source: Source, parameters: FlyScanParameters, engine: Engin
     grid = choose_grid(
         candidates, given=parameters.scan_shape, n_frames=stack.n_frames, snake=parameters.snake
     )
-    regions = build_regions(parameters.regions, labels=read_labels(parameters.labels), masked=masked)
+    regions = build_regions(
+        parameters.regions,
+        labels=read_labels(parameters.labels, file=source.file, roots=engine.roots),
+        masked=masked,
+    )
     task = FlyScanTask(masked, regions, parameters.moments, parameters.corrupt)
     units = frames.units(UNIT_BYTES)
     part, execution = engine.run(reduce_points, units, task, merge=merge_points)

@@ -13,7 +13,7 @@ from beamhub_reduction.errors import NothingLeft
 from beamhub_reduction.mask_file import read_labels, read_mask
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
 from beamhub_reduction.nexus.tree import NexusFile
-from beamhub_reduction.pipeline.azimuthal import join_masks
+from beamhub_reduction.pipeline.azimuthal_input import join_masks
 from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.execute import Execution
 from beamhub_reduction.pipeline.frame_statistics_work import (
@@ -96,7 +96,10 @@ class FrameSource:
             masked = read_pixel_mask(nexus, stack.detector, stack.shape)
         if stack.n_present == 0:
             raise NothingLeft(source.file, "frames")
-        return cls(stack, join_masks(source.file, masked, read_mask(parameters.mask)))
+        return cls(
+            stack,
+            join_masks(source.file, masked, read_mask(parameters.mask, file=source.file, roots=engine.roots)),
+        )
 
     def units(self, target_bytes: int) -> tuple[FrameUnit, ...]:
         """The present frames as units of about this many decoded bytes."""
@@ -114,7 +117,11 @@ def reduce_run_statistics(source: Source, parameters: FrameStatisticsParameters,
     """
     frames = FrameSource.read(source, parameters, engine)
     stack, masked = frames.stack, frames.masked
-    regions = build_regions(parameters.regions, labels=read_labels(parameters.labels), masked=masked)
+    regions = build_regions(
+        parameters.regions,
+        labels=read_labels(parameters.labels, file=source.file, roots=engine.roots),
+        masked=masked,
+    )
     task = FrameStatisticsTask(stack.dtype, masked, regions, parameters.images, None, parameters.corrupt)
     units = frames.units(UNIT_BYTES if parameters.images else UNIT_BYTES // 8)
     part, execution = engine.run(reduce_frame_statistics, units, task, merge=merge_frame_statistics)

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from beamhub_core.techniques import SMALL_ANGLE_X_RAY_SCATTERING
 from beamhub_reduction.errors import BadParameter, FrameCountError, NothingLeft
-from beamhub_reduction.mask_file import read_mask
 from beamhub_reduction.nexus.access import real_file
 from beamhub_reduction.nexus.errors import FramesDisagree
-from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
-from beamhub_reduction.nexus.geometry import Geometry, Monitor, read_geometry, read_monitor
+from beamhub_reduction.nexus.frames import FrameStack
+from beamhub_reduction.nexus.geometry import Geometry
 from beamhub_reduction.nexus.tree import NexusFile
-from beamhub_reduction.pipeline.azimuthal import AXES, frame_weights, join_masks
+from beamhub_reduction.pipeline.azimuthal import AXES, IMAGE, frame_weights
+from beamhub_reduction.pipeline.azimuthal_input import AzimuthalInput, Choices, matrix_of, read_input
+from beamhub_reduction.pipeline.azimuthal_work import AzimuthalTask, integrate_unit, merge_azimuthal
 from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.execute import Execution
-from beamhub_reduction.pipeline.frames import FrameTally, frame_batches
+from beamhub_reduction.pipeline.frames import FrameTally
 from beamhub_reduction.pipeline.statistics import Statistics
-from beamhub_reduction.pipeline.step import CorruptPolicy, Reduced, Source, StepKind, StepParameters
-from beamhub_reduction.pipeline.units import FrameUnit, plan_frame_units
-from beamhub_reduction.steps.azimuthal import AzimuthalMatrix, build_azimuthal_matrix
+from beamhub_reduction.pipeline.step import Reduced, Source, StepKind, StepParameters
+from beamhub_reduction.pipeline.units import plan_frame_units
+from beamhub_reduction.steps.azimuthal_matrix import Binning, Unit
 from beamhub_reduction.steps.curve import MAX_BINS, Curve
-from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
+from beamhub_reduction.steps.frames import BoolArray, FloatArray
 from beamhub_reduction.steps.saxs import (
     FrameCurves,
     Test,
-    add_curves,
     compare_frames,
-    frame_curves,
     keep_frames,
     subtract_background,
 )
@@ -46,11 +45,16 @@ class SaxsParameters(StepParameters):
     """What the caller may choose. `mask` (ny, nx), non-zero = masked, is joined with the file's own."""
 
     bins: int = Field(default=1000, ge=1, le=MAX_BINS, description="number of bins of equal width")
-    unit: Literal["q_nm^-1", "q_A^-1", "2th_deg", "2th_rad"] = Field(
-        default="q_nm^-1", description="unit of the axis"
+    unit: Unit = Field(default="q_nm^-1", description="unit of the axis")
+    mask: Any = Field(default=None, description=f"{IMAGE}, non-zero = masked")
+    dark: Any = Field(default=None, description=f"signal of a frame without beam: {IMAGE}")
+    flat: Any = Field(default=None, description=f"relative sensitivity of the pixels: {IMAGE}")
+    solid_angle: bool = Field(default=True, description="correct for the solid angle of each pixel")
+    polarisation: float | None = Field(
+        default=None, ge=-1, le=1, description="degree of horizontal polarisation to correct for"
     )
-    mask: Any = Field(
-        default=None, description="a .npy file or an array, shape of a frame, non-zero = masked"
+    poni: str | None = Field(
+        default=None, description="a .poni file of pyFAI, used instead of the file's geometry"
     )
     normalise: bool = Field(default=True, description="divide by the entry's monitor, frame by frame")
     transmission: str | float | None = Field(
@@ -79,23 +83,17 @@ class SaxsParameters(StepParameters):
         default=None, description="used instead of the file's", json_schema_extra={"command_line": False}
     )
 
+    @property
+    def binning(self) -> Binning:
+        """The bins."""
+        return Binning(self.bins, self.unit)
 
-@dataclass(frozen=True, slots=True)
-class SaxsTask:
-    """What all units share."""
-
-    matrix: AzimuthalMatrix
-    masked: BoolArray
-    corrupt: CorruptPolicy
-
-
-@dataclass(frozen=True, slots=True)
-class SaxsPart:
-    """The result of one unit, or of several; the frames in order, `numbers` their places in the stack."""
-
-    curves: FrameCurves
-    numbers: IntArray
-    tally: FrameTally
+    @property
+    def choices(self) -> Choices:
+        """Geometry and pixels."""
+        return Choices(
+            self.geometry, self.poni, self.mask, self.dark, self.flat, self.solid_angle, self.polarisation
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,42 +101,25 @@ class _Series:
     """Frames to average, and what each is divided by."""
 
     file: str
-    stack: FrameStack
-    masked: BoolArray
+    found: AzimuthalInput
     weights: FloatArray
     reference: float | None
-    monitor: Monitor | None
+
+    @property
+    def stack(self) -> FrameStack:
+        """The frames."""
+        return self.found.stack
 
 
-def reduce_curves(unit: FrameUnit, task: SaxsTask) -> SaxsPart:
-    """The curves of the frames of one unit.
+@dataclass(frozen=True, slots=True)
+class _Averaged:
+    """The curves of a series, which of them agree with the first ones, and with what probability."""
 
-    Raises
-    ------
-    CorruptChunk, FilesChanged
-    """
-    shape = (task.masked.shape[0], task.masked.shape[1])
-    curves = frame_curves(
-        task.matrix, frames=np.zeros((0, *shape), dtype=unit.segments[0].index.dtype), masked=task.masked,
-        weights=np.zeros(0),
-    )  # fmt: skip
-    numbers, tally = np.zeros(0, dtype=np.int64), FrameTally()
-    for batch in frame_batches(unit, shape=shape, corrupt=task.corrupt):
-        more = frame_curves(
-            task.matrix, frames=batch.data, masked=task.masked, weights=batch.weights, blank=batch.blank
-        )
-        curves, tally = add_curves(curves, more), tally + batch.tally
-        numbers = np.concatenate([numbers, batch.numbers])
-    return SaxsPart(curves, numbers, tally)
-
-
-def merge_curves(left: SaxsPart, right: SaxsPart) -> SaxsPart:
-    """Both parts together; call in the order of the units."""
-    return SaxsPart(
-        add_curves(left.curves, right.curves),
-        np.concatenate([left.numbers, right.numbers]),
-        left.tally + right.tally,
-    )
+    curves: FrameCurves
+    kept: BoolArray
+    probability: FloatArray
+    tally: FrameTally
+    n_blanks: int
 
 
 def reduce_saxs(source: Source, parameters: SaxsParameters, engine: Engine) -> Reduced:
@@ -153,52 +134,51 @@ def reduce_saxs(source: Source, parameters: SaxsParameters, engine: Engine) -> R
     LinkMissing, CorruptChunk, FrameCountError, GeometryMissing, MaskShapeWrong, FramesDisagree, NoFrames,
     BadParameter, NothingLeft, ...
     """
-    sample, geometry = _read(source, parameters, engine, parameters.transmission)
-    masked, background = sample.masked, None
+    sample = _read(source, parameters, engine, parameters.transmission)
+    masked, background = sample.found.masked, None
     if parameters.background is not None:
         other = _background_source(source, parameters.background, engine)
-        background, _ = _read(other, parameters, engine, parameters.background_transmission, sample.reference)
+        background = _read(other, parameters, engine, parameters.background_transmission, sample.reference)
         if background.stack.shape != sample.stack.shape:
             shapes = [f"{s.file} {s.stack.shape}" for s in (sample, background)]
             raise FramesDisagree(sample.file, *shapes)
-        masked = masked | background.masked
-    matrix = build_azimuthal_matrix(geometry, masked=masked, n_bins=parameters.bins, unit=parameters.unit)
-    task = SaxsTask(matrix, masked, parameters.corrupt)
-    part, kept, probability, execution = _average(sample, parameters, engine, task)
-    curve = part.curves.mean(kept, matrix.centres)
+        masked = masked | background.found.masked
+    averaged, execution = _average(sample, masked, parameters, engine)
+    matrix = matrix_of(replace(sample.found, masked=masked), parameters.binning, None)
+    curve = averaged.curves.mean(averaged.kept, matrix.centres)
     empty: Curve | None = None
     extra: dict[str, Any] = {}
     if background is not None:
-        other_part, other_kept, _, more = _average(background, parameters, engine, task)
-        empty = other_part.curves.mean(other_kept, matrix.centres)
+        behind, more = _average(background, masked, parameters, engine)
+        empty = behind.curves.mean(behind.kept, matrix.centres)
         execution = execution + more
         extra = {
             "background_file": background.file,
-            "background_frames_used": int(other_kept.sum()),
-            "background_frames_rejected": other_part.numbers[~other_kept][:1000].tolist(),
+            "background_frames_used": int(behind.kept.sum()),
+            "background_frames_rejected": behind.curves.numbers[~behind.kept][:1000].tolist(),
         }
-        part = replace(part, tally=part.tally + replace(other_part.tally, n_read=0))
-    scale = parameters.absolute_scale
+        averaged = replace(averaged, tally=averaged.tally + replace(behind.tally, n_read=0))
+    curves, kept = averaged.curves, averaged.kept
+    scale, monitor = parameters.absolute_scale, sample.found.monitor
     final = subtract_background(
         curve, background=empty, scale=parameters.background_scale, factor=scale or 1.0
     )
-    signals = _signals(final, curve, empty, parameters, part)
-    frame = Axis("frame", "", part.numbers)
-    signals.append(Signal("probability", probability, None, "", (frame,)))
+    signals = _signals(final, curve, empty, parameters, curves)
+    frame = Axis("frame", "", curves.numbers)
+    signals.append(Signal("probability", averaged.probability, None, "", (frame,)))
     signals.append(Signal("frame_used", kept.astype(np.uint8), None, "", (frame,)))
     chosen = {
-        **parameters.model_dump(mode="json", exclude={"mask", "geometry"}),
+        **parameters.model_dump(mode="json", exclude={"mask", "dark", "flat", "geometry"}),
         "mask": "file" if parameters.mask is None else "file and caller",
-        "geometry": {name: getattr(geometry, name) for name in Geometry.__slots__},
-        "normalised_to": sample.monitor.name if sample.monitor else None,
+        "geometry": sample.found.geometry,
+        "normalised_to": monitor.name if monitor and parameters.normalise else None,
         "monitor_reference": sample.reference,
         "frames_used": int(kept.sum()),
-        "frames_rejected": part.numbers[~kept][:1000].tolist(),
+        "frames_rejected": curves.numbers[~kept][:1000].tolist(),
         **extra,
     }
-    return Reduced(
-        tuple(signals), _counts(sample, part, masked), execution, chosen, _warnings(sample, part, kept)
-    )
+    warnings = _warnings(sample, averaged)
+    return Reduced(tuple(signals), _counts(sample, averaged, masked), execution, chosen, warnings)
 
 
 def _read(
@@ -207,27 +187,24 @@ def _read(
     engine: Engine,
     transmission: str | float | None,
     reference: float | None = None,
-) -> tuple[_Series, Geometry]:
-    """Frames, mask and weights of a run; `reference` is the sample's, so that both have the same scale."""
-    with NexusFile(source.file, engine.roots) as nexus:
-        stack = read_frame_stack(nexus, source.dataset)
-        if stack.missing and parameters.missing == "fail":
-            raise stack.missing[0]
-        geometry = parameters.geometry or read_geometry(nexus, stack.entry, stack.detector)
-        masked = read_pixel_mask(nexus, stack.detector, stack.shape)
-        monitor = read_monitor(nexus, stack.entry) if parameters.normalise else None
-        passed = _transmission(nexus, transmission, stack.n_frames)
+) -> _Series:
+    """Frames, pixels and weights of a run; `reference` is the sample's, so that both have the same scale."""
+    found = read_input(
+        source.file, source.dataset, parameters.choices, missing=parameters.missing, roots=engine.roots
+    )
+    stack = found.stack
     if stack.n_present == 0:
         raise NothingLeft(source.file, "frames")
     if stack.n_frames * parameters.bins > MAX_CURVE_VALUES:
         raise BadParameter(
             "bins", parameters.bins, f"at most {MAX_CURVE_VALUES // stack.n_frames} for this run"
         )
-    weights, own = frame_weights(stack, monitor)
+    with NexusFile(source.file, engine.roots) as nexus:
+        passed = _transmission(nexus, transmission, stack.n_frames)
+    weights, own = frame_weights(stack, found.monitor if parameters.normalise else None)
     if reference is not None and own is not None:
         weights, own = weights * (own / reference), reference
-    masked = join_masks(source.file, masked, read_mask(parameters.mask))
-    return _Series(source.file, stack, masked, weights * passed, own, monitor), geometry
+    return _Series(source.file, found, weights * passed, own)
 
 
 def _transmission(nexus: NexusFile, given: str | float | None, n_frames: int) -> FloatArray:
@@ -259,22 +236,26 @@ def _background_source(source: Source, text: str, engine: Engine) -> Source:
 
 
 def _average(
-    series: _Series, parameters: SaxsParameters, engine: Engine, task: SaxsTask
-) -> tuple[SaxsPart, BoolArray, FloatArray, Execution]:
-    """(curves, which frames agree, their probabilities, how it was run)."""
+    series: _Series, masked: BoolArray, parameters: SaxsParameters, engine: Engine
+) -> tuple[_Averaged, Execution]:
     units = plan_frame_units(series.stack, weights=series.weights)
-    part, execution = engine.run(reduce_curves, units, task, merge=merge_curves)
-    if part.numbers.size == 0:
+    found = replace(series.found, masked=masked)
+    matrix = matrix_of(found, parameters.binning, units[0].segments[0].index)
+    # Plain Poisson variances: the sums of many frames have counts where single ones have none.
+    task = AzimuthalTask(matrix, series.stack.shape, 1, 0.0, parameters.corrupt)
+    part, execution = engine.run(integrate_unit, units, task, merge=merge_azimuthal)
+    curves = FrameCurves.of(part.sums, matrix.n_rows)
+    if curves.numbers.size == 0:
         raise NothingLeft(series.file, "frames")
-    probability = compare_frames(part.curves, test=parameters.test, n_reference=parameters.n_reference)
+    probability = compare_frames(curves, test=parameters.test, n_reference=parameters.n_reference)
     keep = keep_frames(
         probability, significance=parameters.significance, stop_at_first=parameters.stop_at_first
     )
-    return part, keep, probability, execution
+    return _Averaged(curves, keep, probability, part.tally, part.sums.n_blanks), execution
 
 
 def _signals(
-    final: Curve, sample: Curve, background: Curve | None, parameters: SaxsParameters, part: SaxsPart
+    final: Curve, sample: Curve, background: Curve | None, parameters: SaxsParameters, curves: FrameCurves
 ) -> list[Signal]:
     name, units = AXES[parameters.unit]
 
@@ -285,26 +266,27 @@ def _signals(
     signals.append(signal(sample, "sample", "counts"))
     if background is not None:
         signals.append(signal(background, "background", "counts"))
-    frame = Axis("frame", "", part.numbers)
-    totals = part.curves.totals
+    frame = Axis("frame", "", curves.numbers)
+    totals = curves.totals
     signals.append(Signal("total_counts", totals, np.sqrt(np.maximum(totals, 0.0)), "counts", (frame,)))
     return signals
 
 
-def _counts(series: _Series, part: SaxsPart, masked: BoolArray) -> Statistics:
+def _counts(series: _Series, part: _Averaged, masked: BoolArray) -> Statistics:
     return Statistics(
         n_frames_read=part.tally.n_read,
         n_frames_missing=series.stack.n_missing + part.tally.n_unwritten,
         n_frames_corrupt=part.tally.n_corrupt,
         n_frames_without_flux=part.tally.n_without_flux,
         n_pixels_masked=int(np.count_nonzero(masked)),
-        n_values_blank=part.curves.n_blank,
+        n_values_blank=part.n_blanks,
         counts_total=round(part.curves.totals.sum().item()),
     )
 
 
-def _warnings(series: _Series, part: SaxsPart, kept: BoolArray) -> tuple[str, ...]:
-    rejected = part.numbers[~kept]
+def _warnings(series: _Series, part: _Averaged) -> tuple[str, ...]:
+    kept = part.kept
+    rejected = part.curves.numbers[~kept]
     told = [str(error) for error in series.stack.missing] + list(part.tally.problems)
     if rejected.size:
         shown = ", ".join(str(n) for n in rejected[:10]) + (", ..." if rejected.size > 10 else "")

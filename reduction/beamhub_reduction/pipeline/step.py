@@ -76,8 +76,16 @@ STEPS: dict[str, tuple[str, str]] = {
     "azimuthal": ("beamhub_reduction.pipeline.azimuthal", "intensity over q or two-theta"),
     "time_of_flight": (
         "beamhub_reduction.pipeline.time_of_flight",
-        "counts of neutron events over d-spacing",
+        "counts of neutron events over d-spacing, wavelength or time",
     ),
+    "tomography": ("beamhub_reduction.pipeline.tomography", "flat and dark correction of projections"),
+    "xrf_map": ("beamhub_reduction.pipeline.xrf", "maps of X-ray fluorescence lines"),
+    "xfel_pulses": ("beamhub_reduction.pipeline.xfel", "mean image and pulse intensities of an XFEL run"),
+    "tof_histogram": (
+        "beamhub_reduction.pipeline.time_of_flight_histogram",
+        "counts of histogrammed detectors over time, wavelength or d-spacing",
+    ),
+    "event_map": ("beamhub_reduction.pipeline.events_map", "counts of neutron events by pixel and time"),
     "frame_statistics": (
         "beamhub_reduction.pipeline.frame_statistics",
         "mean, variance, extremes and outliers of pixels; counts of frames and regions",

@@ -7,29 +7,46 @@ counting statistics allow. Source: Franke, Jeffries & Svergun, doi 10.1038/nmeth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy.special import gammaincc
 
-from beamhub_reduction.errors import BadParameter, FrameCountError
-from beamhub_reduction.nexus.preview import is_sentinel
-from beamhub_reduction.steps.azimuthal import AzimuthalMatrix
+from beamhub_reduction.errors import BadParameter
+from beamhub_reduction.steps.azimuthal import AzimuthalSums
 from beamhub_reduction.steps.curve import Curve
-from beamhub_reduction.steps.frames import BoolArray, FloatArray
+from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
 
 Test = Literal["chi_square", "cormap", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class FrameCurves:
-    """Sums over the bins of each frame, float64 (n_frames, n_bins), and (n_frames,) exact counts."""
+    """Sums over the bins of each frame, (n_frames, n_bins), and the sum of its counts, (n_frames,); float64.
+
+    `numbers` (n_frames,) are the frames' places in the whole, ascending.
+    """
 
     signal: FloatArray
     normalisation: FloatArray
     variance: FloatArray
-    totals: Any
-    n_blank: int
+    totals: FloatArray
+    numbers: IntArray
+
+    @classmethod
+    def of(cls, sums: AzimuthalSums, n_bins: int) -> FrameCurves:
+        """The curves of sums in which every frame is a group of its own, with variances."""
+        parts = sums.curves
+        none = np.zeros((0, n_bins))
+        numbers = np.concatenate([np.zeros(0, dtype=np.int64), *(part.groups for part in parts)])
+        order = np.argsort(numbers, kind="stable")
+        return cls(
+            np.concatenate([none, *(part.signal for part in parts)])[order],
+            np.concatenate([none, *(part.normalisation for part in parts)])[order],
+            np.concatenate([none, *(p.variance for p in parts if p.variance is not None)])[order],
+            np.concatenate([np.zeros(0), *(part.counts for part in parts)])[order],
+            numbers[order],
+        )
 
     def mean(self, use: BoolArray, centres: FloatArray) -> Curve:
         """The frames of `use` together: the ratio of sums, with the uncertainty of counting; NaN for none."""
@@ -41,57 +58,6 @@ class FrameCurves:
         np.divide(signal, norm, out=intensity, where=filled)
         np.divide(np.sqrt(np.maximum(variance, 0)), norm, out=errors, where=filled)
         return Curve(centres, intensity, errors)
-
-
-def frame_curves(
-    matrix: AzimuthalMatrix,
-    *,
-    frames: np.ndarray[Any, Any],
-    masked: BoolArray,
-    weights: FloatArray,
-    blank: BoolArray | None = None,
-) -> FrameCurves:
-    """Sums over the bins for each frame by itself; Poisson variance.
-
-    Parameters
-    ----------
-    frames:
-        Counts, shape (n_frames, ny, nx).
-    weights:
-        Incident flux times transmission of each frame relative to a reference, shape (n_frames,).
-    blank:
-        Single values that do not count besides the detector's 'no value', shape of the frames.
-    """
-    if weights.shape != frames.shape[:1]:
-        raise FrameCountError(weights.size, len(frames))
-    shape = (len(frames), matrix.centres.size)
-    signal, norm, variance = (np.zeros(shape) for _ in range(3))
-    whole = matrix.apply(np.where(masked, 0.0, matrix.solid_angle))
-    kind = np.int64 if frames.dtype.kind in "iub" else np.float64
-    totals = np.zeros(len(frames), dtype=kind)
-    n_blank = 0
-    for i, frame in enumerate(frames):
-        none = is_sentinel(frame) if blank is None else is_sentinel(frame) | blank[i]
-        none &= ~masked
-        n_none = int(np.count_nonzero(none))
-        counts = np.where(masked | none, 0, frame).astype(kind)
-        lit = whole if not n_none else matrix.apply(np.where(masked | none, 0.0, matrix.solid_angle))
-        signal[i], variance[i] = matrix.apply(counts), matrix.apply(counts, power=2)
-        norm[i] = lit * weights[i]
-        totals[i] = counts.sum()
-        n_blank += n_none
-    return FrameCurves(signal, norm, variance, totals, n_blank)
-
-
-def add_curves(left: FrameCurves, right: FrameCurves) -> FrameCurves:
-    """The frames of both, in order."""
-    return FrameCurves(
-        np.concatenate([left.signal, right.signal]),
-        np.concatenate([left.normalisation, right.normalisation]),
-        np.concatenate([left.variance, right.variance]),
-        np.concatenate([left.totals, right.totals]),
-        left.n_blank + right.n_blank,
-    )
 
 
 def compare_frames(curves: FrameCurves, *, test: Test, n_reference: int) -> FloatArray:

@@ -1,0 +1,375 @@
+/* Azimuthal integration of up to sixteen frames in one pass over a sparse matrix, or their sum, pixel by pixel.
+
+   The frames come as they are (azimuthal_dense) or as bitshuffle-LZ4 chunks (azimuthal_stored), of which one tile
+   after the other is decoded, turned into lanes[pixel][frame] and used while it lies in the second-level cache.
+   A value outside [low, high] of a pixel that is good is blank: it counts nowhere, and what it takes away from
+   the normalisation of its frame is noted. A chunk that does not decode ends with its frame's status below zero;
+   the other frames do not notice, because no sum crosses lanes. */
+#include <float.h>
+#include <math.h>
+
+#include "azimuthal_apply.h"
+#include "kernels.h"
+#include "lz4_block.h"
+
+/* Below zero: what is wrong with a chunk or a call; the same numbers stand in kernels/decode.py. */
+#define AZ_NO_HEADER (-10)
+#define AZ_WRONG_TOTAL (-11)
+#define AZ_WRONG_BLOCK (-12)
+#define AZ_BLOCK_LENGTH (-13)
+#define AZ_WRONG_END (-14)
+#define AZ_BAD_CALL (-20)
+
+/* One call; the same fields in the same order stand in kernels/azimuthal.py. Every field has 8 bytes. */
+typedef struct {
+    /* The matrix and the pixels. */
+    int64_t n_pixels, n_bins, tile, n_tiles;
+    const int64_t *tile_run; /* [n_tiles + 1] */
+    const uint32_t *run_bin, *run_stop;
+    const uint16_t *offset;
+    const float *weight;
+    const uint8_t *good, *good_bits; /* [n_pixels] 0 or 1, and as bits, with 8 bytes behind them */
+    const double *norm, *dark;       /* [n_pixels]; dark may be NULL */
+    /* What is asked for. */
+    int64_t n_frames, with_variance, is_sum, sign;
+    int64_t low, high;
+    double low_real, high_real, floor;
+    /* Results, [n_bins][16]; for a sum [n_pixels]. */
+    double *signal, *variance, *lost_norm, *lost_dark;
+    int32_t *n_lost;
+    int64_t *sum;
+    double *sum_real, *lost_weight;
+    int32_t *n_blank;
+    const double *frame_weight; /* [16] */
+    /* Results of each frame, [16]. */
+    int64_t *counts, *blanks, *status;
+    double *counts_real;
+    uint8_t *scratch;
+    int64_t n_scratch;
+} az_call;
+
+BH_EXPORT int64_t BH(azimuthal_dense)(const az_call *z, const uint8_t *frames, int64_t kind);
+BH_EXPORT int64_t BH(azimuthal_stored)(const az_call *z, const uint8_t *data, int64_t n_data,
+                                       const int64_t *offsets, const int64_t *sizes, int64_t kind,
+                                       int64_t block_items);
+
+enum { AZ_U8, AZ_U16, AZ_U32, AZ_I32, AZ_F32, AZ_F64, AZ_KINDS };
+static const int64_t az_item_bytes[AZ_KINDS] = {1, 2, 4, 4, 4, 8};
+
+static inline uint8_t *az_align(uint8_t *p) { return (uint8_t *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
+
+/* Blank what is out of range and zero what is masked; whether any lane of the tile is blank. */
+#define AZ_SCAN(T, SUM, COUNTS, LOW, HIGH)                                                               \
+    static int az_scan_##T(const az_call *z, T *lanes, int64_t first, int64_t n, uint16_t *blank) {      \
+        const T low = (T)LOW, high = (T)HIGH;                                                            \
+        const int n_frames = (int)z->n_frames;                                                           \
+        SUM held[AZ_LANES];                                                                              \
+        int found = 0;                                                                                   \
+        memcpy(held, z->COUNTS, sizeof held);                                                            \
+        for (int64_t p = 0; p < n; p++) {                                                                \
+            T *x = lanes + p * AZ_LANES;                                                                 \
+            blank[p] = 0;                                                                                \
+            if (!z->good[first + p]) {                                                                   \
+                memset(x, 0, sizeof(T) * AZ_LANES);                                                      \
+                continue;                                                                                \
+            }                                                                                            \
+            unsigned any = 0;                                                                            \
+            for (int l = 0; l < AZ_LANES; l++)                                                           \
+                any |= (unsigned)!((x[l] >= low) & (x[l] <= high));                                      \
+            for (int l = 0; any && l < n_frames; l++)                                                    \
+                if (!(x[l] >= low && x[l] <= high)) {                                                    \
+                    x[l] = 0;                                                                            \
+                    blank[p] |= (uint16_t)(1u << l);                                                     \
+                    z->blanks[l]++;                                                                      \
+                    found = 1;                                                                           \
+                }                                                                                        \
+            for (int l = 0; l < AZ_LANES; l++)                                                           \
+                held[l] += (SUM)x[l];                                                                    \
+        }                                                                                                \
+        memcpy(z->COUNTS, held, sizeof held);                                                            \
+        return found;                                                                                    \
+    }
+AZ_SCAN(u8, int64_t, counts, z->low, z->high)
+AZ_SCAN(u16, int64_t, counts, z->low, z->high)
+AZ_SCAN(u32, int64_t, counts, z->low, z->high)
+AZ_SCAN(i32, int64_t, counts, z->low, z->high)
+/* Infinities are never valid. */
+AZ_SCAN(f32, double, counts_real, fmax(z->low_real, -FLT_MAX), fmin(z->high_real, FLT_MAX))
+AZ_SCAN(f64, double, counts_real, fmax(z->low_real, -DBL_MAX), fmin(z->high_real, DBL_MAX))
+
+static int az_scan(const az_call *z, int64_t kind, void *lanes, int64_t first, int64_t n, uint16_t *blank) {
+    switch (kind) {
+    case AZ_U8: return az_scan_u8(z, lanes, first, n, blank);
+    case AZ_U16: return az_scan_u16(z, lanes, first, n, blank);
+    case AZ_U32: return az_scan_u32(z, lanes, first, n, blank);
+    case AZ_I32: return az_scan_i32(z, lanes, first, n, blank);
+    case AZ_F32: return az_scan_f32(z, lanes, first, n, blank);
+    default: return az_scan_f64(z, lanes, first, n, blank);
+    }
+}
+
+/* Add the lanes of a tile to the sum of frames; real numbers in the order of the frames. */
+#define AZ_ADD(T, SUM, IMAGE)                                                          \
+    static void az_add_##T(const az_call *z, const T *lanes, int64_t first, int64_t n) { \
+        for (int64_t p = 0; p < n; p++) {                                              \
+            const T *x = lanes + p * AZ_LANES;                                         \
+            SUM s = 0;                                                                 \
+            for (int l = 0; l < AZ_LANES; l++)                                         \
+                s += (SUM)x[l];                                                        \
+            z->IMAGE[first + p] += z->sign * (int64_t)s;                               \
+        }                                                                              \
+    }
+AZ_ADD(u8, u32, sum)
+AZ_ADD(u16, u32, sum)
+AZ_ADD(u32, int64_t, sum)
+AZ_ADD(i32, int64_t, sum)
+#define AZ_ADD_REAL(T)                                                                   \
+    static void az_add_##T(const az_call *z, const T *lanes, int64_t first, int64_t n) { \
+        for (int64_t p = 0; p < n; p++)                                                  \
+            for (int l = 0; l < z->n_frames; l++)                                        \
+                z->sum_real[first + p] += (double)lanes[p * AZ_LANES + l];               \
+    }
+AZ_ADD_REAL(f32)
+AZ_ADD_REAL(f64)
+
+static void az_add(const az_call *z, int64_t kind, const void *lanes, int64_t first, int64_t n) {
+    switch (kind) {
+    case AZ_U8: az_add_u8(z, lanes, first, n); break;
+    case AZ_U16: az_add_u16(z, lanes, first, n); break;
+    case AZ_U32: az_add_u32(z, lanes, first, n); break;
+    case AZ_I32: az_add_i32(z, lanes, first, n); break;
+    case AZ_F32: az_add_f32(z, lanes, first, n); break;
+    default: az_add_f64(z, lanes, first, n); break;
+    }
+}
+
+/* Use the lanes of tile t: apply the matrix, or add them to the sum. */
+static void az_use(const az_call *z, int64_t kind, const void *lanes, int64_t t, const uint16_t *blank,
+                   int has_blank) {
+    const int64_t first = t * z->tile, rest = z->n_pixels - first, n = rest < z->tile ? rest : z->tile;
+    if (z->is_sum) {
+        az_add(z, kind, lanes, first, n);
+        for (int64_t p = 0; has_blank && p < n; p++)
+            for (unsigned m = blank[p]; m; m &= m - 1) {
+                z->n_blank[first + p] += (int32_t)z->sign;
+                z->lost_weight[first + p] += (double)z->sign * z->frame_weight[__builtin_ctz(m)];
+            }
+        return;
+    }
+    const az_tile tile = {
+        z->tile_run[t], z->tile_run[t + 1], z->run_bin, z->run_stop, z->offset, z->weight, z->signal, z->variance,
+        blank, z->norm + first, z->dark ? z->dark + first : NULL, z->lost_norm, z->lost_dark, z->n_lost, z->floor,
+    };
+    const int with_variance = z->with_variance != 0;
+    switch (kind) {
+    case AZ_U8: az_apply_u8(&tile, lanes, with_variance, has_blank); break;
+    case AZ_U16: az_apply_u16(&tile, lanes, with_variance, has_blank); break;
+    case AZ_U32: az_apply_u32(&tile, lanes, with_variance, has_blank); break;
+    case AZ_I32: az_apply_i32(&tile, lanes, with_variance, has_blank); break;
+    case AZ_F32: az_apply_f32(&tile, lanes, with_variance, has_blank); break;
+    default: az_apply_f64(&tile, lanes, with_variance, has_blank); break;
+    }
+}
+
+static int az_is_bad(const az_call *z, int64_t kind) {
+    return kind < 0 || kind >= AZ_KINDS || z->n_frames < 0 || z->n_frames > AZ_LANES || z->n_pixels < 0 ||
+           z->tile < 8 || z->tile > 65536 || z->n_tiles != (z->n_pixels + z->tile - 1) / z->tile;
+}
+
+#define AZ_TURN(T)                                                                                       \
+    static void az_turn_##T(const T *frames, int64_t stride, int64_t n_frames, int64_t n, T *lanes) {    \
+        for (int64_t p = 0; p < n; p++)                                                                  \
+            for (int64_t f = 0; f < n_frames; f++)                                                       \
+                lanes[p * AZ_LANES + f] = frames[f * stride + p];                                        \
+    }
+AZ_TURN(u8)
+AZ_TURN(u16)
+AZ_TURN(u32)
+AZ_TURN(f64)
+
+/* Frames of n_pixels values each, one behind the other. */
+int64_t BH(azimuthal_dense)(const az_call *z, const uint8_t *frames, int64_t kind) {
+    if (az_is_bad(z, kind))
+        return AZ_BAD_CALL;
+    const int64_t item = az_item_bytes[kind];
+    if (z->n_scratch < z->tile * (AZ_LANES * item + 2) + 192)
+        return AZ_BAD_CALL;
+    uint8_t *lanes = az_align(z->scratch);
+    uint16_t *blank = (uint16_t *)(void *)az_align(lanes + z->tile * AZ_LANES * item);
+    memset(lanes, 0, (size_t)(z->tile * AZ_LANES * item));
+    for (int64_t t = 0; t < z->n_tiles; t++) {
+        const int64_t first = t * z->tile, rest = z->n_pixels - first, n = rest < z->tile ? rest : z->tile;
+        const void *from = frames + first * item;
+        if (item == 1)
+            az_turn_u8(from, z->n_pixels, z->n_frames, n, (void *)lanes);
+        else if (item == 2)
+            az_turn_u16(from, z->n_pixels, z->n_frames, n, (void *)lanes);
+        else if (item == 4)
+            az_turn_u32(from, z->n_pixels, z->n_frames, n, (void *)lanes);
+        else
+            az_turn_f64(from, z->n_pixels, z->n_frames, n, (void *)lanes);
+        const int has_blank = az_scan(z, kind, lanes, first, n, blank);
+        az_use(z, kind, lanes, t, blank, has_blank);
+    }
+    return 0;
+}
+
+/* The chunks of a call while they are decoded. */
+typedef struct {
+    const uint8_t *chunk[AZ_LANES];
+    int64_t size[AZ_LANES], at[AZ_LANES];
+    int64_t item, block_bytes;
+    uint8_t *planes; /* [block of the tile][frame][block_bytes] */
+    uint64_t counts[AZ_LANES];
+    uint32_t used;
+} az_stream;
+
+static inline uint64_t az_big_endian(const uint8_t *p, int n) {
+    uint64_t value = 0;
+    for (int i = 0; i < n; i++)
+        value = value << 8 | p[i];
+    return value;
+}
+
+/* 0, or what is wrong with the header of a chunk. */
+static int64_t az_open(const az_call *z, const uint8_t *chunk, int64_t size, int64_t item, int64_t block_bytes) {
+    if (size < 12)
+        return AZ_NO_HEADER;
+    if (az_big_endian(chunk, 8) != (uint64_t)(z->n_pixels * item))
+        return AZ_WRONG_TOTAL;
+    const int64_t block = (int64_t)az_big_endian(chunk + 8, 4);
+    return (block ? block : 8192) == block_bytes ? 0 : AZ_WRONG_BLOCK;
+}
+
+/* Decode block b of a tile, n_items elements, of all frames. */
+static void az_decode(const az_call *z, az_stream *s, int64_t b, int64_t first, int64_t n_items) {
+    const int64_t n_bytes = n_items * s->item, row = n_items / 8;
+    for (int64_t f = 0; f < z->n_frames; f++) {
+        if (z->status[f])
+            continue;
+        uint8_t *planes = s->planes + (b * AZ_LANES + f) * s->block_bytes;
+        int64_t got = AZ_BLOCK_LENGTH;
+        if (s->size[f] - s->at[f] >= 4) {
+            const int64_t length = (int64_t)az_big_endian(s->chunk[f] + s->at[f], 4);
+            s->at[f] += 4;
+            if (length <= s->size[f] - s->at[f]) {
+                got = bh_lz4_block(s->chunk[f] + s->at[f], length, planes, n_bytes);
+                s->at[f] += length;
+            }
+        }
+        if (got != n_bytes) {
+            z->status[f] = got < 0 ? got : BH_LZ4_SHORT;
+            continue;
+        }
+        s->used |= az_planes_used(planes, row, z->high < 255 ? 0 : 8, 8 * s->item, z->good_bits + first / 8);
+    }
+}
+
+/* The last elements, fewer than 8, stand behind the last block as they are: their lanes, and the chunk's end. */
+static void az_rest(const az_call *z, az_stream *s, int64_t first, u32 rest[8][AZ_LANES]) {
+    const int64_t n = z->n_pixels - first;
+    memset(rest, 0, sizeof(u32) * 8 * AZ_LANES);
+    for (int64_t f = 0; f < z->n_frames; f++) {
+        if (z->status[f])
+            continue;
+        if (s->size[f] - s->at[f] != n * s->item) {
+            z->status[f] = AZ_WRONG_END;
+            continue;
+        }
+        for (int64_t p = 0; p < n; p++) {
+            u32 value = 0;
+            memcpy(&value, s->chunk[f] + s->at[f] + p * s->item, (size_t)s->item);
+            if (z->good[first + p]) {
+                rest[p][f] = value;
+                s->used |= value;
+                s->counts[f] += value;
+            }
+        }
+    }
+}
+
+/* Frames that failed hold nothing, in this tile and in those that follow. */
+static void az_forget_failed(const az_call *z, const az_stream *s, int64_t n_blocks, u32 rest[8][AZ_LANES]) {
+    for (int64_t f = 0; f < z->n_frames; f++)
+        if (z->status[f] < 0) {
+            for (int64_t b = 0; b < n_blocks; b++)
+                memset(s->planes + (b * AZ_LANES + f) * s->block_bytes, 0, (size_t)s->block_bytes);
+            for (int p = 0; p < 8; p++)
+                rest[p][f] = 0;
+        }
+}
+
+static void az_put_rest(u32 rest[8][AZ_LANES], int64_t n, int64_t width, uint8_t *lanes) {
+    for (int64_t p = 0; p < n; p++)
+        for (int64_t f = 0; f < AZ_LANES; f++)
+            memcpy(lanes + (p * AZ_LANES + f) * width, &rest[p][f], (size_t)width);
+}
+
+/* One tile: all blocks of all frames decoded, then lanes as narrow as the good pixels' values allow. */
+static void az_stored_tile(const az_call *z, az_stream *s, int64_t t, int64_t kind, uint8_t *lanes,
+                           uint16_t *blank) {
+    const int64_t first = t * z->tile, left = z->n_pixels - first, n = left < z->tile ? left : z->tile;
+    const int64_t block_items = s->block_bytes / s->item, n_blocks = z->tile / block_items;
+    const int64_t n_whole = n & ~(int64_t)7; /* only the last tile has a rest */
+    u32 rest[8][AZ_LANES];
+    s->used = 0;
+    memset(s->counts, 0, sizeof s->counts);
+    memset(rest, 0, sizeof rest);
+    for (int64_t b = 0, p = 0; p < n_whole; b++, p += block_items)
+        az_decode(z, s, b, first + p, n_whole - p < block_items ? n_whole - p : block_items);
+    if (t == z->n_tiles - 1)
+        az_rest(z, s, first + n_whole, rest);
+    az_forget_failed(z, s, n_blocks, rest);
+    const int is_signed = kind == AZ_I32;
+    const int negative = is_signed && s->used >> 31;
+    int64_t width = s->used < 256 ? 1 : s->used < 65536 ? 2 : 4;
+    width = width > s->item ? s->item : width;
+    for (int64_t b = 0, p = 0; p < n_whole; b++, p += block_items) {
+        const int64_t items = n_whole - p < block_items ? n_whole - p : block_items;
+        az_lanes(s->planes + b * AZ_LANES * s->block_bytes, s->block_bytes, z->good_bits + (first + p) / 8, items / 8,
+                 width, lanes + p * AZ_LANES * width, s->counts);
+    }
+    az_put_rest(rest, n - n_whole, width, lanes + n_whole * AZ_LANES * width);
+    const int64_t lane_kind = width == 1 ? AZ_U8 : width == 2 ? AZ_U16 : is_signed ? AZ_I32 : AZ_U32;
+    int has_blank = 0;
+    if (negative || z->low > 0 || (int64_t)s->used > z->high) {
+        az_call narrow = *z;
+        const int64_t most = width == 1 ? 255 : width == 2 ? 65535 : is_signed ? INT32_MAX : UINT32_MAX;
+        narrow.high = z->high > most ? most : z->high;
+        narrow.low = z->low < 0 && lane_kind != AZ_I32 ? 0 : z->low;
+        if (narrow.low > most) /* nothing so narrow is valid */
+            narrow.low = most, narrow.high = most - 1;
+        has_blank = az_scan(&narrow, lane_kind, lanes, first, n, blank);
+    } else {
+        for (int64_t f = 0; f < z->n_frames; f++)
+            z->counts[f] += (int64_t)s->counts[f];
+    }
+    az_use(z, lane_kind, lanes, t, blank, has_blank);
+}
+
+/* Chunk f is data[offsets[f], offsets[f] + sizes[f]), with its header of 12 bytes. Elements of `kind`, little
+   endian, in blocks of block_items; the tile is a multiple of them. Any bytes may be passed. */
+int64_t BH(azimuthal_stored)(const az_call *z, const uint8_t *data, int64_t n_data, const int64_t *offsets,
+                             const int64_t *sizes, int64_t kind, int64_t block_items) {
+    if (az_is_bad(z, kind) || kind > AZ_I32 || block_items < 8 || block_items % 8 || z->tile % block_items)
+        return AZ_BAD_CALL;
+    az_stream s = {.item = az_item_bytes[kind], .block_bytes = block_items * az_item_bytes[kind]};
+    const int64_t n_planes = z->tile * s.item * AZ_LANES;
+    if (z->n_scratch < n_planes + z->tile * (4 * AZ_LANES + 2) + 256)
+        return AZ_BAD_CALL;
+    s.planes = az_align(z->scratch);
+    uint8_t *lanes = az_align(s.planes + n_planes);
+    uint16_t *blank = (uint16_t *)(void *)az_align(lanes + z->tile * 4 * AZ_LANES);
+    memset(s.planes, 0, (size_t)n_planes);
+    for (int64_t f = 0; f < z->n_frames; f++) {
+        if (offsets[f] < 0 || sizes[f] < 0 || offsets[f] > n_data || sizes[f] > n_data - offsets[f])
+            return AZ_BAD_CALL;
+        s.chunk[f] = data + offsets[f];
+        s.size[f] = sizes[f];
+        s.at[f] = 12;
+        z->status[f] = az_open(z, s.chunk[f], s.size[f], s.item, s.block_bytes);
+    }
+    for (int64_t t = 0; t < z->n_tiles; t++)
+        az_stored_tile(z, &s, t, kind, lanes, blank);
+    return 0;
+}
