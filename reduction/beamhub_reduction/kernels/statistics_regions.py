@@ -92,15 +92,19 @@ def frame_moments(
     Parameters
     ----------
     frames:
-        Shape (n_frames, ny, nx), C-contiguous; types as for `region_sums`. Moments of integers are exact in
-        each row, and altogether while they stay below 2^53.
+        Shape (n_frames, ny, nx), C-contiguous; types as for `region_sums`. Moments of integers are exact
+        while they stay below 2^53.
     masked:
         Pixels that do not count, shape (ny, nx).
     blank:
         Single values that do not count, shape of the frames.
     """
     n, ny, nx = frames.shape
-    if masked.shape != (ny, nx) or nx > MAX_WIDTH or (blank is not None and blank.shape != frames.shape):
+    if (
+        masked.shape != (ny, nx)
+        or max(ny, nx) > MAX_WIDTH
+        or (blank is not None and blank.shape != frames.shape)
+    ):
         raise ValueError(f"frames {frames.shape} do not fit the mask {masked.shape}")
     counts_not = masked if blank is None else np.ascontiguousarray(blank | masked)
     kernel = function("frame_moments", (_P, _P, ctypes.c_uint64, _P, _P, _P))
@@ -108,8 +112,8 @@ def frame_moments(
     if frames.dtype.kind != "f" and kernel is not None:
         shape = np.array([frames.itemsize, n, ny, nx, blank is not None], dtype=np.int64)
         sums = np.zeros(n, dtype=np.int64)
-        not_there = pointer(np.ascontiguousarray(counts_not))
-        kernel(pointer(frames), pointer(shape), limit, not_there, pointer(sums), pointer(moments))
+        off = np.where(counts_not, np.iinfo(frames.dtype).max, 0).astype(frames.dtype)
+        kernel(pointer(frames), pointer(shape), limit, pointer(off), pointer(sums), pointer(moments))
         return sums, moments
     return _numpy_moments(frames, limit, counts_not, moments)
 
@@ -122,9 +126,10 @@ def _numpy_moments(
     values = np.where(ok & ~counts_not, frames, 0).astype(kind)
     _, ny, nx = frames.shape
     rows = values.sum(axis=2, dtype=kind)
-    weighted = (values * np.arange(nx, dtype=kind)).sum(axis=2, dtype=kind)
-    for y in range(ny):  # rows in order, as the kernel adds them
+    columns = values.sum(axis=1, dtype=kind)
+    for y in range(ny):  # rows, then columns, in order, as the kernel adds them
         moments[:, 0] += rows[:, y].astype(np.float64) * y
-        moments[:, 1] += weighted[:, y].astype(np.float64)
+    for x in range(nx):
+        moments[:, 1] += columns[:, x].astype(np.float64) * x
     total = rows.sum(axis=1, dtype=kind)
     return (total if kind is np.float64 else total.astype(np.int64)), moments

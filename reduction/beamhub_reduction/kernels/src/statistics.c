@@ -15,9 +15,6 @@ BH_EXPORT int64_t BH(float_sums)(const double *values, int64_t n_pixels, const u
                                  const double *low, const double *high, double *const *sums,
                                  uint32_t *const *counts);
 
-/* Not inlined: a compiler forgets `restrict` when it inlines, and does not vectorise so many arrays then. */
-#define BH_APART __attribute__((noinline))
-
 #define TILE_SUMS(T, EIGHT, NAME)                                                                            \
     BH_APART static void group_##NAME(const T *const *rows, const T *restrict off, int64_t n, T limit,       \
                              uint32_t *restrict s, uint32_t *restrict q, T *restrict low, T *restrict high,  \

@@ -8,6 +8,9 @@
 #define BH_MAX_FRAMES 64 /* frames of one call: 64 blocks of 8 KiB stay in the second cache */
 #define BH_GROUP 8       /* frames that are read together; pads hold a value that counts nowhere */
 
+/* Not inlined: a compiler forgets `restrict` when it inlines, and does not vectorise so many arrays then. */
+#define BH_APART __attribute__((noinline))
+
 /* One value per pixel each; integers of 8, 16 or 32 bits are taken as unsigned: values above `limit` are
    'no value' (the largest unsigned one, or what is negative in a signed type).
    The sum of squares is square_high * 2^32 + square_low. */
