@@ -9,12 +9,16 @@ from __future__ import annotations
 import struct
 
 BITSHUFFLE = 32008
-BITSHUFFLE_LZ4, BITSHUFFLE_ZSTD = 2, 3
+BITSHUFFLE_PLAIN, BITSHUFFLE_LZ4, BITSHUFFLE_ZSTD = 0, 2, 3
 DEFAULT_BLOCK_BYTES = 8192
 
 
 class ChunkUndecodable(ValueError):
     """The bytes of a chunk are not what its filters would have written; the caller adds where it lies."""
+
+
+class ChunkNeedsHdf5(ChunkUndecodable):
+    """A legal chunk of a kind that only HDF5's own filter decodes."""
 
 
 Spans = list[tuple[int, int, int]]  # (start in the chunk, stop in the chunk, decoded bytes) of each block

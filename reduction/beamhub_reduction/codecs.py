@@ -1,58 +1,89 @@
 """Decoding of single storage chunks outside HDF5: no lock, no global state, every length checked.
 
-Rungs for bitshuffle-LZ4, same numbers on each: dectris-compression when it is installed (one call per
-chunk), else imagecodecs (one call per block). Both release the interpreter's lock. LZ4 has no checksum:
-a flipped byte that leaves a decodable stream cannot be noticed here; gzip's Adler-32 is checked.
+For each codec there is a ladder of rungs that give the same numbers: our kernel, dectris-compression,
+imagecodecs, the standard library; HDF5's own filters come last and belong to `storage_chunks`. All release
+the interpreter's lock. Only gzip (Adler-32, a weak sum) and fletcher32 carry a checksum: elsewhere a flipped
+byte that leaves a decodable stream cannot be noticed, and the product says so (`integrity`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
-import imagecodecs
 import numpy as np
 
-from beamhub_reduction.bitshuffle import BITSHUFFLE, BITSHUFFLE_LZ4, ChunkUndecodable, Spans, read_blocks
+from beamhub_reduction.bitshuffle import BITSHUFFLE, DEFAULT_BLOCK_BYTES, ChunkNeedsHdf5, ChunkUndecodable
+from beamhub_reduction.decoders import (
+    Bytes,
+    Chunk,
+    Decoder,
+    bslz4_decoders,
+    decode_blosc,
+    decode_blosc2,
+    decode_bszstd,
+    decode_zstd,
+    gzip_decoders,
+    lz4_decoders,
+)
+from beamhub_reduction.hdf5_filters import FLETCHER32, GZIP, SHUFFLE, Filter, Integrity
+from beamhub_reduction.kernels.decode import fletcher32, unbitshuffle
+from beamhub_reduction.kernels.shuffle import unshuffle
 
-GZIP, SHUFFLE = 1, 2
+MAX_ITEM_BYTES = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """One filter of a dataset's pipeline. Source: HDF5 H5Zpublic.h and the registered filter list."""
+def decoders(codec: str) -> dict[str, Decoder]:
+    """The rungs of a codec that can be used here, the fastest first; empty where HDF5 has to do it."""
+    if codec == "bitshuffle-LZ4":
+        return bslz4_decoders()
+    if codec == "lz4":
+        return lz4_decoders()
+    if codec == "gzip":
+        return gzip_decoders()
+    single = {
+        "bitshuffle-zstd": decode_bszstd, "zstd": decode_zstd, "blosc": decode_blosc, "blosc2": decode_blosc2
+    }.get(codec)  # fmt: skip
+    return {"imagecodecs": single} if single else {}
 
-    number: int
-    values: tuple[int, ...] = ()
 
-
-def is_supported(filters: tuple[Filter, ...]) -> bool:
+def is_supported(filters: tuple[Filter, ...], item_bytes: int | None = None) -> bool:
     """Whether all filters of a pipeline can be undone here; otherwise HDF5 has to read."""
-    return all(
-        f.number in (GZIP, SHUFFLE)
-        or (f.number == BITSHUFFLE and len(f.values) >= 5 and f.values[4] == BITSHUFFLE_LZ4)
-        for f in filters
-    )
+    if sum(f.compresses for f in filters) > 1:
+        return False  # what lies between two of them has a size that nothing tells
+    for f in filters:
+        if f.compresses and not decoders(f.codec):
+            return False
+        if f.number == BITSHUFFLE and (
+            len(f.values) < 5 or (item_bytes is not None and f.values[2] != item_bytes)
+        ):
+            return False
+    return True
 
 
-@cache
-def has_dectris() -> bool:
-    """Whether the faster rung for bitshuffle-LZ4 is installed."""
-    return find_spec("dectris") is not None and find_spec("dectris.compression") is not None
+def rung_of(filters: tuple[Filter, ...]) -> str:
+    """Who decodes such chunks here, for the product: 'own kernel (avx512)', 'imagecodecs', 'raw'."""
+    for f in filters:
+        if f.compresses:
+            return next(iter(decoders(f.codec)), "HDF5")
+    return "raw"
 
 
-def decode_chunk(
-    stored: bytes, *, filters: tuple[Filter, ...], skipped: int, item_bytes: int, n_bytes: int
-) -> bytes | bytearray | memoryview:
-    """The raw bytes of a chunk.
+def integrity_of(filters: tuple[Filter, ...], skipped: int = 0) -> Integrity:
+    """Whether a flipped byte would be noticed, for chunks whose filter masks together are `skipped`."""
+    sums = [i for i, f in enumerate(filters) if f.number in (GZIP, FLETCHER32)]
+    return "checksummed" if any(not skipped >> i & 1 for i in sums) else "not verifiable"
+
+
+def decode_chunk(  # noqa: PLR0913  # one chunk is all of these
+    stored: Any, *, filters: tuple[Filter, ...], skipped: int, item_bytes: int, n_bytes: int,
+    out: Bytes | None = None, rung: str | None = None,
+) -> Bytes:  # fmt: skip
+    """The raw bytes of a chunk, uint8, shape (n_bytes,).
 
     Parameters
     ----------
     stored:
-        The chunk as it lies in the file.
+        The chunk as it lies in the file: bytes, or uint8 of shape (n,).
     filters:
         The dataset's pipeline in writing order; undone from the last to the first.
     skipped:
@@ -61,94 +92,75 @@ def decode_chunk(
         Bytes of one element.
     n_bytes:
         What the decoded chunk must have.
+    out:
+        Where to put the bytes, shape (n_bytes,); what it holds after an error is undefined.
+    rung:
+        Which decoder of the compressing filter to use, for tests and benchmarks.
 
     Raises
     ------
     ChunkUndecodable
         If the bytes do not decode, or decode to another length.
+    ChunkNeedsHdf5
+        If only HDF5's own filter knows this kind of chunk.
     """
-    data: Any = stored
-    for i in reversed(range(len(filters))):
-        if skipped >> i & 1:
-            continue
-        number = filters[i].number
-        if number == BITSHUFFLE:
-            data = decode_bitshuffle_lz4(bytes(data), item_bytes=item_bytes, n_bytes=n_bytes)
-        elif number == GZIP:
-            data = decode_gzip(data, n_bytes=n_bytes)
-        elif number == SHUFFLE:
-            data = unshuffle(data, item_bytes=item_bytes)
-    if len(data) != n_bytes:
-        raise ChunkUndecodable(f"{len(data)} bytes where {n_bytes} are expected")
-    decoded: bytes | bytearray | memoryview = data
-    return decoded
+    data: Bytes = stored if isinstance(stored, np.ndarray) else np.frombuffer(stored, dtype=np.uint8)
+    used = [i for i in range(len(filters)) if not skipped >> i & 1]
+    for i in reversed(used):
+        # Only a checksum that was written before this filter adds to what the filter was given.
+        size = n_bytes + 4 * sum(filters[j].number == FLETCHER32 for j in used if j < i)
+        to = out if i == used[0] and size == n_bytes else None
+        data = _undo(data, filters[i], item_bytes, size, (to, rung))
+    if data.nbytes != n_bytes:
+        raise ChunkUndecodable(f"{data.nbytes} bytes where {n_bytes} are expected")
+    if out is None or data is out:
+        return data
+    out[:] = data
+    return out
 
 
-def decode_gzip(stored: bytes, *, n_bytes: int) -> bytes | bytearray:
-    """Undo HDF5's gzip filter (a zlib stream); its checksum is verified."""
-    try:
-        return imagecodecs.deflate_decode(stored, out=n_bytes)
-    except (imagecodecs.DeflateError, ValueError, RuntimeError) as error:
-        raise ChunkUndecodable(f"gzip: {error}") from error
+def _undo(
+    data: Bytes, f: Filter, item_bytes: int, n_bytes: int, to: tuple[Bytes | None, str | None]
+) -> Bytes:
+    out, rung = to
+    if f.number == FLETCHER32:
+        return _checked(data)
+    if out is None:
+        out = np.empty(n_bytes, dtype=np.uint8)
+    if f.compresses:
+        known = decoders(f.codec)
+        if not known:
+            raise ChunkNeedsHdf5(f"{f.codec} is left to HDF5")
+        decode = known[rung] if rung is not None else next(iter(known.values()))
+        decode(Chunk(data, item_bytes, n_bytes), out)
+        return out
+    if data.nbytes != n_bytes:
+        raise ChunkUndecodable(f"{f.codec}: {data.nbytes} bytes where {n_bytes} are expected")
+    if f.number == SHUFFLE:
+        item = f.values[0] if f.values and 0 < f.values[0] <= MAX_ITEM_BYTES else item_bytes
+        return unshuffle(data, item_bytes=item, out=out)
+    item = f.values[2] if len(f.values) > 2 and 0 < f.values[2] <= MAX_ITEM_BYTES else item_bytes
+    block = f.values[3] if len(f.values) > 3 and f.values[3] else _default_block(item)
+    if block % 8:
+        raise ChunkUndecodable(f"bitshuffle: blocks of {block} elements")
+    return unbitshuffle(data, item_bytes=item, block_bytes=block * item, out=out)
 
 
-def unshuffle(data: bytes | bytearray, *, item_bytes: int) -> bytes:
-    """Undo HDF5's byte shuffle: byte k of all elements stood together; a rest below one element stays."""
-    n_items = len(data) // item_bytes
-    planes = np.frombuffer(data, dtype=np.uint8, count=n_items * item_bytes).reshape(item_bytes, n_items)
-    return planes.T.tobytes() + bytes(data[n_items * item_bytes :])
+def _default_block(item_bytes: int) -> int:
+    """Elements of a block when none is said: 8 KiB, at least 128. Source: bitshuffle, bitshuffle_core.c."""
+    return max(DEFAULT_BLOCK_BYTES // item_bytes // 8 * 8, 128)
 
 
-def decode_bitshuffle_lz4(
-    stored: bytes, *, item_bytes: int, n_bytes: int, rung: str | None = None
-) -> bytes | bytearray:
-    """Undo the bitshuffle filter with LZ4.
+def _checked(data: Bytes) -> Bytes:
+    """The bytes before fletcher32 was added, if the sum is theirs.
 
-    The lengths of all blocks are checked before any decoder sees them: the HDF5 filter trusts them.
+    Source: HDF5 H5Zfletcher32.c; versions before 1.6.3 wrote the bytes of each half exchanged.
     """
-    spans, block_bytes, rest = read_blocks(stored, item_bytes, n_bytes)
-    if rung is None:
-        rung = "dectris" if has_dectris() else "imagecodecs"
-    decode = _RUNGS[rung]
-    return decode(stored, spans, block_bytes, rest, item_bytes, n_bytes)
-
-
-def _decode_with_dectris(
-    stored: bytes, spans: Spans, block_bytes: int, rest: int, item_bytes: int, n_bytes: int
-) -> bytes:
-    # Optional dependency: the imagecodecs rung gives the same numbers without it.
-    from dectris.compression import decompress
-
-    try:
-        decoded: bytes = decompress(stored, "bslz4", elem_size=item_bytes)
-    except (RuntimeError, ValueError) as error:
-        raise ChunkUndecodable(f"bitshuffle-LZ4: {error}") from error
-    return decoded
-
-
-def _decode_with_imagecodecs(
-    stored: bytes, spans: Spans, block_bytes: int, rest: int, item_bytes: int, n_bytes: int
-) -> bytearray:
-    shuffled = bytearray(n_bytes)
-    view = memoryview(shuffled)
-    at = 0
-    for start, stop, size in spans:
-        try:
-            block = imagecodecs.lz4_decode(stored[start:stop], out=size)
-        except (imagecodecs.Lz4Error, ValueError, RuntimeError) as error:
-            raise ChunkUndecodable(f"bitshuffle-LZ4, block at byte {start}: {error}") from error
-        if len(block) != size:
-            raise ChunkUndecodable(f"block at byte {start} decodes to {len(block)} bytes, expected {size}")
-        view[at : at + size] = imagecodecs.bitshuffle_decode(
-            bytes(block), itemsize=item_bytes, blocksize=block_bytes // item_bytes
-        )
-        at += size
-    if rest:
-        view[at:] = stored[len(stored) - rest :]
-    return shuffled
-
-
-_RUNGS: dict[str, Callable[[bytes, Spans, int, int, int, int], bytes | bytearray]] = {
-    "dectris": _decode_with_dectris,
-    "imagecodecs": _decode_with_imagecodecs,
-}
+    if data.nbytes < 4:
+        raise ChunkUndecodable("fletcher32: shorter than its checksum")
+    body = data[:-4]
+    stated, found = int.from_bytes(data[-4:].tobytes(), "little"), fletcher32(body)
+    exchanged = (found & 0x00FF00FF) << 8 | (found >> 8 & 0x00FF00FF)
+    if stated not in (found, exchanged):
+        raise ChunkUndecodable(f"fletcher32: the checksum is {found:#010x}, the file says {stated:#010x}")
+    return body

@@ -23,6 +23,24 @@ class CorruptChunk(ReductionError):
         )
 
 
+class MemoryTooSmall(ReductionError):
+    """Reading needs more memory at once than there may be."""
+
+    exit_code = 5
+
+    def __init__(self, path: str, dataset: str, n_bytes: int, limit_bytes: int) -> None:
+        super().__init__(path, dataset, n_bytes, limit_bytes)
+        self.path, self.dataset = path, dataset
+        self.n_bytes, self.limit_bytes = n_bytes, limit_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}:{self.dataset} needs {self.n_bytes / 2**30:.2f} GiB at once (its storage chunks "
+            f"are that large), and {self.limit_bytes / 2**30:.2f} GiB are allowed. Use a server or workers "
+            "with more memory, or rewrite the file in smaller chunks."
+        )
+
+
 class FilesChanged(ReductionError):
     """A file changed between planning and reading."""
 

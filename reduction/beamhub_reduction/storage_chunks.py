@@ -1,305 +1,331 @@
-"""Where the storage chunks of a dataset lie, and reading them without HDF5's lock.
+"""Reading rows of a dataset without HDF5's lock, into buffers of the caller.
 
-The index is read once per dataset with `chunk_iter`; afterwards only `os.pread` touches the file, so
-threads do not wait for each other. What we do not know how to read is read by HDF5 and says so.
+The index is read once per dataset; afterwards only positional reads touch the file, so threads do not wait
+for each other. What we do not know how to read is read by HDF5 and says so. A corrupt chunk never raises
+here: its rows are marked, and the caller applies its policy.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal
+from math import prod
+from typing import Any
 
-import h5py
 import numpy as np
 
-from beamhub_reduction.bitshuffle import ChunkUndecodable
-from beamhub_reduction.codecs import Filter, decode_chunk, is_supported
-from beamhub_reduction.errors import CorruptChunk, FilesChanged
+from beamhub_reduction.bitshuffle import ChunkNeedsHdf5, ChunkUndecodable
+from beamhub_reduction.codecs import decode_chunk
+from beamhub_reduction.errors import CorruptChunk, FilesChanged, MemoryTooSmall
+from beamhub_reduction.kernels import decode as native
+from beamhub_reduction.memory_budget import reading_budget_bytes
 from beamhub_reduction.nexus.access import first_line, open_hdf5, reading
-from beamhub_reduction.nexus.errors import FileDamaged, NodeMissing, UnsupportedLayout
+from beamhub_reduction.nexus.errors import FileDamaged
 from beamhub_reduction.nexus.guard import check_readable
+from beamhub_reduction.storage_chunks_index import (
+    ChunkIndex,
+    FileIdentity,
+    IntArray,
+    file_identity,
+    identity_of,
+    open_descriptor,
+    read_chunk_index,
+)
 
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
-FileIdentity = tuple[int, int, int, int]
-"""(device, inode, mtime in ns, size): another content has another identity."""
+__all__ = [
+    "ChunkIndex", "FileIdentity", "IntArray", "Rows", "file_identity", "open_descriptor", "read_chunk_index",
+    "read_rows",
+]  # fmt: skip
 
+Array = np.ndarray[Any, Any]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Box = tuple[slice, ...]
 
-@dataclass(frozen=True, slots=True)
-class ChunkIndex:
-    """A dataset as runs of bytes in a file.
-
-    `coords` (n_chunks, ndim) are the first elements of the allocated chunks, ordered by the first axis;
-    `offsets`, `sizes` and `filter_masks` belong to them. A contiguous dataset is one chunk without filters.
-    With way == 'hdf5' there are no chunks: HDF5 has to read, because of `reason`.
-    """
-
-    file: str
-    identity: FileIdentity
-    dataset: str
-    shape: tuple[int, ...]
-    dtype: str
-    way: Literal["direct", "hdf5"]
-    reason: str
-    chunk_shape: tuple[int, ...]
-    filters: tuple[Filter, ...]
-    coords: IntArray
-    offsets: IntArray
-    sizes: IntArray
-    filter_masks: IntArray
-
-    @property
-    def row_bytes(self) -> int:
-        """Decoded bytes of one row (one frame, one event)."""
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * np.dtype(self.dtype).itemsize
-
-    @property
-    def rows_per_chunk(self) -> int:
-        """Rows that share a chunk: ranges that end on multiples of it decode nothing twice."""
-        return self.chunk_shape[0] if self.chunk_shape else 1
-
-    def select(self, start: int, stop: int) -> ChunkIndex:
-        """The index reduced to the chunks that hold rows start to stop: what travels with a work unit."""
-        rows = self.coords[:, 0] if len(self.coords) else np.zeros(0, dtype=np.int64)
-        keep = (rows < stop) & (rows + self.rows_per_chunk > start)
-        return ChunkIndex(
-            self.file, self.identity, self.dataset, self.shape, self.dtype, self.way, self.reason,
-            self.chunk_shape, self.filters,
-            self.coords[keep], self.offsets[keep], self.sizes[keep], self.filter_masks[keep],
-        )  # fmt: skip
+READ_BYTES = 1 << 20
+"""Small neighbours are read together up to this many bytes. Source: facts on I/O, reads of 1 to 4 MB."""
+SLACK_BYTES = 1 << 16
+"""How much longer than its decoded size a chunk may be stored; codecs add less to what they cannot pack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Rows read from a dataset.
 
-    `data` has shape (n_rows, ...); rows marked in `corrupt` or `unwritten` (no chunk was ever allocated
-    for a part of them) hold no data, whatever their values. `problems` name the corrupt chunks.
+    `data` has shape (n_rows, ...); rows marked in `corrupt` or `unwritten` (no chunk was ever allocated for a
+    part of them: they hold the fill value there) hold no data, whatever their values. `problems` name the
+    corrupt chunks, `boxes` the place of each in `data`.
     """
 
-    data: np.ndarray[Any, Any]
-    corrupt: np.ndarray[Any, np.dtype[np.bool_]]
-    unwritten: np.ndarray[Any, np.dtype[np.bool_]]
+    data: Array
+    corrupt: BoolArray
+    unwritten: BoolArray
     problems: tuple[CorruptChunk, ...]
+    boxes: tuple[Box, ...] = ()
 
     @property
-    def good(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def good(self) -> BoolArray:
         """Rows that hold data."""
         return ~(self.corrupt | self.unwritten)
 
-
-def file_identity(file: str) -> FileIdentity:
-    """What tells this content of a file from another one."""
-    status = Path(file).stat()
-    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def read_chunk_index(file: str, dataset: str) -> ChunkIndex:
-    """The index of a plain dataset of a real file; kept while the file does not change.
-
-    Raises
-    ------
-    NodeMissing, FileDamaged, UnsupportedLayout
-    """
-    return _indexed(file, dataset, file_identity(file))
+    def blank(self) -> BoolArray:
+        """True where a value could not be decoded, the shape of `data`."""
+        blank = np.zeros(self.data.shape, dtype=np.bool_)
+        for box in self.boxes:
+            blank[box] = True
+        return blank
 
 
-@lru_cache(maxsize=256)
-def _indexed(file: str, dataset: str, identity: FileIdentity) -> ChunkIndex:
-    with open_hdf5(file) as handle, reading(file):
-        if dataset not in handle:
-            raise NodeMissing(file, dataset)
-        item = handle[dataset]
-        if not isinstance(item, h5py.Dataset) or not item.shape or item.dtype.kind not in "iufb":
-            raise UnsupportedLayout(file, dataset, "no array of numbers")
-        if item.external or item.is_virtual:
-            raise UnsupportedLayout(file, dataset, "values in other files")
-        return _build(file, dataset, identity, item)
+class _Buffers(threading.local):
+    """Each thread's buffers for stored and decoded bytes: reused, and let go when they were very large."""
+
+    keep = 64 << 20
+
+    def __init__(self) -> None:
+        self.held: dict[str, Bytes] = {}
+
+    def get(self, use: str, n_bytes: int) -> Bytes:
+        """At least n_bytes of uint8, holding anything."""
+        found = self.held.get(use)
+        if found is None or found.nbytes < n_bytes:
+            found = np.empty(n_bytes, dtype=np.uint8)
+            if n_bytes <= self.keep:
+                self.held[use] = found
+        return found
 
 
-def _build(file: str, dataset: str, identity: FileIdentity, item: h5py.Dataset) -> ChunkIndex:
-    plist = item.id.get_create_plist()
-    filters = tuple(_read_filter(plist, i) for i in range(plist.get_nfilters()))
-    shape, dtype = tuple(int(n) for n in item.shape), item.dtype.str
-    layout = plist.get_layout()
-    if layout == h5py.h5d.CONTIGUOUS:
-        offset = item.id.get_offset()
-        found = [((0,) * len(shape), offset, item.nbytes, 0)] if offset is not None else []
-        chunk_shape: tuple[int, ...] = shape
-    elif layout == h5py.h5d.CHUNKED:
-        found, chunk_shape = _iterate(item), tuple(int(n) for n in item.chunks)
-    else:
-        found, chunk_shape = [], shape
-    reason = ""
-    if layout not in (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED):
-        reason = "compact storage"
-    elif not is_supported(filters):
-        reason = "filters " + ", ".join(str(f.number) for f in filters)
-    elif layout == h5py.h5d.CHUNKED and found and not _agrees(file, item, found[0]):
-        reason = "the chunk index does not agree with HDF5"
-    if reason:
-        found = []
-    found.sort(key=lambda chunk: chunk[0])
-    table = np.array([[*coord, *rest] for coord, *rest in found], dtype=np.int64)
-    table = table.reshape(len(found), len(shape) + 3)
-    n = len(shape)
-    return ChunkIndex(
-        file, identity, dataset, shape, dtype, "hdf5" if reason else "direct", reason, chunk_shape, filters,
-        table[:, :n], table[:, n], table[:, n + 1], table[:, n + 2],
-    )  # fmt: skip
+_buffers = _Buffers()
 
 
-def _read_filter(plist: h5py.h5p.PropDCID, i: int) -> Filter:
-    number, _, values, _ = plist.get_filter(i)
-    return Filter(int(number), tuple(int(value) for value in values))
-
-
-def _iterate(item: h5py.Dataset) -> list[tuple[tuple[int, ...], int, int, int]]:
-    """(coordinates, byte offset, stored bytes, filter mask) of every allocated chunk, in one pass."""
-    found: list[tuple[tuple[int, ...], int, int, int]] = []
-
-    def note(chunk: Any) -> None:
-        coord = tuple(int(n) for n in chunk.chunk_offset)
-        found.append((coord, int(chunk.byte_offset), int(chunk.size), int(chunk.filter_mask)))
-
-    item.id.chunk_iter(note)
-    return found
-
-
-def _agrees(file: str, item: h5py.Dataset, chunk: tuple[tuple[int, ...], int, int, int]) -> bool:
-    """Whether our bytes of one chunk are HDF5's: older builds count offsets from behind a user block."""
-    coord, offset, size, mask = chunk
-    stored_mask, stored = item.id.read_direct_chunk(coord)
-    with open_descriptor(file) as descriptor:
-        return bool(os.pread(descriptor, size, offset) == bytes(stored) and stored_mask == mask)
-
-
-@contextmanager
-def open_descriptor(file: str) -> Iterator[int]:
-    """A file descriptor for positional reads."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def read_rows(index: ChunkIndex, start: int, stop: int) -> Rows:
+def read_rows(
+    index: ChunkIndex, start: int, stop: int, *, out: Array | None = None, memory_bytes: int | None = None
+) -> Rows:
     """Rows start to stop (first axis) of a dataset.
 
-    Corrupt chunks do not raise here: their rows are marked, and the caller applies its policy.
+    Parameters
+    ----------
+    out:
+        Where the rows go, C-contiguous, shape (at least n_rows, ...), the dataset's dtype; the result's
+        `data` is a view of it. Without it a new array is made.
+    memory_bytes:
+        What may be allocated at once; by default a part of what this process may have.
 
     Raises
     ------
     FilesChanged
         If the file is not the one that was indexed.
+    MemoryTooSmall
+        If the rows and one chunk, decoded and stored, do not fit; before anything is allocated.
     """
-    if file_identity(index.file) != index.identity:
-        raise FilesChanged(index.file)
-    if index.way == "hdf5":
-        return _read_with_hdf5(index, start, stop)
     n_rows = stop - start
-    data = np.zeros((n_rows, *index.shape[1:]), dtype=index.dtype)
-    corrupt = np.zeros(n_rows, dtype=np.bool_)
-    covered = np.zeros(n_rows, dtype=np.int64)
-    problems: list[CorruptChunk] = []
     part = index.select(start, stop)
-    contiguous = not index.filters and index.chunk_shape == index.shape
-    with open_descriptor(index.file) as descriptor:
-        for i in range(len(part.coords)):
-            if contiguous:
-                first, values = start, _read_contiguous(descriptor, part, start, stop)
-            else:
-                first, values = int(part.coords[i, 0]), _read_chunk(descriptor, part, i)
-            low, high = max(first, start), min(first + index.rows_per_chunk, stop)
-            rows = slice(low - start, high - start)
-            if isinstance(values, CorruptChunk):
-                problems.append(values)
-                corrupt[rows] = True
-            good = None if isinstance(values, CorruptChunk) else values
-            covered[rows] += _place(data, good, part, i, (low, high, start, first))
-    n_columns = int(np.prod(index.shape[1:], dtype=np.int64))
-    return Rows(data, corrupt, covered < n_columns, tuple(problems))
+    _check_memory(part, n_rows, out, memory_bytes)
+    data = _prepare(index, n_rows, out)
+    if index.way == "hdf5":
+        if file_identity(index.file) != index.identity:
+            raise FilesChanged(index.file)
+        return _read_with_hdf5(index, start, stop, data)
+    reader = _Reader(part, start, stop, data)
+    if n_rows > 0:
+        with open_descriptor(index.file) as descriptor:
+            if identity_of(os.fstat(descriptor)) != index.identity:
+                raise FilesChanged(index.file)
+            reader.read(descriptor)
+            if identity_of(os.fstat(descriptor)) != index.identity:
+                raise FilesChanged(index.file)  # what was read may be of both contents
+    return reader.rows()
 
 
-def _place(
-    data: np.ndarray[Any, Any],
-    values: np.ndarray[Any, Any] | None,
-    part: ChunkIndex,
-    i: int,
-    rows: tuple[int, int, int, int],
-) -> int:
-    """Put a chunk's values where they belong, cut at the dataset's edge; how much of a row it covers."""
-    low, high, start, first = rows
-    extent = [
-        slice(int(c), min(int(c) + n, size))
-        for c, n, size in zip(part.coords[i, 1:], part.chunk_shape[1:], part.shape[1:], strict=True)
-    ]
-    if values is not None:
-        inside = tuple(slice(0, s.stop - s.start) for s in extent)
-        data[(slice(low - start, high - start), *extent)] = values[
-            (slice(low - first, high - first), *inside)
-        ]
-    return int(np.prod([s.stop - s.start for s in extent], dtype=np.int64))
+def _check_memory(part: ChunkIndex, n_rows: int, out: Array | None, memory_bytes: int | None) -> None:
+    needed = 0 if out is not None else n_rows * part.row_bytes
+    if not part.is_contiguous and part.numbers.size:
+        needed += part.chunk_bytes + int(part.sizes.max())
+    elif part.way == "hdf5":
+        needed += 2 * part.chunk_bytes
+    limit = reading_budget_bytes() if memory_bytes is None else memory_bytes
+    if needed > limit:
+        raise MemoryTooSmall(part.file, part.dataset, needed, limit)
 
 
-def _read_chunk(descriptor: int, part: ChunkIndex, i: int) -> np.ndarray[Any, Any] | CorruptChunk:
-    dtype = np.dtype(part.dtype)
-    n_bytes = int(np.prod(part.chunk_shape, dtype=np.int64)) * dtype.itemsize
-    size = int(part.sizes[i])
-    stored = os.pread(descriptor, size, int(part.offsets[i]))
-    try:
-        if len(stored) != size:
-            raise ChunkUndecodable(f"the file ends {size - len(stored)} bytes early")
+def _prepare(index: ChunkIndex, n_rows: int, out: Array | None) -> Array:
+    shape = (n_rows, *index.shape[1:])
+    if out is None:
+        return np.empty(shape, dtype=index.dtype)
+    if out.dtype != np.dtype(index.dtype) or out.shape[1:] != shape[1:] or len(out) < n_rows:
+        raise ValueError(f"rows of {index.dtype} {shape} do not go into {out.dtype} {out.shape}")
+    if not out.flags.c_contiguous:
+        raise ValueError("rows are read into contiguous arrays only")
+    return out[:n_rows]
+
+
+def _unwritten_rows(part: ChunkIndex, start: int, stop: int) -> BoolArray:
+    """Rows for a part of which no chunk was ever allocated."""
+    if stop <= start or not prod(part.shape[1:]):
+        return np.zeros(max(stop - start, 0), dtype=np.bool_)
+    across, per_chunk = prod(part.grid[1:]), part.rows_per_chunk
+    first, last = start // per_chunk, -(-stop // per_chunk)
+    borders = np.searchsorted(part.numbers, np.arange(first, last + 1, dtype=np.int64) * across)
+    missing = np.diff(borders) < across
+    return np.asarray(missing[np.arange(start, stop) // per_chunk - first])
+
+
+class _Reader:
+    """One reading of rows: where each chunk goes, and what became of it. Used by one thread."""
+
+    def __init__(self, part: ChunkIndex, start: int, stop: int, data: Array) -> None:
+        self.part, self.start, self.stop, self.data = part, start, stop, data
+        self.flat: Bytes = data.reshape(-1).view(np.uint8)
+        self.corrupt = np.zeros(len(data), dtype=np.bool_)
+        self.problems: list[CorruptChunk] = []
+        self.boxes: list[Box] = []
+        self.unwritten = _unwritten_rows(part, start, stop)
+        if self.unwritten.any():
+            data[self.unwritten] = np.frombuffer(part.fill, dtype=part.dtype)[0]
+
+    def rows(self) -> Rows:
+        """What was read."""
+        return Rows(self.data, self.corrupt, self.unwritten, tuple(self.problems), tuple(self.boxes))
+
+    def read(self, descriptor: int) -> None:
+        """Read all chunks of the part."""
+        part = self.part
+        if not part.numbers.size or not self.data.size:
+            return
+        if part.is_contiguous:
+            offset = int(part.offsets[0]) + self.start * part.row_bytes
+            reason = native.reason_of(native.read_into(descriptor, offset, self.flat))
+            if reason:
+                self._failed((self.start, *(0 for _ in part.shape[1:])), (slice(None),), reason)
+            return
+        left = np.arange(part.numbers.size)
+        if part.chunk_shape[1:] == part.shape[1:] and native.has_decoders():
+            left = self._read_together(descriptor)
+        for i in left:
+            self._read_one(descriptor, int(i))
+
+    def _read_together(self, descriptor: int) -> IntArray:
+        """Read chunks of whole rows in one compiled call; those that it left to us."""
+        part = self.part
+        methods = _methods(part)
+        low = part.numbers * part.rows_per_chunk
+        first, last = np.maximum(low, self.start), np.minimum(low + part.rows_per_chunk, self.stop)
+        last = np.minimum(last, part.shape[0])
+        wanted = np.stack(
+            [
+                part.offsets, part.sizes, (first - self.start) * part.row_bytes,
+                (first - low) * part.row_bytes, (last - first) * part.row_bytes, methods,
+            ],
+            axis=1,
+        ).astype(np.int64)  # fmt: skip
+        known = np.flatnonzero((methods >= 0) & (part.sizes <= part.chunk_bytes + SLACK_BYTES))
+        if not known.size:
+            return np.arange(part.numbers.size)
+        order = known[np.argsort(part.offsets[known], kind="stable")]
+        partial = bool((wanted[known, 4] != part.chunk_bytes).any() and (methods[known] > 0).any())
+        stored = _buffers.get("stored", max(READ_BYTES, int(part.sizes[known].max())))
+        scratch = _buffers.get("blocks", READ_BYTES + (part.chunk_bytes if partial else 0))
+        status = native.read_chunks(
+            descriptor, np.ascontiguousarray(wanted[order]), item_bytes=np.dtype(part.dtype).itemsize,
+            chunk_bytes=part.chunk_bytes, buffers=(stored, scratch), out=self.flat,
+        )  # fmt: skip
+        again = set(np.flatnonzero((methods < 0) | (part.sizes > part.chunk_bytes + SLACK_BYTES)).tolist())
+        for i, code in sorted((int(order[k]), int(status[k])) for k in np.flatnonzero(status)):
+            if code == native.NO_ROOM:
+                again.add(i)  # blocks of an unusual size
+                continue
+            self._failed(part.coord(i), self._box(i)[0], native.reason_of(code) or "")
+        return np.array(sorted(again), dtype=np.int64)
+
+    def _read_one(self, descriptor: int, i: int) -> None:
+        part = self.part
+        box, inside = self._box(i)
+        try:
+            values = self._decode(descriptor, i)
+        except ChunkNeedsHdf5:
+            self._read_box_with_hdf5(i, box)
+            return
+        except ChunkUndecodable as error:
+            self._failed(part.coord(i), box, str(error))
+            return
+        self.data[box] = values[inside]
+
+    def _decode(self, descriptor: int, i: int) -> Array:
+        part = self.part
+        size, n_bytes = int(part.sizes[i]), part.chunk_bytes
+        if size > n_bytes + max(SLACK_BYTES, n_bytes // 8):
+            raise ChunkUndecodable(f"{size} stored bytes for {n_bytes} decoded ones")
+        stored = _buffers.get("stored", max(READ_BYTES, size))[:size]
+        reason = native.reason_of(native.read_into(descriptor, int(part.offsets[i]), stored))
+        if reason:
+            raise ChunkUndecodable(reason)
         raw = decode_chunk(
-            stored,
-            filters=part.filters,
-            skipped=int(part.filter_masks[i]),
-            item_bytes=dtype.itemsize,
-            n_bytes=n_bytes,
-        )
-    except ChunkUndecodable as error:
-        return CorruptChunk(part.file, part.dataset, tuple(int(c) for c in part.coords[i]), str(error))
-    return np.frombuffer(raw, dtype=dtype).reshape(part.chunk_shape)
+            stored, filters=part.filters, skipped=int(part.filter_masks[i]),
+            item_bytes=np.dtype(part.dtype).itemsize, n_bytes=n_bytes,
+            out=_buffers.get("decoded", n_bytes)[:n_bytes],
+        )  # fmt: skip
+        return raw.view(part.dtype).reshape(part.chunk_shape)
+
+    def _box(self, i: int) -> tuple[Box, Box]:
+        """(the chunk's place in `data`, the same values in the decoded chunk), cut at the edges."""
+        part, coord = self.part, self.part.coord(i)
+        low = max(coord[0], self.start)
+        high = min(coord[0] + part.rows_per_chunk, self.stop, part.shape[0])
+        place, inside = [slice(low - self.start, high - self.start)], [slice(low - coord[0], high - coord[0])]
+        for at, n, size in zip(coord[1:], part.chunk_shape[1:], part.shape[1:], strict=True):
+            place.append(slice(at, min(at + n, size)))
+            inside.append(slice(0, min(n, size - at)))
+        return tuple(place), tuple(inside)
+
+    def _read_box_with_hdf5(self, i: int, box: Box) -> None:
+        part, coord = self.part, self.part.coord(i)
+        rows = slice(box[0].start + self.start, box[0].stop + self.start)
+        try:
+            with open_hdf5(part.file) as handle, reading(part.file):
+                item = handle[part.dataset]
+                check_readable(item, part.file, part.dataset, rows.start, rows.stop)
+                self.data[box] = item[(rows, *box[1:])]
+        except FileDamaged as error:
+            self._failed(coord, box, error.reason)
+
+    def _failed(self, coord: tuple[int, ...], box: Box, reason: str) -> None:
+        self.problems.append(CorruptChunk(self.part.file, self.part.dataset, coord, reason))
+        self.boxes.append(box)
+        self.corrupt[box[0]] = True
+        self.data[box] = 0  # not half of what did decode
 
 
-def _read_contiguous(
-    descriptor: int, part: ChunkIndex, start: int, stop: int
-) -> np.ndarray[Any, Any] | CorruptChunk:
-    n_bytes = (stop - start) * part.row_bytes
-    buffer = bytearray(n_bytes)
-    view, done = memoryview(buffer), 0
-    while done < n_bytes:  # one read gives at most 2 GiB
-        got = os.preadv(descriptor, [view[done:]], int(part.offsets[0]) + start * part.row_bytes + done)
-        if got == 0:
-            return CorruptChunk(
-                part.file, part.dataset, (start,), f"the file ends {n_bytes - done} bytes early"
-            )
-        done += got
-    return np.frombuffer(buffer, dtype=part.dtype).reshape(stop - start, *part.shape[1:])
+def _methods(part: ChunkIndex) -> IntArray:
+    """How the compiled reader decodes each chunk, -1 where it does not know its filters."""
+    codecs = [f.codec for f in part.filters]
+    if not codecs:
+        return np.full(part.numbers.size, native.RAW, dtype=np.int64)
+    known = {"bitshuffle-LZ4": native.BSLZ4, "lz4": native.LZ4}.get("+".join(codecs), -1)
+    none = (1 << len(codecs)) - 1
+    methods = np.where(part.filter_masks & none == 0, known, -1)
+    return np.where(part.filter_masks & none == none, native.RAW, methods)
 
 
-def _read_with_hdf5(index: ChunkIndex, start: int, stop: int) -> Rows:
+def _read_with_hdf5(index: ChunkIndex, start: int, stop: int, data: Array) -> Rows:
     """The slow way for layouts that we do not decode ourselves."""
-    n_rows = stop - start
-    data = np.zeros((n_rows, *index.shape[1:]), index.dtype)
-    corrupt = np.zeros(n_rows, dtype=np.bool_)
+    corrupt = np.zeros(len(data), dtype=np.bool_)
+    unwritten = _unwritten_rows(index.select(start, stop), start, stop)
     problems: list[CorruptChunk] = []
+    boxes: list[Box] = []
     with open_hdf5(index.file) as handle, reading(index.file):
         item = handle[index.dataset]
         # Chunk by chunk, so that one corrupt chunk does not take its neighbours with it.
         step = max(1, index.rows_per_chunk)
         for low in range(start - start % step, stop, step):
             rows = slice(max(low, start), min(low + step, stop))
+            place = slice(rows.start - start, rows.stop - start)
             try:
                 check_readable(item, index.file, index.dataset, rows.start, rows.stop)
-                data[rows.start - start : rows.stop - start] = item[rows]
+                data[place] = item[rows]
             except (OSError, RuntimeError, FileDamaged) as error:
-                corrupt[rows.start - start : rows.stop - start] = True
+                corrupt[place], data[place] = True, 0
                 reason = error.reason if isinstance(error, FileDamaged) else first_line(error)
-                problems.append(CorruptChunk(index.file, index.dataset, (rows.start,), reason))
-    return Rows(data, corrupt, np.zeros(n_rows, dtype=np.bool_), tuple(problems))
+                coord = (rows.start, *(0 for _ in index.shape[1:]))
+                problems.append(CorruptChunk(index.file, index.dataset, coord, reason))
+                boxes.append((place,))
+    return Rows(data, corrupt, unwritten, tuple(problems), tuple(boxes))

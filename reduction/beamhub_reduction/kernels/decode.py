@@ -39,7 +39,7 @@ _p, _n = ctypes.c_void_p, ctypes.c_int64
 
 RAW, BSLZ4, LZ4 = 0, 1, 2
 N_COLUMNS = 6
-"""Columns of `wanted`: offset and bytes in the file, place in the output, first decoded byte, how many, method."""
+"""Of `wanted`: offset and bytes in the file, place in the output, first decoded byte, how many, method."""
 
 
 def has_decoders() -> bool:
@@ -178,7 +178,7 @@ def read_chunks(
 
 def read_into(descriptor: int, offset: int, out: Bytes) -> int:
     """Fill `out` from a place in a file; 0 or a status, as the compiled readers give it."""
-    view, done = memoryview(out).cast("B"), 0
+    view, done = memoryview(out.data).cast("B"), 0
     while done < len(view):  # one read gives at most 2 GiB
         try:
             got = os.preadv(descriptor, [view[done:]], offset + done)

@@ -2,7 +2,8 @@
 
    A block is a row of sequences: a token (literals in the high half, match in the low half, 15 = more bytes
    follow, each of 255 means another one), the literals, then a distance (u16, little endian) back into what was
-   decoded and a match of 4 bytes or more. The last sequence ends behind its literals.
+   decoded and a match of 4 bytes or more. The last sequence ends behind its literals; they are five or more, and
+   no match begins in the last twelve bytes. Blocks that break these rules are refused, as LZ4's decoder does.
    Source: "LZ4 Block Format Description", version of 2022, in the documentation of LZ4.
 
    Header only, so that a kernel that goes on with the block while it lies in the first-level cache can inline
@@ -136,7 +137,8 @@ static inline int64_t bh_lz4_block(const uint8_t *src, int64_t n_src, uint8_t *d
             op += literals;
             if (ip == in_end)
                 return op == out_end ? n_dst : BH_LZ4_SHORT;
-            if (in_end - ip < 2)
+            /* Not the last sequence: behind it come a distance, a token and five literals, and twelve bytes. */
+            if (in_end - ip < 8 || out_end - op < 12)
                 return BH_LZ4_TRUNCATED;
             distance = (int64_t)ip[0] | (int64_t)ip[1] << 8;
             ip += 2;
@@ -146,7 +148,7 @@ static inline int64_t bh_lz4_block(const uint8_t *src, int64_t n_src, uint8_t *d
         if (__builtin_expect(distance == 0 || distance > op - dst, 0))
             return BH_LZ4_DISTANCE;
         length += 4;
-        if (__builtin_expect(length > out_end - op, 0))
+        if (__builtin_expect(length > out_end - op - 5, 0)) /* a block ends with five literals at least */
             return BH_LZ4_MATCH;
         if (__builtin_expect(out_end - op >= length + 32, 1))
             bh_lz4_match(op, distance, length);
