@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from beamhub_reduction.bitshuffle import DEFAULT_BLOCK_BYTES, ChunkUndecodable
-from beamhub_reduction.codecs import decode_bitshuffle_lz4
+from beamhub_reduction.codecs import decode_chunk
 from beamhub_reduction.kernels.azimuthal import WRONG_BLOCK, StoredChunks, takes_stored
 from beamhub_reduction.kernels.decode import reason_of
 from beamhub_reduction.pipeline.frames import (
@@ -137,6 +137,9 @@ def _block_items(batch: StoredBatch, task: AzimuthalTask) -> int:
 
 def _decode(batch: StoredBatch, i: int) -> np.ndarray[Any, Any]:
     start = int(batch.offsets[i])
-    stored = batch.data[start : start + int(batch.sizes[i])].tobytes()
-    raw = decode_bitshuffle_lz4(stored, item_bytes=batch.dtype.itemsize, n_bytes=batch.frame_bytes)
-    return np.frombuffer(raw, dtype=batch.dtype)
+    stored = batch.data[start : start + int(batch.sizes[i])]
+    raw = decode_chunk(
+        stored, filters=batch.segment.index.filters, skipped=0, item_bytes=batch.dtype.itemsize,
+        n_bytes=batch.frame_bytes,
+    )  # fmt: skip
+    return raw.view(batch.dtype)
