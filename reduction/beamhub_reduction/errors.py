@@ -68,6 +68,20 @@ class FrameCountError(ReductionError):
         )
 
 
+class CountsTooLarge(ReductionError):
+    """A count of 64 bits does not fit what is summed exactly."""
+
+    def __init__(self, largest: int, limit: int) -> None:
+        super().__init__(largest, limit)
+        self.largest, self.limit = largest, limit
+
+    def __str__(self) -> str:
+        return (
+            f"The frames hold a count of {self.largest}, and sums are exact up to {self.limit} only. "
+            "Mask the pixel that holds it, or ask whether the file's type is right."
+        )
+
+
 class BadParameter(ReductionError):
     """A parameter of a reduction is outside what makes sense."""
 

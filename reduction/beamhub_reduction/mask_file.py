@@ -72,6 +72,24 @@ def read_mask(value: Any, *, file: str, roots: Roots = None) -> BoolArray | None
     return np.asarray(image != 0)
 
 
+def read_labels(labels: Any, *, file: str, roots: Roots = None) -> np.ndarray[Any, Any] | None:
+    """A labelled mask as a caller gives it, as in `read_image`: whole numbers, shape (ny, nx).
+
+    Raises
+    ------
+    BadParameter
+        If it cannot be read, or is no two-dimensional array of whole numbers.
+    """
+    if labels is None:
+        return None
+    shown = str(labels) if isinstance(labels, (str, Path)) else "an array"
+    named = isinstance(labels, (str, Path))
+    image = _read(str(labels), "labels", file, roots) if named else np.asarray(labels)
+    if image.ndim != 2 or image.dtype.kind not in "biu":
+        raise BadParameter("labels", shown, "one two-dimensional array of whole numbers")
+    return image
+
+
 def _read(text: str, name: str, file: str, roots: Roots) -> np.ndarray[Any, Any]:
     outer, separator, inside = text.partition("::")
     try:

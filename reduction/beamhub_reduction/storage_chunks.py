@@ -283,6 +283,9 @@ class _Reader:
         try:
             with open_hdf5(part.file) as handle, reading(part.file):
                 item = handle[part.dataset]
+                if item.shape != part.shape:  # many axes, read as frames
+                    self._failed(coord, box, "only HDF5 can decode it, and its axes were taken together")
+                    return
                 check_readable(item, part.file, part.dataset, rows.start, rows.stop)
                 self.data[box] = item[(rows, *box[1:])]
         except FileDamaged as error:
@@ -301,6 +304,8 @@ def _methods(part: ChunkIndex) -> IntArray:
     if not codecs:
         return np.full(part.numbers.size, native.RAW, dtype=np.int64)
     known = {"bitshuffle-LZ4": native.BSLZ4, "lz4": native.LZ4}.get("+".join(codecs), -1)
+    if not part.filter_masks.any():
+        return np.full(part.numbers.size, known, dtype=np.int64)
     none = (1 << len(codecs)) - 1
     methods = np.where(part.filter_masks & none == 0, known, -1)
     return np.where(part.filter_masks & none == none, native.RAW, methods)

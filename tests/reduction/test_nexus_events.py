@@ -60,7 +60,7 @@ def test_banks_pixels_and_charge_are_read(tof_truth: Truth) -> None:
     assert run.primary_flight_path_m == 20.0
     assert sum(bank.n_events for bank in run.banks) == tof_truth.events
     assert sum(int(bank.masked.sum()) for bank in run.banks) == tof_truth.n_pixels_masked
-    assert run.proton_charge_pC > 0
+    assert run.beam.charge_pC > 0
     assert count_pulses(run.banks) == (tof_truth.pulses, tof_truth.empty_pulses)
 
 

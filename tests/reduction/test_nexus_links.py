@@ -226,24 +226,6 @@ def test_rows_that_no_source_covers_are_no_zeros(tmp_path: Path) -> None:
         read_plain(read_layout(Target(str(path), "/data"), roots=None))
 
 
-def test_module_tiles_and_numbered_sources_are_refused_not_guessed(tmp_path: Path) -> None:
-    write_frames(tmp_path / "s0.h5", 2)
-    tiles = h5py.VirtualLayout((2, 3, 8), np.uint32)
-    tiles[:, :, :4] = h5py.VirtualSource("s0.h5", "data", (2, 3, 4))
-    numbered = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    frames, source = (h5py.h5s.create_simple((0, 3, 4), (h5py.h5s.UNLIMITED, 3, 4)) for _ in range(2))
-    frames.select_hyperslab((0, 0, 0), (h5py.h5s.UNLIMITED, 1, 1), (2, 1, 1), (2, 3, 4))
-    source.set_extent_simple((2, 3, 4))
-    source.select_hyperslab((0, 0, 0), (1, 1, 1), block=(2, 3, 4))
-    numbered.set_virtual(frames, b"s%b.h5", b"data", source)
-    with h5py.File(tmp_path / "v.h5", "w") as f:
-        f.create_virtual_dataset("tiles", tiles)
-        h5py.h5d.create(f.id, b"numbered", h5py.h5t.NATIVE_UINT32, frames, numbered)
-    for name, reason in (("/tiles", "whole rows"), ("/numbered", "%b")):
-        with pytest.raises(UnsupportedLayout, match=reason):
-            read_layout(Target(str(tmp_path / "v.h5"), name), roots=None)
-
-
 def test_virtual_datasets_in_a_circle_end(tmp_path: Path) -> None:
     write_virtual(tmp_path / "a.h5", 2, [("b.h5", 2, slice(0, 2))])
     write_virtual(tmp_path / "b.h5", 2, [("a.h5", 2, slice(0, 2))])

@@ -15,7 +15,10 @@ from beamhub_reduction.nexus import (
     NexusFile,
     open_header,
     preview_image,
+    read_default_plot,
     read_frame_stack,
+    read_value_limits,
+    written_prefix,
 )
 from beamhub_reduction.pipeline.progress import silent
 from beamhub_reduction.run import open_run
@@ -94,3 +97,35 @@ def test_gaps_of_a_real_eiger_frame_never_count(facility_data: Path) -> None:
 def test_a_stack_of_one_frame_counts_as_one(facility_data: Path) -> None:
     with NexusFile(facility_data / "aps_agbehenate_saxs.h5") as nexus:
         assert read_frame_stack(nexus).n_present == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "signal", "axes"),
+    [
+        ("aps_agbehenate_saxs.h5", "/entry/data", "data", [[], []]),
+        ("sinq_focus_tof.h5", "/entry1/bank1", "counts", [["theta"], ["time_binning"]]),
+        ("sls_stxm_image.h5", "/entry1/control", "data", [["sample_y"], ["sample_x"]]),
+    ],
+)
+def test_files_without_a_default_give_their_first_plot(
+    facility_data: Path, name: str, group: str, signal: str, axes: list[list[str]]
+) -> None:
+    with NexusFile(facility_data / name, [facility_data]) as nexus:
+        plot = read_default_plot(nexus)
+    assert (plot.group, plot.signal.name, plot.explicit) == (group, signal, False)
+    assert [[axis.field.name for axis in along] for along in plot.axes] == axes
+
+
+@pytest.mark.parametrize("name", sorted(DANGLING))
+def test_a_plot_behind_a_dangling_link_says_so(facility_data: Path, name: str) -> None:
+    with NexusFile(facility_data / name) as nexus, pytest.raises(LinkMissing, match="does not exist"):
+        read_default_plot(nexus)
+
+
+@pytest.mark.parametrize("name", sorted(WITH_FRAMES))
+def test_finished_files_are_written_to_their_last_frame(facility_data: Path, name: str) -> None:
+    with NexusFile(facility_data / name) as nexus:
+        stack = read_frame_stack(nexus)
+        assert written_prefix(stack).n_present == stack.n_present == WITH_FRAMES[name][0]
+        limits = read_value_limits(nexus, stack.detector, stack.dtype)
+    assert (2**32 - 1 in limits.sentinels) == (stack.dtype == "<u4")

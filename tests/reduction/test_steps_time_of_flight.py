@@ -14,9 +14,9 @@ from hypothesis.extra import numpy as hnp
 from beamhub_reduction.errors import BadParameter
 from beamhub_reduction.steps import (
     add_histograms,
+    axis_range,
     bin_edges,
     build_pixel_table,
-    d_range,
     d_spacing,
     histogram_curve,
     histogram_events,
@@ -26,7 +26,11 @@ from beamhub_reduction.steps.time_of_flight import H_OVER_MN_ANGSTROM_M_PER_S
 NUMBERS = np.array([100, 101, 103, 104])
 MASKED = np.array([False, True, False, False])
 TABLE = build_pixel_table(
-    NUMBERS, two_theta_rad=np.array([1.5, 1.5, 2.0, np.nan]), flight_path_m=np.full(4, 21.0), masked=MASKED
+    NUMBERS,
+    factor=d_spacing(
+        np.ones(1), two_theta_rad=np.array([1.5, 1.5, 2.0, np.nan]), flight_path_m=np.full(4, 21.0)
+    ),
+    masked=MASKED,
 )
 
 ids = hnp.arrays(np.int32, 30, elements=st.integers(98, 106))
@@ -52,10 +56,18 @@ def test_a_detector_in_the_beam_has_no_spacing() -> None:
 @given(event_id=ids, time_s=times)
 def test_every_event_is_counted_once(event_id: Any, time_s: Any) -> None:
     edges = bin_edges(0.5, 3.0, n_bins=7)
-    histogram = histogram_events(event_id, time_s=time_s, table=TABLE, edges=edges)
+    histogram = histogram_events(event_id, offset=time_s, table=TABLE, unit=1.0, edges=edges)
     assert histogram.n_masked == np.isin(event_id, [101, 104]).sum()
     assert histogram.n_unknown_id == (~np.isin(event_id, NUMBERS)).sum()
-    total = histogram.n_used + histogram.n_masked + histogram.n_unknown_id + histogram.n_outside
+    total = sum(
+        (
+            histogram.n_used,
+            histogram.n_masked,
+            histogram.n_unknown_id,
+            histogram.n_outside,
+            histogram.n_not_finite,
+        )
+    )
     assert total == event_id.size
     assert histogram.counts.sum() == histogram.n_used
 
@@ -63,9 +75,9 @@ def test_every_event_is_counted_once(event_id: Any, time_s: Any) -> None:
 @given(event_id=ids, time_s=times, cut=st.integers(0, 30))
 def test_parts_add_up_to_the_whole(event_id: Any, time_s: Any, cut: int) -> None:
     edges = bin_edges(0.1, 9.0, n_bins=11)
-    whole = histogram_events(event_id, time_s=time_s, table=TABLE, edges=edges)
+    whole = histogram_events(event_id, offset=time_s, table=TABLE, unit=1.0, edges=edges)
     parts = [
-        histogram_events(event_id[rows], time_s=time_s[rows], table=TABLE, edges=edges)
+        histogram_events(event_id[rows], offset=time_s[rows], table=TABLE, unit=1.0, edges=edges)
         for rows in (slice(0, cut), slice(cut, None))
     ]
     joined = add_histograms(*parts)
@@ -75,20 +87,22 @@ def test_parts_add_up_to_the_whole(event_id: Any, time_s: Any, cut: int) -> None
 
 @given(event_id=ids, time_s=times)
 def test_the_range_of_the_events_holds_them_all(event_id: Any, time_s: Any) -> None:
-    low, high = d_range(event_id, time_s=time_s, table=TABLE)
+    low, high = axis_range(event_id, offset=time_s, table=TABLE, unit=1.0)
     if low > high:
         return
-    histogram = histogram_events(event_id, time_s=time_s, table=TABLE, edges=bin_edges(low, high, n_bins=5))
+    histogram = histogram_events(
+        event_id, offset=time_s, table=TABLE, unit=1.0, edges=bin_edges(low, high, n_bins=5)
+    )
     usable = np.isin(event_id, [100, 103]) & (time_s > 0)
     assert histogram.n_used == usable.sum()
 
 
-def test_times_that_are_no_numbers_lie_outside() -> None:
+def test_times_that_are_no_numbers_are_told_from_those_outside() -> None:
     histogram = histogram_events(
-        np.array([100, 100, 100]), time_s=np.array([np.nan, np.inf, -1.0]), table=TABLE,
+        np.array([100, 100, 100]), offset=np.array([np.nan, np.inf, -1.0]), table=TABLE, unit=1.0,
         edges=bin_edges(0.1, 9.0, n_bins=3),
     )  # fmt: skip
-    assert (histogram.n_used, histogram.n_outside) == (0, 3)
+    assert (histogram.n_used, histogram.n_outside, histogram.n_not_finite) == (0, 1, 2)
 
 
 def test_intensity_is_counts_per_charge_with_poisson_uncertainty() -> None:
@@ -102,7 +116,7 @@ def test_tables_and_ranges_that_make_no_sense_are_refused() -> None:
     two = np.ones(2)
     for numbers in (np.array([5, 5]), np.array([0, 10**12])):
         with pytest.raises(BadParameter, match="detector_number"):
-            build_pixel_table(numbers, two_theta_rad=two, flight_path_m=two, masked=two > 1)
-    for low, high in ((2.0, 1.0), (np.nan, 1.0), (0.0, np.inf), (-1.0, 1.0), (0.0, 0.0)):
-        with pytest.raises(BadParameter, match="d_range"):
+            build_pixel_table(numbers, factor=two, masked=two > 1)
+    for low, high in ((2.0, 1.0), (np.nan, 1.0), (0.0, np.inf), (0.0, 0.0)):
+        with pytest.raises(BadParameter, match="axis_range"):
             bin_edges(low, high, n_bins=3)

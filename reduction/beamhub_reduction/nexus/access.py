@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import h5py
@@ -15,6 +16,8 @@ from beamhub_reduction.nexus.errors import FileDamaged, FileMissing, OutsideRoot
 
 Roots = Sequence[str | os.PathLike[str]] | None
 """Folders whose files may be read; None means that the operating system alone decides."""
+
+MAX_OPEN_FILES = 64
 
 _HDF5_COMPLAINTS = (
     OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, IndexError,
@@ -86,4 +89,56 @@ def open_hdf5(real: str) -> Iterator[h5py.File]:
 def open_handle(real: str) -> h5py.File:
     """Like `open_hdf5`, for a caller that closes the handle itself."""
     with reading(real):
-        return h5py.File(real, "r", locking=False)
+        try:
+            return h5py.File(real, "r", locking=False)
+        except OSError as error:
+            if "locking flag" in str(error):  # this process has it open already, with the other flag
+                return h5py.File(real, "r")
+            if "already open for" in str(error):  # by a writer that lets readers watch (SWMR)
+                return h5py.File(real, "r", locking=False, swmr=True, libver="latest")
+            raise
+
+
+Opener = Callable[[str], AbstractContextManager[h5py.File]]
+"""Something that lends an open file for a while: `open_hdf5`, or `OpenFiles.lend`."""
+
+
+class OpenFiles:
+    """Files kept open for reading, at most `limit`: the one used longest ago is closed for the next.
+
+    Closing a file ends all objects that came from it. Not thread-safe.
+    """
+
+    def __init__(self, limit: int = MAX_OPEN_FILES) -> None:
+        self.limit = limit
+        self._closed = False
+        self._open: OrderedDict[str, h5py.File] = OrderedDict()
+
+    def get(self, real: str) -> h5py.File:
+        """The open file.
+
+        Raises
+        ------
+        FileDamaged, FileMissing
+        """
+        if self._closed:
+            raise ValueError("the files of this walk are closed")
+        handle = self._open.get(real)
+        if handle is None:
+            while len(self._open) >= self.limit:
+                self._open.popitem(last=False)[1].close()
+            handle = self._open[real] = open_handle(real)
+        self._open.move_to_end(real)
+        return handle
+
+    @contextmanager
+    def lend(self, real: str) -> Iterator[h5py.File]:
+        """The open file for a while; it stays open afterwards."""
+        yield self.get(real)
+
+    def close(self) -> None:
+        """Close all, for good."""
+        self._closed = True
+        for handle in self._open.values():
+            handle.close()
+        self._open.clear()

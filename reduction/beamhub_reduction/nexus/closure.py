@@ -8,7 +8,7 @@ from typing import Any
 
 import h5py
 
-from beamhub_reduction.nexus.access import Roots, open_hdf5, reading
+from beamhub_reduction.nexus.access import OpenFiles, Roots, open_hdf5, reading
 from beamhub_reduction.nexus.errors import (
     FileDamaged,
     LimitExceeded,
@@ -18,7 +18,7 @@ from beamhub_reduction.nexus.errors import (
     UnsupportedLayout,
 )
 from beamhub_reduction.nexus.tree import MAX_DEPTH, MAX_NODES, Target, resolve
-from beamhub_reduction.nexus.virtual import Piece, read_layout
+from beamhub_reduction.nexus.virtual import read_layout
 
 MAX_LINKED_FILES = 20_000
 
@@ -39,6 +39,7 @@ class Closure:
     files: set[str] = field(default_factory=set)
     missing: list[MissingLink] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    opened: OpenFiles = field(default_factory=OpenFiles)
 
 
 def read_closure(real: str, *, roots: Roots) -> Closure:
@@ -66,12 +67,15 @@ def read_closure(real: str, *, roots: Roots) -> Closure:
                 external.append((path, *detail))
             else:
                 virtual.append(path)
-    for path, file, inside in external:
-        _follow(real, path, f"{file}:{inside}", closure, roots)
-    for path in soft:
-        _follow(real, path, "", closure, roots)
-    for path in virtual:
-        _sources(Target(real, path), closure, roots)
+    try:
+        for path, file, inside in external:
+            _follow(real, path, f"{file}:{inside}", closure, roots)
+        for path in soft:
+            _follow(real, path, "", closure, roots)
+        for path in virtual:
+            _sources(Target(real, path), closure, roots)
+    finally:
+        closure.opened.close()
     closure.files.discard(real)
     return closure
 
@@ -108,7 +112,7 @@ def _walk(handle: h5py.File, file: str) -> Any:
 
 def _follow(real: str, path: str, named: str, closure: Closure, roots: Roots) -> None:
     try:
-        target = resolve(real, path, roots=roots)
+        target = resolve(real, path, roots=roots, opener=closure.opened.lend)
     except (LinkMissing, NodeMissing, OutsideRoots, FileDamaged) as error:
         closure.missing.append(_missing(path, named, error))
         return
@@ -119,27 +123,25 @@ def _follow(real: str, path: str, named: str, closure: Closure, roots: Roots) ->
 
 def _sources(target: Target, closure: Closure, roots: Roots) -> None:
     """Add the files of a virtual dataset; anything else has none."""
-    with open_hdf5(target.file) as handle, reading(target.file):
+    with closure.opened.lend(target.file) as handle, reading(target.file):
         item = handle[target.path]
         if not isinstance(item, h5py.Dataset) or not item.is_virtual:
             return
     try:
-        pieces = read_layout(target, roots=roots).pieces
+        slabs = read_layout(target, roots=roots, files=closure.opened).slabs
     except UnsupportedLayout as error:
         closure.problems.append(str(error))
         return
     except OutsideRoots as error:
         closure.missing.append(_missing(target.path, "", error))
         return
-    for piece in pieces:
-        _add_piece(piece, target, closure)
-
-
-def _add_piece(piece: Piece, target: Target, closure: Closure) -> None:
-    if piece.missing is not None:
-        closure.missing.append(_missing(target.path, piece.missing.target, piece.missing))
-    else:
-        _add(closure, piece.file, target.file)
+    named = set()
+    for slab in slabs:
+        if slab.missing is None:
+            _add(closure, slab.file, target.file)
+        elif slab.missing.target not in named:
+            named.add(slab.missing.target)
+            closure.missing.append(_missing(target.path, slab.missing.target, slab.missing))
 
 
 def _add(closure: Closure, file: str, real: str) -> None:

@@ -201,3 +201,72 @@ class EventsInvalid(NexusError):
 
     def __str__(self) -> str:
         return f"{self.path}:{self.node} holds no consistent events: {self.reason}."
+
+
+class MaskPerFrame(MaskShapeWrong):
+    """A detector has a pixel mask for each frame, and the reduction takes one for all."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}:{self.node} of shape {self.mask_shape} is a mask for each frame. "
+            "Join them into one mask of the frame's shape, or use a step that takes one per frame."
+        )
+
+
+class LinkLoop(NexusError):
+    """A chain of references never ends."""
+
+    def __init__(self, path: str, node: str, chain: tuple[str, ...]) -> None:
+        super().__init__(path, node, chain)
+        self.path, self.node, self.chain = path, node, chain
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.node} leads in a circle or has no end: {' -> '.join(self.chain[:8])}."
+
+
+class TransformationInvalid(NexusError):
+    """A step of a transformation chain does not say what it does."""
+
+    def __init__(self, path: str, node: str, reason: str) -> None:
+        super().__init__(path, node, reason)
+        self.path, self.node, self.reason = path, node, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.node} is no transformation that can be used: {self.reason}."
+
+
+class NoDefaultPlot(NexusError):
+    """A file has nothing that NeXus would plot."""
+
+    exit_code = 3
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} has no NXdata group with a signal. Name a dataset to plot."
+
+
+class LogInvalid(NexusError):
+    """An NXlog's values and times do not belong together."""
+
+    def __init__(self, path: str, node: str, reason: str) -> None:
+        super().__init__(path, node, reason)
+        self.path, self.node, self.reason = path, node, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.node} is no log that can be used: {self.reason}."
+
+
+class FileShrank(NexusError):
+    """A file that was being followed was replaced, or lost what it had."""
+
+    exit_code = 6
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path} changed in a way that no growing file does: {self.reason}. Start again."

@@ -14,6 +14,7 @@ from beamhub_reduction.nexus.errors import (
     NoEvents,
     UnitUnknown,
 )
+from beamhub_reduction.nexus.event_pulses import Beam, read_beam
 from beamhub_reduction.nexus.frames import MASK_BITS
 from beamhub_reduction.nexus.text import unit_factor
 from beamhub_reduction.nexus.tree import NexusFile, Node
@@ -23,22 +24,33 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
+ID_NAMES = ("detector_number", "pixel_id", "detector_id", "spectrum_index")
+"""What the ids of a detector's pixels are called: NXdetector, SNS, ISIS."""
+
+
 @dataclass(frozen=True, slots=True)
 class EventBank:
     """Pixels and events of one detector.
 
-    All pixel arrays have shape (n_pixels,). `event_index` has the first event of each pulse and one
-    number more, the number of events: pulse i holds events event_index[i] to event_index[i + 1].
-    `event_id` and `event_time_offset` say where the events lie; `time_unit_s` scales the offsets.
+    All pixel arrays have shape (n_pixels,); `shape` is the detector's own. Without a detector they are None,
+    and so are angle and distance where the file does not give them. `event_index` has the first event of each
+    pulse and one number more, the number of events: pulse i holds events event_index[i] to event_index[i +
+    1]. `event_time_zero` is as it stands in the file, `pulse_unit_s` scales it, `pulse_epoch` is the date it
+    counts from. `event_id` and `event_time_offset` say where the events lie; `time_unit_s` scales the
+    offsets.
     """
 
     name: str
-    detector_number: IntArray
-    two_theta_rad: FloatArray
-    distance_m: FloatArray
+    path: str
+    shape: tuple[int, ...]
+    detector_number: IntArray | None
+    two_theta_rad: FloatArray | None
+    distance_m: FloatArray | None
     masked: np.ndarray[Any, np.dtype[np.bool_]]
     event_index: IntArray
-    event_time_zero: FloatArray
+    event_time_zero: np.ndarray[Any, Any]
+    pulse_unit_s: float
+    pulse_epoch: str
     event_id: Layout
     event_time_offset: Layout
     time_unit_s: float
@@ -51,13 +63,13 @@ class EventBank:
 
 @dataclass(frozen=True, slots=True)
 class EventRun:
-    """All banks of one entry, the flight path before the sample, and the beam's charge."""
+    """All banks of one entry, the flight path before the sample (None where unknown), and the beam."""
 
     file: str
     entry: str
-    primary_flight_path_m: float
+    primary_flight_path_m: float | None
     banks: tuple[EventBank, ...]
-    proton_charge_pC: float | None  # noqa: N815  # the unit's own spelling
+    beam: Beam
 
 
 def find_event_groups(entry: Node) -> list[tuple[Node, Node]]:
@@ -65,76 +77,126 @@ def find_event_groups(entry: Node) -> list[tuple[Node, Node]]:
 
     The events stand in the detector's group, or beside it in the entry as '<detector>_events'.
     """
+    return [(d, e) for d, e in find_all_event_groups(entry) if d is not None]
+
+
+def find_all_event_groups(entry: Node) -> list[tuple[Node | None, Node]]:
+    """(NXdetector, NXevent_data) pairs; None for events in the entry that no detector is named for.
+
+    Events of monitors are left out.
+    """
     instruments = entry.groups("NXinstrument")
     detectors = [d for i in instruments for d in i.groups("NXdetector")] + entry.groups("NXdetector")
-    pairs = [(d, e) for d in detectors for e in d.groups("NXevent_data")]
-    if not pairs:
-        beside = {e.name: e for e in entry.groups("NXevent_data")}
-        pairs = [(d, beside[f"{d.name}_events"]) for d in detectors if f"{d.name}_events" in beside]
-    return pairs
+    pairs: list[tuple[Node | None, Node]] = [(d, e) for d in detectors for e in d.groups("NXevent_data")]
+    seen = {events.target for _, events in pairs}
+    named = {f"{d.name}_events": d for d in detectors}
+    for events in entry.groups("NXevent_data"):
+        if events.target not in seen and (events.name in named or not pairs or detectors == []):
+            pairs.append((named.get(events.name), events))
+    with_detector = [pair for pair in pairs if pair[0] is not None]
+    return with_detector or pairs
 
 
-def read_event_run(nexus: NexusFile) -> EventRun:
+def read_event_run(nexus: NexusFile, *, without_geometry: bool = False) -> EventRun:
     """Geometry and event layouts of the first entry with events; the events themselves are not read.
+
+    Parameters
+    ----------
+    without_geometry:
+        Whether events without a detector, and detectors without angles or distances, are taken too.
 
     Raises
     ------
     NoEvents
-        If no entry has an NXevent_data with a detector.
+        If no entry has an NXevent_data (with a detector, unless without_geometry).
     GeometryMissing, EventsInvalid, MaskShapeWrong, UnitUnknown
     """
     for entry in nexus.entries():
-        pairs = find_event_groups(entry)
+        pairs = find_all_event_groups(entry)
+        if not without_geometry:
+            pairs = [pair for pair in pairs if pair[0] is not None]
         if pairs:
-            banks = tuple(_read_bank(nexus, detector, events) for detector, events in pairs)
-            return EventRun(
-                nexus.path, entry.target.path, _primary_path(nexus, entry), banks, read_proton_charge(entry)
-            )
+            banks = tuple(_read_bank(nexus, d, e, without_geometry) for d, e in pairs)
+            primary = _primary_path(nexus, entry, without_geometry)
+            return EventRun(nexus.path, entry.target.path, primary, banks, read_beam(entry))
     raise NoEvents(nexus.path)
 
 
-def _primary_path(nexus: NexusFile, entry: Node) -> float:
+def _primary_path(nexus: NexusFile, entry: Node, without_geometry: bool) -> float | None:
     """Moderator to sample, metres. Source: NeXus, NXmoderator/distance is negative before the sample."""
     for instrument in entry.groups("NXinstrument"):
         for group in instrument.groups("NXmoderator", "NXsource"):
             distance = group.number("distance", "m")
             if distance:
                 return abs(distance)
+    if without_geometry:
+        return None
     raise GeometryMissing(nexus.path, f"{entry.target.path}/instrument", ("moderator/distance",))
 
 
-def _read_bank(nexus: NexusFile, detector: Node, events: Node) -> EventBank:
-    numbers = detector.numbers("detector_number")
+def _read_bank(nexus: NexusFile, detector: Node | None, events: Node, without_geometry: bool) -> EventBank:
+    pixels = _no_pixels(events) if detector is None else _read_pixels(nexus, detector, without_geometry)
+    layouts = {name: _layout(events, name) for name in ("event_id", "event_time_offset")}
+    lengths = {name: layout.n_rows for name, layout in layouts.items()}
+    if len(set(lengths.values())) != 1:
+        raise EventsInvalid(nexus.path, events.target.path, f"lengths differ: {lengths}")
+    time_zero, unit, epoch = _pulse_times(nexus, events)
+    return EventBank(
+        **pixels,
+        path=events.target.path,
+        event_index=_event_index(nexus.path, events, lengths["event_id"], time_zero.size),
+        event_time_zero=time_zero,
+        pulse_unit_s=unit,
+        pulse_epoch=epoch,
+        event_id=layouts["event_id"],
+        event_time_offset=layouts["event_time_offset"],
+        time_unit_s=_time_unit(nexus, events),
+    )
+
+
+def _no_pixels(events: Node) -> dict[str, Any]:
+    return {
+        "name": events.name.removesuffix("_events"), "shape": (), "detector_number": None,
+        "two_theta_rad": None, "distance_m": None, "masked": np.zeros(0, dtype=np.bool_),
+    }  # fmt: skip
+
+
+def _read_pixels(nexus: NexusFile, detector: Node, without_geometry: bool) -> dict[str, Any]:
+    numbers = next((n for name in ID_NAMES if (n := detector.numbers(name)) is not None), None)
     arrays = {
         "distance": detector.numbers("distance", "m"),
         "polar_angle": detector.numbers("polar_angle", "rad"),
     }
     missing = tuple(name for name, array in arrays.items() if array is None)
-    if numbers is None or missing:
-        absent = (*missing, *(("detector_number",) if numbers is None else ()))
+    absent = (*missing, *(("detector_number",) if numbers is None else ()))
+    if absent and not without_geometry:
         raise GeometryMissing(nexus.path, detector.target.path, absent)
+    if numbers is None:
+        return _no_pixels(detector) | {"name": detector.name}
     flat = {
-        name: _per_pixel(nexus, detector, name, a, numbers) for name, a in arrays.items() if a is not None
+        name: None if a is None else _per_pixel(nexus, detector, name, a, numbers)
+        for name, a in arrays.items()
     }
-    layouts = {name: _layout(events, name) for name in ("event_id", "event_time_offset")}
-    lengths = {name: layout.n_rows for name, layout in layouts.items()}
-    if len(set(lengths.values())) != 1:
-        raise EventsInvalid(nexus.path, events.target.path, f"lengths differ: {lengths}")
-    time_zero = events.numbers("event_time_zero", None)
-    time_zero = np.zeros(0) if time_zero is None else time_zero.ravel()
-    index = _event_index(nexus.path, events, lengths["event_id"], time_zero.size)
-    return EventBank(
-        name=detector.name,
-        detector_number=numbers.ravel().astype(np.int64),
-        two_theta_rad=flat["polar_angle"],
-        distance_m=flat["distance"],
-        masked=_masked_pixels(nexus, detector, numbers.shape),
-        event_index=index,
-        event_time_zero=time_zero,
-        event_id=layouts["event_id"],
-        event_time_offset=layouts["event_time_offset"],
-        time_unit_s=_time_unit(nexus, events),
-    )
+    return {
+        "name": detector.name,
+        "shape": numbers.shape,
+        "detector_number": numbers.ravel().astype(np.int64),
+        "two_theta_rad": flat["polar_angle"],
+        "distance_m": flat["distance"],
+        "masked": _masked_pixels(nexus, detector, numbers.shape),
+    }
+
+
+def _pulse_times(nexus: NexusFile, events: Node) -> tuple[np.ndarray[Any, Any], float, str]:
+    """(event_time_zero as it stands in the file, seconds per unit, the date it counts from or '')."""
+    node = events.get("event_time_zero")
+    if node is None or not node.is_dataset or np.asarray(node.values()).dtype.kind not in "iuf":
+        return np.zeros(0), 1.0, ""
+    units = node.attribute_text("units")
+    factor = unit_factor(units, "s")
+    if factor is None:
+        raise UnitUnknown(nexus.path, node.target.path, units or "", "seconds")
+    return np.atleast_1d(np.asarray(node.values())).ravel(), factor, node.attribute_text("offset") or ""
 
 
 def _per_pixel(
@@ -168,15 +230,18 @@ def _layout(events: Node, name: str) -> Layout:
 def _event_index(file: str, events: Node, n_events: int, n_pulses: int) -> IntArray:
     """First event of each pulse, closed by the number of events.
 
-    Entries of 2^64 - 1 (written for pulses that never came) count as 'behind the last event', and an
-    index shorter than event_time_zero means that the last pulses were empty.
+    Entries of 2^64 - 1 (written for pulses that never came) mean an empty pulse: they count as what the next
+    pulse begins with. An index shorter than event_time_zero means that the last pulses were empty.
     Source: scippnexus and Mantid, which repair the same files.
     """
     raw = np.asarray(read_plain(_layout(events, "event_index"))).ravel()
     if raw.dtype.kind not in "iu":
         raise EventsInvalid(file, events.target.path, f"event_index has type {raw.dtype}")
-    if raw.dtype.kind == "u":
-        raw = np.where(raw == np.iinfo(raw.dtype).max, n_events, raw)
+    if raw.size and raw.dtype.kind == "u":
+        never = raw == np.iinfo(raw.dtype).max
+        here = np.where(never, raw.size, np.arange(raw.size))
+        following = np.minimum.accumulate(here[::-1])[::-1]
+        raw = np.append(raw, np.asarray(n_events, dtype=raw.dtype))[following]
     if raw.size and (int(raw.min()) < 0 or int(raw.max()) > n_events):
         raise EventsInvalid(file, events.target.path, f"event_index points beyond its {n_events} events")
     index = np.full(max(raw.size, n_pulses) + 1, n_events, dtype=np.int64)
@@ -193,31 +258,3 @@ def _time_unit(nexus: NexusFile, events: Node) -> float:
     if factor is None:
         raise UnitUnknown(nexus.path, f"{events.target.path}/event_time_offset", units or "", "seconds")
     return factor
-
-
-def read_proton_charge(entry: Node) -> float | None:
-    """Charge on target in pC: the sum over the NXlog in DASlogs, else the entry's total, else None."""
-    logs = entry.get("DASlogs")
-    log = logs.get("proton_charge") if logs is not None else None
-    values = log.numbers("value", "pC") if log is not None and not log.is_dataset else None
-    if values is not None and values.size:
-        return float(np.nansum(values))
-    return entry.number("proton_charge", "pC")
-
-
-def count_pulses(banks: tuple[EventBank, ...]) -> tuple[int, int]:
-    """(pulses, pulses in which no bank has an event).
-
-    Banks with the same event_time_zero share their pulses; otherwise pulses are told apart by time.
-    """
-    times = [bank.event_time_zero for bank in banks]
-    lengths = {bank.event_index.size - 1 for bank in banks}
-    shared = len(lengths) == 1 and all(np.array_equal(times[0], t) for t in times[1:])
-    if shared:
-        filled = np.zeros(lengths.pop(), dtype=np.bool_)
-        for bank in banks:
-            filled |= np.diff(bank.event_index) > 0
-        return int(filled.size), int(np.count_nonzero(~filled))
-    pulses = np.unique(np.concatenate(times))
-    with_events = [t[np.diff(b.event_index)[: t.size] > 0] for b, t in zip(banks, times, strict=True)]
-    return int(pulses.size), int(pulses.size - np.unique(np.concatenate(with_events)).size)

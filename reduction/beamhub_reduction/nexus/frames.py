@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from beamhub_reduction.nexus.access import Roots
 from beamhub_reduction.nexus.errors import (
     FileDamaged,
     FramePositionUnknown,
     FramesDisagree,
     LinkMissing,
-    MaskShapeWrong,
-    NodeMissing,
     NoFrames,
-    OutsideRoots,
     UnsupportedLayout,
+)
+from beamhub_reduction.nexus.find_frames import broken_groups, detector_group, find_frame_names, frame_names
+from beamhub_reduction.nexus.masks import MASK_BITS, read_pixel_mask
+from beamhub_reduction.nexus.tiles import (
+    FrameRun,
+    frame_pieces,
+    frame_runs,
+    frame_shape,
+    has_module_axis,
 )
 from beamhub_reduction.nexus.tree import NexusFile, Node, resolve
 from beamhub_reduction.nexus.virtual import Layout, Piece, read_layout
 
-_DATA_NAME = re.compile(r"^data(_[0-9]+)?$")
-_MASK_NAME = re.compile(r"^pixel_mask(_[0-9]+)?$")
-MASK_BITS = 0xFFFF
-"""Bits of a pixel mask that say 'do not use'. Source: NeXus, NXdetector.nxdl, pixel_mask."""
+__all__ = ["MASK_BITS", "FrameStack", "find_frame_names", "read_frame_stack", "read_pixel_mask"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FrameStack:
     """Frames of one detector, in order, as pieces of plain datasets.
 
-    `n_frames` counts those that are there or whose place is known; `n_expected` is what the scan
-    had planned, or None when the file does not say. A piece with `missing` set has no data, and
-    frames that no piece covers were never written.
+    `shape` is (ny, nx); `n_modules` modules of equal size lie below each other in it. `n_frames` counts
+    frames that are there or whose place is known; `n_expected` is what the scan had planned, or None when
+    the file does not say. A piece with `missing` set has no data, and frames that no piece covers were
+    never written. A frame whose tiles are not all there counts as missing.
     """
 
     file: str
@@ -47,11 +50,24 @@ class FrameStack:
     pieces: tuple[Piece, ...]
     n_frames: int
     n_expected: int | None
+    n_modules: int = 1
+
+    @cached_property
+    def runs(self) -> tuple[FrameRun, ...]:
+        """All frames that pieces speak of, with their tiles side by side."""
+        return frame_runs(self.pieces)
+
+    @cached_property
+    def present(self) -> tuple[FrameRun, ...]:
+        """The runs that can be read: nothing of them is missing, and no tile that other frames have."""
+        areas = [sum(prod(t.box.shape) if t.box else prod(self.shape) for t in r.tiles) for r in self.runs]
+        full = max(areas, default=0)
+        return tuple(r for r, area in zip(self.runs, areas, strict=True) if area == full and not r.is_missing)
 
     @property
     def n_present(self) -> int:
         """Frames that can be read."""
-        return sum(piece.n_rows for piece in self.pieces if piece.missing is None)
+        return sum(run.n_rows for run in self.present)
 
     @property
     def n_missing(self) -> int:
@@ -64,182 +80,202 @@ class FrameStack:
         return tuple(piece.missing for piece in self.pieces if piece.missing is not None)
 
 
-def find_frame_names(entry: Node) -> tuple[Node, list[str]] | None:
-    """The group with the frames of an entry and the names of its datasets, in order; None without any.
-
-    NXdetector groups of the NXinstrument come first; then NXdata groups; then, for files
-    without classes, any group that has a dataset of frames.
-    """
-    instruments = entry.groups("NXinstrument")
-    detectors = [d for instrument in instruments for d in instrument.groups("NXdetector")]
-    candidates = [*detectors, *entry.groups("NXdetector"), *entry.groups("NXdata")]
-    for group in candidates or [child for child in entry.children() if not child.is_dataset]:
-        names = _frame_names(group, classless=not candidates)
-        if names:
-            return group, names
-    return None
-
-
-def _frame_names(group: Node, *, classless: bool) -> list[str]:
-    links = group.links()
-    names = [name for name in links if _DATA_NAME.match(name)]
-    numbered = [name for name in names if name != "data"]
-    for chosen in (["data"] if "data" in names else [], numbered):
-        if chosen and any(_is_frames(group, name, links[name] is not None) for name in chosen):
-            return chosen
-    others = [*_signal_names(group, links), *(links if classless else ())]
-    return next(([name] for name in others if name in links and _is_frames(group, name, False)), [])
-
-
-def _signal_names(group: Node, links: Iterable[str]) -> list[str]:
-    """What NXdata declares as its signal: by group attribute (version 3), else on the dataset (version 2)."""
-    named = group.attribute_text("signal")
-    if named or group.nx_class != "NXdata":
-        return [named or ""]
-    children = ((name, group.get(name)) for name in links)
-    return [name for name, child in children if child is not None and child.attribute("signal") is not None]
-
-
-def _is_frames(group: Node, name: str, linked: bool) -> bool:
-    """Whether a member holds numbers in at least two dimensions; a broken link may have done so."""
-    try:
-        layout = _layout(group, name, group.owner.roots)
-    except (LinkMissing, FileDamaged):
-        return linked
-    except (NodeMissing, OutsideRoots, UnsupportedLayout):
-        return False
-    return len(layout.shape) >= 2 and np.dtype(layout.dtype).kind in "iuf"
-
-
-def _layout(group: Node, name: str, roots: Roots) -> Layout:
-    return read_layout(resolve(group.target.file, f"{group.target.path}/{name}", roots=roots), roots=roots)
-
-
 def read_frame_stack(nexus: NexusFile, dataset: str | None = None) -> FrameStack:
-    """The frames of the first entry that has any, or of one named dataset.
+    """The frames of the first entry that has any, or of a named dataset, detector or entry.
 
     Raises
     ------
     NoFrames
         If there are none.
+    LinkMissing
+        If all of them are behind broken links.
     FramesDisagree, FramePositionUnknown, UnsupportedLayout, NodeMissing
     """
     if dataset is not None:
-        parent, _, name = dataset.rstrip("/").rpartition("/")
-        group = nexus.node(parent or "/")
-        entry = "/" + dataset.strip("/").split("/", 1)[0]
-        return _stack(nexus, entry, group, [name])
+        return _named(nexus, dataset)
     looked_at = []
     broken: FrameStack | None = None
     for node in nexus.entries():
-        found = find_frame_names(node)
-        if found is not None:
-            stack = _stack(nexus, node.target.path, *found)
-            if stack.n_present:
-                return stack
-            broken = broken or stack
+        stack = _of_entry(nexus, node)
+        if stack is not None and stack.n_present:
+            return stack
+        broken = broken or stack
         looked_at.append(node.target.path)
+    return _nothing(nexus, broken, f"entries looked at: {', '.join(looked_at[:10]) or 'none'}")
+
+
+def _nothing(nexus: NexusFile, broken: FrameStack | None, looked_at: str) -> FrameStack:
     if broken is not None and broken.missing:
         raise broken.missing[0]
-    raise NoFrames(nexus.path, f"entries looked at: {', '.join(looked_at[:10]) or 'none'}")
+    for entry in nexus.entries():
+        for error in broken_groups(entry):
+            raise error
+    raise NoFrames(nexus.path, looked_at)
 
 
-def _stack(nexus: NexusFile, entry: str, group: Node, names: list[str]) -> FrameStack:
-    parts: list[Layout | LinkMissing] = []
-    for name in names:
-        try:
-            parts.append(_layout(group, name, nexus.roots))
-        except LinkMissing as error:
-            parts.append(error)
-        except FileDamaged as error:
-            link = f"{group.target.path}/{name}"
-            parts.append(LinkMissing(nexus.path, link, error.path, f"it is damaged ({error.reason})"))
+def _named(nexus: NexusFile, path: str) -> FrameStack:
+    parent, _, name = path.rstrip("/").rpartition("/")
+    entry = nexus.node("/" + path.strip("/").split("/", 1)[0])
+    group = _group_or_none(nexus, path)
+    if group is None:
+        holder = nexus.node(parent or "/")
+        return _stack(nexus, holder if entry.is_dataset else entry, holder, [name])
+    if group.nx_class == "NXentry":
+        stack = _of_entry(nexus, group)
+        if stack is None or not stack.n_present:
+            return _nothing(nexus, stack, f"entry looked at: {path}")
+        return stack
+    names, _ = frame_names(group, classless=True)
+    if not names:
+        raise NoFrames(nexus.path, f"group looked at: {path}")
+    return _stack(nexus, entry, group, names)
+
+
+def _group_or_none(nexus: NexusFile, path: str) -> Node | None:
+    try:
+        node = nexus.node(path)
+    except (LinkMissing, FileDamaged):
+        return None
+    return None if node.is_dataset else node
+
+
+def _of_entry(nexus: NexusFile, entry: Node) -> FrameStack | None:
+    found = find_frame_names(entry)
+    return None if found is None else _stack(nexus, entry, *found)
+
+
+def _stack(nexus: NexusFile, entry: Node, group: Node, names: list[str]) -> FrameStack:
+    detector = detector_group(entry, group)
+    found = [_part(nexus, group, name) for name in names]
+    parts, numbers = [part for part, _ in found], [number for _, number in found]
     layouts = [part for part in parts if isinstance(part, Layout)]
-    first = layouts[0] if layouts else None
-    shape, dtype = _frame_shape(nexus.path, first), first.dtype if first else "<u4"
+    n_modules = _n_modules(detector, layouts[0]) if layouts else 1
+    shape, dtype = _common(nexus.path, layouts, n_modules)
+    n_expected = _planned_frames(group) or _planned_frames(detector)
+    pieces, n_frames = _join(nexus.path, parts, n_expected, numbers, n_modules)
+    where = detector.target.path if detector.target.file == nexus.path else detector.named
+    return FrameStack(
+        nexus.path, entry.target.path, where, shape, dtype, pieces, n_frames, n_expected, n_modules
+    )
+
+
+def _part(nexus: NexusFile, group: Node, name: str) -> tuple[Layout | LinkMissing, tuple[int, int] | None]:
+    """A dataset of frames, or what is missing of it; and the numbers of its first and last frame."""
+    link = f"{group.target.path}/{name}"
+    try:
+        target = resolve(group.target.file, link, roots=nexus.roots, opener=nexus.files.lend)
+        layout = read_layout(target, roots=nexus.roots, files=nexus.files)
+        return layout, _image_numbers(nexus, layout)
+    except LinkMissing as error:
+        return error, None
+    except FileDamaged as error:
+        return LinkMissing(nexus.path, link, error.path, f"it is damaged ({error.reason})"), None
+
+
+def _n_modules(detector: Node, layout: Layout) -> int:
+    """How many modules lie along an axis of their own: what a field of the detector says, or the sources."""
+    if len(layout.shape) < 4:
+        return 1
+    of_modules = layout.shape[-3:]
+    for name in ("pixel_mask", "detector_number", "x_pixel_offset"):
+        field = detector.get(name)
+        if field is not None and field.is_dataset and field.shape == of_modules:
+            return of_modules[0]
+    return of_modules[0] if has_module_axis(layout) else 1
+
+
+def _common(file: str, layouts: list[Layout], n_modules: int) -> tuple[tuple[int, int], str]:
+    """Shape and type of the frames of all parts; the type is the sources', not a virtual dataset's."""
+    found: dict[tuple[tuple[int, int], str], str] = {}
     for layout in layouts:
-        if _frame_shape(nexus.path, layout) != shape or layout.dtype != dtype:
-            described = [f"{item.target.path} {item.shape} {item.dtype}" for item in (layouts[0], layout)]
-            raise FramesDisagree(nexus.path, *described)
-    n_expected = _planned_frames(group)
-    pieces, n_frames = _join(nexus.path, parts, n_expected)
-    return FrameStack(nexus.path, entry, group.target.path, shape, dtype, pieces, n_frames, n_expected)
+        if len(layout.shape) < 2 or np.dtype(layout.dtype).kind not in "iuf":
+            reason = f"shape {layout.shape} of {layout.dtype} is no stack of frames"
+            raise UnsupportedLayout(file, layout.target.path, reason)
+        shape = frame_shape(layout, modules=n_modules > 1)
+        for dtype in {slab.dtype for slab in layout.slabs if slab.missing is None} or {layout.dtype}:
+            found.setdefault((shape, dtype), f"{layout.target.path} {layout.shape} {dtype}")
+    if len(found) > 1:
+        raise FramesDisagree(file, *list(found.values())[:2])
+    return next(iter(found), ((0, 0), "<u4"))
 
 
-def _frame_shape(file: str, layout: Layout | None) -> tuple[int, int]:
-    if layout is None:
-        return (0, 0)
-    if len(layout.shape) not in (2, 3) or np.dtype(layout.dtype).kind not in "iuf":
-        raise UnsupportedLayout(
-            file, layout.target.path, f"shape {layout.shape} of {layout.dtype} is no stack of frames"
-        )
-    return layout.shape[-2], layout.shape[-1]
+def _image_numbers(nexus: NexusFile, part: Layout) -> tuple[int, int] | None:
+    """First and last number of a part's frames, counted from 1. Source: Dectris, image_nr_low and _high."""
+    node = Node(nexus, part.target, nexus.item(part.target))
+    ends: list[Any] = [node.attribute(name) for name in ("image_nr_low", "image_nr_high")]
+    numbers = [int(np.ravel(e)[0]) for e in ends if np.size(e) == 1 and np.asarray(e).dtype.kind in "iu"]
+    if len(numbers) != 2 or not 0 < numbers[0] <= numbers[1]:
+        return None
+    return (numbers[0], numbers[1]) if numbers[1] - numbers[0] + 1 == _n_frames(part, 1) else None
 
 
 def _join(
-    file: str, parts: list[Layout | LinkMissing], n_expected: int | None
+    file: str,
+    parts: list[Layout | LinkMissing],
+    n_expected: int | None,
+    numbers: list[tuple[int, int] | None],
+    n_modules: int,
 ) -> tuple[tuple[Piece, ...], int]:
     """The parts one behind the other, and their length; a missing part in the middle needs a known one."""
     last_present = max((i for i, part in enumerate(parts) if isinstance(part, Layout)), default=-1)
-    inner = [part for part in parts[:last_present] if isinstance(part, LinkMissing)]
-    trailing = len(parts) - 1 - last_present
-    n_found = sum(_n_frames(part) for part in parts if isinstance(part, Layout))
-    n_gap = (n_expected - n_found) if n_expected is not None and len(inner) == 1 and not trailing else 0
-    if inner and n_gap <= 0:
-        raise FramePositionUnknown(file, tuple(part.target for part in inner))
+    n_found = sum(_n_frames(part, n_modules) for part in parts if isinstance(part, Layout))
+    if n_expected is not None and n_found >= n_expected and last_present >= 0:
+        parts = parts[: last_present + 1]  # links made for files that were never needed are normal
+    gaps = _gaps(parts, numbers, n_expected, n_found)
+    unknown = tuple(p.target for i, p in enumerate(parts) if isinstance(p, LinkMissing) and i not in gaps)
+    if unknown:
+        raise FramePositionUnknown(file, unknown)
     pieces: list[Piece] = []
     at = 0
     for i, part in enumerate(parts):
         if isinstance(part, LinkMissing):
-            n_rows = n_gap if i < last_present else 0
-            pieces.append(Piece("", "", 0, n_rows, at, part))
-            at += n_rows
-        elif len(part.shape) == 2:
-            piece = part.pieces[0]
-            if len(part.pieces) != 1 or piece.missing:
-                raise UnsupportedLayout(part.target.file, part.target.path, "a virtual dataset of one frame")
-            pieces.append(Piece(piece.file, piece.dataset, 0, 1, at))
-            at += 1
+            pieces.append(Piece("", "", 0, gaps[i], at, part))
+            at += gaps[i]
         else:
-            pieces.extend(
-                Piece(p.file, p.dataset, p.first, p.n_rows, at + p.at, p.missing) for p in part.pieces
-            )
-            at += part.n_rows
+            own = frame_pieces(part, modules=n_modules > 1)
+            pieces.extend(own if at == 0 else [replace(p, at=at + p.at) for p in own])
+            at += _n_frames(part, n_modules)
     return tuple(pieces), at
 
 
-def _n_frames(layout: Layout) -> int:
-    return 1 if len(layout.shape) == 2 else layout.n_rows
+def _gaps(
+    parts: list[Layout | LinkMissing],
+    numbers: list[tuple[int, int] | None],
+    n_expected: int | None,
+    n_found: int,
+) -> dict[int, int]:
+    """How many frames each missing part had; 0 at the end, where it does not matter to the others.
+
+    Known when the next part says where it begins, or when it is the only one and the plan is known.
+    """
+    present = [i for i, part in enumerate(parts) if isinstance(part, Layout)]
+    absent = [i for i in range(len(parts)) if i not in set(present)]
+    last = present[-1] if present else -1
+    gaps = {i: 0 for i in absent if i > last}
+    inner = [i for i in absent if i < last]
+    for i in inner:
+        after, before = (numbers[j] if 0 <= j < len(parts) else None for j in (i + 1, i - 1))
+        start = 0 if i == 0 else before[1] if before else None
+        if after is not None and start is not None and after[0] > start + 1:
+            gaps[i] = after[0] - start - 1
+    alone = len(inner) == 1 and inner[0] not in gaps and not any(i > last for i in absent)
+    if alone and n_expected is not None and n_expected > n_found:
+        gaps[inner[0]] = n_expected - n_found
+    return gaps
+
+
+def _n_frames(layout: Layout, n_modules: int) -> int:
+    return prod(layout.shape[: -3 if n_modules > 1 else -2])
 
 
 def _planned_frames(group: Node) -> int | None:
-    """The number of frames that the scan planned. Source: BLISS, acq_parameters/acq_nb_frames."""
-    acquisition = group.get("acq_parameters")
-    planned = acquisition.number("acq_nb_frames") if acquisition is not None else None
-    return int(planned) if planned is not None and 0 < planned < 1e12 else None
+    """The number of frames that the scan planned.
 
-
-def read_pixel_mask(
-    nexus: NexusFile, detector: str, shape: tuple[int, int]
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which pixels of a detector are not to be used, shape (ny, nx), True = masked.
-
-    All of pixel_mask, pixel_mask_1, ... are joined; a value masks when any of its lowest 16 bits is set.
-    Without any mask, no pixel is masked.
-
-    Raises
-    ------
-    MaskShapeWrong
-        If a mask does not have the frame's shape (a mask per frame is not supported yet).
+    Source: BLISS, acq_parameters/acq_nb_frames; Dectris, detectorSpecific/nimages times ntrigger.
     """
-    group = nexus.node(detector)
-    masked = np.zeros(shape, dtype=np.bool_)
-    for name in group.links():
-        node = group.get(name) if _MASK_NAME.match(name) else None
-        if node is None or not node.is_dataset:
-            continue
-        values = np.asarray(node.values())
-        if values.shape != shape:
-            raise MaskShapeWrong(node.target.file, node.target.path, values.shape, shape)
-        masked |= (values.astype(np.int64) & MASK_BITS) != 0
-    return masked
+    acquisition, specific = group.get("acq_parameters"), group.get("detectorSpecific")
+    planned = acquisition.number("acq_nb_frames") if acquisition is not None else None
+    if planned is None and specific is not None:
+        images, triggers = (specific.number(name) for name in ("nimages", "ntrigger"))
+        planned = None if images is None else images * (triggers or 1)
+    return int(planned) if planned is not None and 0 < planned < 1e12 else None

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from beamhub_reduction.nexus.errors import GeometryMissing, UnitUnknown
+from beamhub_reduction.nexus.tilt import PixelGrid, is_turned, poni_of, read_pixel_grid
+from beamhub_reduction.nexus.transformations import read_matrices
 from beamhub_reduction.nexus.tree import NexusFile, Node
 
 HC_KEV_ANGSTROM = 12.398419843320026
@@ -47,7 +49,7 @@ def read_wavelength(entry: Node) -> float | None:
     """Wavelength in angstrom from NXmonochromator or NXbeam (wavelength, else photon energy), or None."""
     instruments = entry.groups("NXinstrument")
     samples = entry.groups("NXsample")
-    groups = [g for i in instruments for g in i.groups("NXmonochromator", "NXbeam")]
+    groups = [g for i in instruments for g in i.groups("NXmonochromator", "NXbeam")] + entry.groups("NXbeam")
     groups += [g for s in samples for g in s.groups("NXbeam")]
     for group in groups:
         for name in ("wavelength", "incident_wavelength"):
@@ -75,22 +77,34 @@ def _number_or_none(group: Node, name: str, unit: str) -> float | None:
 
 
 def read_geometry(nexus: NexusFile, entry: str, detector: str) -> Geometry:
-    """Geometry of an untilted detector from NXdetector and NXmonochromator.
+    """Geometry of a flat detector from NXdetector and NXmonochromator.
 
-    beam_center_x and beam_center_y count from the outer corner of pixel (0, 0), in pixels unless
-    their units are a length; x is the fast axis. Source: NeXus, NXdetector.nxdl.
+    Where the file places the pixels (NXdetector_module, or pixel offsets and a chain of transformations)
+    that is used, tilts included. Else the detector is perpendicular to the beam, with beam_center_x and
+    beam_center_y counted from the outer corner of pixel (0, 0), in pixels unless their units are a length;
+    x is the fast axis. Source: NeXus, NXdetector.nxdl.
 
     Raises
     ------
     GeometryMissing
-        Naming every field that is absent or not above zero.
+        Naming every field that is absent or not above zero; also for a detector that is turned, when
+        the file does not place its pixels.
     UnitUnknown
         If a length has units that we do not know.
+    TransformationInvalid, LinkLoop
+        If a chain of transformations cannot be used.
     """
     group = nexus.node(detector)
+    grid = read_pixel_grid(group)
+    if grid is not None:
+        return _of_grid(nexus, entry, group, grid)
+    if is_turned(group):
+        raise GeometryMissing(nexus.path, detector, ("fast_pixel_direction", "slow_pixel_direction"))
     found: dict[str, float | None] = {
         name: group.number(name, "m") for name in ("distance", "x_pixel_size", "y_pixel_size")
     }
+    if found["distance"] is None:  # Dectris' own name, else a translation along the beam
+        found["distance"] = group.number("detector_distance", "m") or float(read_matrices(group)[0, 2, 3])
     found["wavelength"] = read_wavelength(nexus.node(entry))
     bad = [name for name, value in found.items() if value is None or not value > 0]
     centre = {}
@@ -109,6 +123,17 @@ def read_geometry(nexus: NexusFile, entry: str, detector: str) -> Geometry:
         pixel1_m=float(found["y_pixel_size"] or 0),
         pixel2_m=float(found["x_pixel_size"] or 0),
         wavelength_angstrom=float(found["wavelength"] or 0),
+    )
+
+
+def _of_grid(nexus: NexusFile, entry: str, group: Node, grid: PixelGrid) -> Geometry:
+    wavelength = read_wavelength(nexus.node(entry))
+    if not wavelength:
+        raise GeometryMissing(nexus.path, group.target.path, ("wavelength",))
+    poni = poni_of(grid, file=group.target.file, path=group.target.path)
+    pixel1, pixel2 = (float(np.linalg.norm(step)) for step in (grid.slow, grid.fast))
+    return Geometry(
+        poni.distance, poni.poni1, poni.poni2, pixel1, pixel2, wavelength, poni.rot1, poni.rot2, poni.rot3
     )
 
 

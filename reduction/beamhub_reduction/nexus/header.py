@@ -107,7 +107,7 @@ def open_header(path: str | os.PathLike[str], allowed_roots: Roots = None) -> He
             end_time=entry.text("end_time"),
             experiment_identifier=_first(nexus, entries, entry, "experiment_identifier"),
             definition=entry.text("definition"),
-            run_number=entry.text("run_number") or entry.text("scan_number"),
+            run_number=_number_or_text(entry, "run_number") or _number_or_text(entry, "scan_number"),
             instrument=instrument.text("name") if instrument else entry.attribute_text("instrument"),
             instrument_short_name=_short_name(instrument),
             sample=_sample(entry),
@@ -171,6 +171,14 @@ def _event_detectors(entry: Node, problems: list[str]) -> tuple[tuple[DetectorHe
 def _first(nexus: NexusFile, entries: list[Node], entry: Node, name: str) -> str | None:
     """The value in the entry itself, else in the first entry that has one."""
     return next((text for node in (entry, *entries) if (text := node.text(name))), None)
+
+
+def _number_or_text(entry: Node, name: str) -> str | None:
+    """A number that some write as text: ISIS and BLISS as an integer."""
+    number = entry.number(name)
+    if number is not None and number == int(number) and 0 <= number < 2**53:
+        return str(int(number))
+    return entry.text(name)
 
 
 def _short_name(instrument: Node | None) -> str | None:

@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 
 from beamhub_reduction.nexus.access import Roots, real_file
-from beamhub_reduction.nexus.errors import MaskShapeWrong, NoFrames
+from beamhub_reduction.nexus.errors import LinkMissing, MaskShapeWrong, NoDefaultPlot, NoFrames, OutsideRoots
 from beamhub_reduction.nexus.events import find_event_groups
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
+from beamhub_reduction.nexus.plot import PlotField, read_default_plot
 from beamhub_reduction.nexus.text import unit_factor
+from beamhub_reduction.nexus.tiles import read_run
 from beamhub_reduction.nexus.tree import NexusFile, Node
-from beamhub_reduction.nexus.virtual import Piece, read_layout, read_plain
+from beamhub_reduction.nexus.virtual import read_layout, read_plain
 
 MAX_PREVIEW_FRAMES = 8
 MAX_PREVIEW_SIDE = 512
 MAX_PREVIEW_EVENTS = 2_000_000
 MAX_FRAME_BYTES = 256 * 1024**2
+MAX_CURVE_POINTS = 10_000_000
 N_CURVE_BINS = 500
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -59,36 +62,32 @@ def preview_image(path: str | os.PathLike[str], allowed_roots: Roots = None) -> 
     real = real_file(path, allowed_roots)
     with NexusFile(real, allowed_roots) as nexus:
         for entry in nexus.entries():
-            curve = _default_curve(entry) or _event_curve(entry)
+            curve = _default_curve(nexus, entry) or _event_curve(entry)
             if curve is not None:
                 return curve
         return _image(nexus, read_frame_stack(nexus))
 
 
-def _default_curve(entry: Node) -> CurvePreview | None:
-    """The entry's default NXdata when its signal has one dimension."""
-    default = entry.attribute_text("default")
-    group = entry.get(default) if default else None
-    if group is None or group.is_dataset or group.nx_class != "NXdata":
+def _default_curve(nexus: NexusFile, entry: Node) -> CurvePreview | None:
+    """The plot that an entry names as its default, when its signal has one dimension and an axis."""
+    try:
+        plot = read_default_plot(nexus, entry)
+        if not plot.explicit or len(plot.signal.shape) != 1 or not plot.axes[0]:
+            return None
+        axis = plot.axes[0][0]
+        if not 0 < plot.signal.shape[0] <= MAX_CURVE_POINTS or len(axis.dimensions) != 1:
+            return None
+        x, y = (_values(nexus, field) for field in (axis.field, plot.signal))
+    except (NoDefaultPlot, LinkMissing, OutsideRoots):
         return None
-    names = group.attribute_text("signal"), group.attribute_text("axes")
-    if None in names:
-        return None
-    signal, axis = (group.get(str(name)) for name in names)
-    if signal is None or axis is None or len(signal.shape) != 1 or len(axis.shape) != 1:
-        return None
-    if axis.size not in (signal.size, signal.size + 1) or signal.size == 0:
-        return None
-    x = np.asarray(axis.values(), dtype=np.float64)
-    if axis.size == signal.size + 1:  # edges of a histogram. Source: NeXus, NXdata
+    if axis.is_edges[0]:  # edges of a histogram. Source: NeXus, NXdata
         x = (x[1:] + x[:-1]) / 2
-    y = np.asarray(signal.values(), dtype=np.float64)
-    return CurvePreview(x, y, _label(axis), _label(signal), entry.text("title") or entry.name)
+    return CurvePreview(x, y, axis.field.label, plot.signal.label, entry.text("title") or entry.name)
 
 
-def _label(node: Node) -> str:
-    units = node.attribute_text("units")
-    return f"{node.name} ({units})" if units else node.name
+def _values(nexus: NexusFile, field: PlotField) -> FloatArray:
+    layout = read_layout(field.target, roots=nexus.roots)
+    return np.asarray(read_plain(layout), dtype=np.float64)
 
 
 def _event_curve(entry: Node) -> CurvePreview | None:
@@ -122,7 +121,7 @@ def _image(nexus: NexusFile, stack: FrameStack) -> ImagePreview:
     total = np.zeros(stack.shape)
     valid = np.zeros(stack.shape)
     n_frames = 0
-    for frame in _first_frames(nexus, stack):
+    for frame in _first_frames(stack):
         good = ~masked & ~is_sentinel(frame)
         total += np.where(good, frame, 0)
         valid += good
@@ -133,20 +132,13 @@ def _image(nexus: NexusFile, stack: FrameStack) -> ImagePreview:
     return ImagePreview(_shrink(mean), title, n_frames)
 
 
-def _first_frames(nexus: NexusFile, stack: FrameStack) -> list[Any]:
+def _first_frames(stack: FrameStack) -> list[Any]:
     frames: list[Any] = []
-    for piece in stack.pieces:
-        if piece.missing is None and len(frames) < MAX_PREVIEW_FRAMES:
-            n_rows = min(piece.n_rows, MAX_PREVIEW_FRAMES - len(frames))
-            frames.extend(_read_frames(nexus, piece, n_rows))
+    for run in stack.present:
+        if len(frames) < MAX_PREVIEW_FRAMES:
+            n_rows = min(run.n_rows, MAX_PREVIEW_FRAMES - len(frames))
+            frames.extend(read_run(run, shape=stack.shape, dtype=stack.dtype, n_frames=n_rows))
     return frames
-
-
-def _read_frames(nexus: NexusFile, piece: Piece, n_rows: int) -> Any:
-    layout = read_layout(nexus.node(piece.dataset, piece.file).target, roots=nexus.roots)
-    if len(layout.shape) == 2:
-        return read_plain(layout)[np.newaxis]
-    return read_plain(layout, piece.first, n_rows)
 
 
 def is_sentinel(frames: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -18,7 +18,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from beamhub_reduction.nexus.access import Roots, is_inside, open_handle, open_hdf5, reading, real_file
+from beamhub_reduction.nexus.access import (
+    Opener,
+    OpenFiles,
+    Roots,
+    is_inside,
+    open_hdf5,
+    reading,
+    real_file,
+)
 from beamhub_reduction.nexus.errors import (
     FileDamaged,
     FileMissing,
@@ -36,7 +44,6 @@ MAX_HOPS = 32
 MAX_DEPTH = 24
 MAX_NODES = 100_000
 MAX_CHILDREN = 20_000
-MAX_OPEN_FILES = 64
 MAX_ARRAY_BYTES = 512 * 1024**2
 MAX_ATTRIBUTE_BYTES = 65_536
 
@@ -58,13 +65,25 @@ class Link:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Node:
-    """A group or dataset of an open file. Valid while its NexusFile is open; not thread-safe."""
+    """A group or dataset of an open file. Valid while its NexusFile is open; not thread-safe.
+
+    `named` is the path in the NexusFile's own file by which it was reached, links included; '' when it
+    was reached in another way.
+    """
 
     owner: NexusFile
     target: Target
-    item: Any  # h5py.Group or h5py.Dataset: h5py has no types
+    opened: Any  # h5py.Group or h5py.Dataset: h5py has no types
+    named: str = ""
+
+    @property
+    def item(self) -> Any:
+        """The group or dataset of h5py; its file is opened again if it was closed for another one."""
+        if not self.opened:
+            self.opened = self.owner.item(self.target)
+        return self.opened
 
     @property
     def name(self) -> str:
@@ -82,14 +101,22 @@ class Node:
         return self.attribute_text("NX_class")
 
     def attribute(self, name: str) -> object:
-        """The value of an attribute, or None when it is absent or longer than the cap."""
+        """The value of an attribute, or None when it is absent, empty or longer than the cap."""
         with reading(self.target.file):
             if name not in self.item.attrs:
                 return None
-            if self.item.attrs.get_id(name).get_storage_size() > MAX_ATTRIBUTE_BYTES:
+            identifier = self.item.attrs.get_id(name)
+            if identifier.get_space().get_simple_extent_npoints() == 0:
+                return None  # an empty one has no storage to ask about
+            if identifier.get_storage_size() > MAX_ATTRIBUTE_BYTES:
                 return None
             value: object = self.item.attrs[name]
             return value
+
+    def attribute_names(self) -> list[str]:
+        """The names of all attributes, at most MAX_CHILDREN."""
+        with reading(self.target.file):
+            return [str(name) for name in itertools.islice(self.item.attrs, MAX_CHILDREN)]
 
     def attribute_text(self, name: str) -> str | None:
         """The text of an attribute of any string type, or None."""
@@ -113,10 +140,10 @@ class Node:
 
     def get(self, name: str) -> Node | None:
         """The member of this name, links followed; None when there is none or its link is broken."""
-        try:
-            return self.owner.node(f"{self.target.path}/{name}", self.target.file)
-        except (NodeMissing, LinkMissing, OutsideRoots, FileDamaged):
-            return None
+        found = self.owner.find(f"{self.target.path}/{name}", self.target.file)
+        if found is not None and self.named:
+            found.named = f"{self.named.rstrip('/')}/{name}"
+        return found
 
     def children(self) -> Iterator[Node]:
         """The members that can be reached; broken links are left out (see closure.py for them)."""
@@ -206,7 +233,8 @@ class NexusFile:
     def __init__(self, path: str | os.PathLike[str], roots: Roots = None) -> None:
         self.path = real_file(path, roots)
         self.roots = roots
-        self._open: dict[str, h5py.File] = {self.path: open_handle(self.path)}
+        self.files = OpenFiles()
+        self.files.get(self.path)
 
     def __enter__(self) -> NexusFile:
         return self
@@ -214,9 +242,7 @@ class NexusFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for handle in self._open.values():
-            handle.close()
-        self._open.clear()
+        self.files.close()
 
     def node(self, path: str, file: str | None = None) -> Node:
         """The node at a path of this file (or of another one that a link led to).
@@ -225,14 +251,20 @@ class NexusFile:
         ------
         NodeMissing, LinkMissing, OutsideRoots, LimitExceeded
         """
-        target = resolve(file or self.path, path, roots=self.roots)
-        handle = self._open.get(target.file)
-        if handle is None:
-            if len(self._open) >= MAX_OPEN_FILES:
-                raise LimitExceeded(self.path, "linked files open at once", MAX_OPEN_FILES)
-            handle = self._open[target.file] = open_handle(target.file)
-        with reading(target.file):
-            return Node(self, target, handle[target.path])
+        target = resolve(file or self.path, path, roots=self.roots, opener=self.files.lend)
+        return Node(self, target, self.item(target), path if file in (None, self.path) else "")
+
+    def find(self, path: str, file: str | None = None) -> Node | None:
+        """The node at a path, or None when there is none or a link on the way is broken."""
+        try:
+            return self.node(path, file)
+        except (NodeMissing, LinkMissing, OutsideRoots, FileDamaged):
+            return None
+
+    def item(self, target: Target) -> Any:
+        """The h5py object of a target; of many linked files only the last ones used stay open."""
+        with self.files.lend(target.file) as handle, reading(target.file):
+            return handle[target.path]
 
     def entries(self) -> list[Node]:
         """The NXentry groups in numeric order; without any, all groups of the root."""
@@ -241,7 +273,7 @@ class NexusFile:
         return entries or [child for child in root.children() if not child.is_dataset]
 
 
-def resolve(file: str, path: str, *, roots: Roots) -> Target:
+def resolve(file: str, path: str, *, roots: Roots, opener: Opener = open_hdf5) -> Target:
     """Follow a path through hard, soft and external links to what it really names.
 
     Parameters
@@ -250,6 +282,8 @@ def resolve(file: str, path: str, *, roots: Roots) -> Target:
         Real path of an existing file.
     path:
         Absolute path in it.
+    opener:
+        What lends the open files.
 
     Raises
     ------
@@ -260,10 +294,10 @@ def resolve(file: str, path: str, *, roots: Roots) -> Target:
     OutsideRoots
         If an external link leads out of the allowed roots.
     """
-    trail = _Trail(file, path, roots)
+    trail = _Trail(file, path, roots, opener)
     parts = [part for part in path.split("/") if part not in ("", ".")]
     while True:
-        with open_hdf5(file) as handle, reading(file):
+        with opener(file) as handle, reading(file):
             outcome = trail.follow(handle, file, parts)
         if isinstance(outcome, Target):
             return outcome
@@ -273,8 +307,8 @@ def resolve(file: str, path: str, *, roots: Roots) -> Target:
 class _Trail:
     """One resolution: what was asked for, and how many links were followed."""
 
-    def __init__(self, file: str, path: str, roots: Roots) -> None:
-        self.file, self.path, self.roots = file, path, roots
+    def __init__(self, file: str, path: str, roots: Roots, opener: Opener) -> None:
+        self.file, self.path, self.roots, self.opener = file, path, roots, opener
         self.hops = 0
         self.last: Link | None = None
 
@@ -308,7 +342,7 @@ class _Trail:
 
     def external(self, link: Link, file: str) -> str:
         """The real path of an external link's file."""
-        return find_linked_file(link.file, file, self.roots, self.missing)
+        return find_linked_file(link.file, file, self.roots, self.missing, self.opener)
 
     def missing(self, reason: str) -> LinkMissing | NodeMissing:
         """The error for a path that leads nowhere."""
@@ -318,7 +352,9 @@ class _Trail:
         return LinkMissing(self.file, self.path, target, reason)
 
 
-def find_linked_file(name: str, file: str, roots: Roots, missing: Callable[[str], NexusError]) -> str:
+def find_linked_file(
+    name: str, file: str, roots: Roots, missing: Callable[[str], NexusError], opener: Opener = open_hdf5
+) -> str:
     """The real path of the file `name` as a link or virtual dataset in `file` means it.
 
     Relative names count from the linking file's folder; an absolute name that does not exist here
@@ -344,7 +380,7 @@ def find_linked_file(name: str, file: str, roots: Roots, missing: Callable[[str]
             continue
         try:
             found = real_file(real, roots)
-            with open_hdf5(found):
+            with opener(found):
                 return found
         except FileMissing:
             continue

@@ -41,10 +41,12 @@ AXES = {
     "2th_deg": ("two_theta", "deg"),
     "2th_rad": ("two_theta", "rad"),
 }
+LEAST_VARIANCE = 1.0
+"""The variance of a pixel without counts, as pyFAI has it. Source: pyFAI, doi 10.1107/S1600576715004306."""
 MAX_VALUES = 2**27
 """Values of a result (curves times bins): 1 GiB for each of its sums."""
 
-_IMAGE = "a .npy file, an image, FILE::/path of a dataset, or an array of the frame's shape"
+IMAGE = "a .npy file, an image, FILE::/path of a dataset, or an array of the frame's shape"
 
 
 class AzimuthalParameters(StepParameters):
@@ -68,9 +70,9 @@ class AzimuthalParameters(StepParameters):
     azimuth_range: tuple[float, float] | None = Field(
         default=None, description="limits of the azimuth in degrees"
     )
-    mask: Any = Field(default=None, description=f"{_IMAGE}, non-zero = masked")
-    dark: Any = Field(default=None, description=f"signal of a frame without beam: {_IMAGE}")
-    flat: Any = Field(default=None, description=f"relative sensitivity of the pixels: {_IMAGE}")
+    mask: Any = Field(default=None, description=f"{IMAGE}, non-zero = masked")
+    dark: Any = Field(default=None, description=f"signal of a frame without beam: {IMAGE}")
+    flat: Any = Field(default=None, description=f"relative sensitivity of the pixels: {IMAGE}")
     solid_angle: bool = Field(default=True, description="correct for the solid angle of each pixel")
     polarisation: float | None = Field(
         default=None, ge=-1, le=1, description="degree of horizontal polarisation to correct for"
@@ -129,9 +131,8 @@ def reduce_azimuthal(source: Source, parameters: AzimuthalParameters, engine: En
     weights, reference = frame_weights(stack, monitor)
     units = plan_frame_units(stack, weights=weights)
     matrix = matrix_of(found, binning, units[0].segments[0].index)
-    task = AzimuthalTask(
-        matrix, stack.shape, parameters.every, parameters.error_model == "poisson", parameters.corrupt
-    )
+    floor = LEAST_VARIANCE if parameters.error_model == "poisson" else None
+    task = AzimuthalTask(matrix, stack.shape, parameters.every, floor, parameters.corrupt)
     part, execution = engine.run(integrate_unit, units, task, merge=merge_azimuthal)
     if part.tally.n_read == 0:
         raise NothingLeft(source.file, "frames")

@@ -27,12 +27,15 @@ from beamhub_reduction.steps.azimuthal_matrix import AzimuthalMatrix
 
 @dataclass(frozen=True, slots=True)
 class AzimuthalTask:
-    """What all units of an azimuthal integration share; `every` frames make a curve, None: all."""
+    """What all units of an azimuthal integration share; `every` frames make a curve, None: all.
+
+    `floor` is the least variance of a pixel's counts, None without variances.
+    """
 
     matrix: AzimuthalMatrix
     shape: tuple[int, int]
     every: int | None
-    with_variance: bool
+    floor: float | None
     corrupt: CorruptPolicy
 
 
@@ -58,7 +61,7 @@ def integrate_unit(unit: FrameUnit, task: AzimuthalTask) -> AzimuthalPart:
         task.matrix,
         every=task.every,
         whole=(first.at, last.at + last.n_rows),
-        with_variance=task.with_variance,
+        floor=task.floor,
     )
     tally = FrameTally()
     for batch in _batches(unit, task):

@@ -15,6 +15,7 @@ from beamhub_reduction.errors import CorruptChunk, FilesChanged, MemoryTooSmall
 from beamhub_reduction.kernels.decode import read_stored, reason_of
 from beamhub_reduction.memory_budget import reading_budget_bytes
 from beamhub_reduction.pipeline.step import CorruptPolicy
+from beamhub_reduction.pipeline.tiles import read_tiles
 from beamhub_reduction.pipeline.units import FrameUnit, Segment
 from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
 from beamhub_reduction.storage_chunks import SLACK_BYTES, ChunkIndex, Rows, open_descriptor, read_rows
@@ -24,6 +25,8 @@ BATCH_FRAMES = 16
 """Frames that a kernel takes at once: as many float32 as fit a cache line."""
 READ_AHEAD_BYTES = 256 * 1024**2
 """Decoded frames are read ahead of the caller where two readings take no more than this."""
+MIN_RUN_BYTES = 4 * 1024**2
+"""Small frames are read in runs of several batches: a call costs as much as decoding some hundred KiB."""
 MAX_RUN_BYTES = 512 * 1024**2
 """Frames that are read at once take no more than this, unless they share a chunk."""
 
@@ -121,51 +124,59 @@ def frame_batches(
     FilesChanged, MemoryTooSmall
     """
     runs = _plan_runs(unit, batch)
-    buffers = _RunBuffers(runs)
+    buffers = _RunBuffers(runs, shape)
     if len(runs) < 2 or not buffers.double:
         for i in range(len(runs)):
-            yield from _batches_of(unit, runs[i], buffers.read(i, shape), (corrupt, batch))
+            yield from _batches_of(unit, runs[i], buffers.read(i), (corrupt, batch))
         return
     # One reading ahead at most; leaving the loop early waits for it, so that no thread outlives the caller.
     with ThreadPoolExecutor(1, "beamhub-read-ahead") as reader:
-        ahead = reader.submit(buffers.read, 0, shape)
+        ahead = reader.submit(buffers.read, 0)
         for i, run in enumerate(runs):
             rows = ahead.result()
             if i + 1 < len(runs):
-                ahead = reader.submit(buffers.read, i + 1, shape)
+                ahead = reader.submit(buffers.read, i + 1)
             yield from _batches_of(unit, run, rows, (corrupt, batch))
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Rows low to high of a segment that are read at once; `first` is the place of low in the unit."""
+    """Frames low to high of some segments (one, or all tiles of a frame) that are read at once.
 
-    segment: Segment
+    `first` is the place of low in the unit.
+    """
+
+    tiles: tuple[Segment, ...]
     low: int
     high: int
     first: int
 
     @property
-    def n_bytes(self) -> int:
-        index = self.segment.index
-        frame = index.row_bytes * (1 if len(index.shape) == 3 else index.shape[0])
-        return (self.high - self.low) * frame
+    def segment(self) -> Segment:
+        """The segment, or the first of the tiles."""
+        return self.tiles[0]
+
+    def n_bytes(self, shape: tuple[int, int]) -> int:
+        """Decoded bytes of its frames."""
+        return (self.high - self.low) * shape[0] * shape[1] * np.dtype(self.segment.index.dtype).itemsize
 
 
 def _plan_runs(unit: FrameUnit, batch: int) -> list[_Run]:
-    """Whole chunks, about `batch` frames; of a chunk with more frames than that all at once."""
+    """Whole chunks, about `batch` frames or MIN_RUN_BYTES; of a chunk with more than that all at once."""
     runs, first = [], 0
-    for segment in unit.segments:
+    for tiles in unit.runs:
+        segment = tiles[0]
         index = segment.index
         per_chunk = 1 if index.is_contiguous or len(index.shape) != 3 else index.rows_per_chunk
-        step = max(per_chunk, batch // per_chunk * per_chunk)
+        wanted = max(batch, MIN_RUN_BYTES // max(index.row_bytes, 1))
+        step = max(per_chunk, wanted // per_chunk * per_chunk)
         if per_chunk == 1 and index.row_bytes:
             step = max(1, min(step, MAX_RUN_BYTES // index.row_bytes))
         low = 0
         while low < segment.n_rows:
             end = (segment.start + low) // per_chunk * per_chunk + step  # on a border of chunks
             high = min(max(end - segment.start, low + 1), segment.n_rows)
-            runs.append(_Run(segment, low, high, first + low))
+            runs.append(_Run(tiles, low, high, first + low))
             low = high
         first += segment.n_rows
     return runs
@@ -174,15 +185,17 @@ def _plan_runs(unit: FrameUnit, batch: int) -> list[_Run]:
 class _RunBuffers:
     """Two buffers in turn for the rows of runs, or one where two would be too large."""
 
-    def __init__(self, runs: list[_Run]) -> None:
-        self.runs = runs
-        self.largest = max((run.n_bytes for run in runs), default=0)
+    def __init__(self, runs: list[_Run], shape: tuple[int, int]) -> None:
+        self.runs, self.shape = runs, shape
+        self.largest = max((run.n_bytes(shape) for run in runs), default=0)
         self.double = 2 * self.largest <= READ_AHEAD_BYTES
         self._held: list[np.ndarray[Any, np.dtype[np.uint8]] | None] = [None, None]
 
-    def read(self, i: int, shape: tuple[int, int]) -> Rows:
+    def read(self, i: int) -> Rows:
         """The frames of run i, shape (n, ny, nx); valid until the run after the next is read."""
-        run = self.runs[i]
+        run, shape = self.runs[i], self.shape
+        if run.segment.box is not None:
+            return read_tiles(run.tiles, run.low, run.high, shape)
         index = run.segment.index
         if i + 1 < len(self.runs):
             _announce(self.runs[i + 1])
@@ -206,7 +219,7 @@ class _RunBuffers:
             if needed > limit:
                 raise MemoryTooSmall(run.segment.index.file, run.segment.index.dataset, needed, limit)
             held = self._held[place] = aligned_buffer(needed)
-        return held[: run.n_bytes]
+        return held[: run.n_bytes(self.shape)]
 
 
 def aligned_buffer(n_bytes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -272,7 +285,7 @@ def stored_batches(
         If a chunk is cut off by the end of the file and the policy is to fail.
     FilesChanged
     """
-    if not all(_is_stored_by_frame(segment.index, shape) for segment in unit.segments):
+    if not all(s.box is None and _is_stored_by_frame(s.index, shape) for s in unit.segments):
         return None
     return _stored_batches(unit, corrupt, batch)
 
@@ -300,7 +313,7 @@ def _stored_batches(unit: FrameUnit, corrupt: CorruptPolicy, batch: int) -> Iter
         for low in range(0, segment.n_rows, batch):
             high = min(low + batch, segment.n_rows)
             if high < segment.n_rows:
-                _announce(_Run(segment, high, min(high + batch, segment.n_rows), 0))
+                _announce(_Run((segment,), high, min(high + batch, segment.n_rows), 0))
             part = index.select(segment.start + low, segment.start + high)
             n_bytes = int(part.sizes.sum())
             if buffer.nbytes < n_bytes:

@@ -11,7 +11,8 @@ class Statistics:
 
     `counts_total` is the sum of all counts of unmasked pixels of the frames read, or the number of
     events used. `n_values_blank` counts single values that the detector marked as 'no value' in pixels
-    that are not masked.
+    that are not masked; `n_values_clamped` those raised to the smallest transmission before a logarithm,
+    and `n_values_saturated` those at the limit of their type.
     """
 
     n_frames_read: int = 0
@@ -28,6 +29,19 @@ class Statistics:
     n_events_unknown_id: int = 0
     n_events_outside: int = 0
     n_events_corrupt: int = 0
+    n_values_clamped: int = 0
+    n_values_saturated: int = 0
+    n_spectra_read: int = 0
+    n_spectra_corrupt: int = 0
+    n_spectra_without_live_time: int = 0
+    n_events_not_finite: int = 0
+    n_events_filtered: int = 0
+    n_pulses_filtered: int = 0
+    n_trains: int = 0
+    n_trains_used: int = 0
+    n_trains_incomplete: int = 0
+    n_trains_left_out: int = 0
+    n_frames_without_constants: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """Name to count, in the order of declaration; for the product file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
@@ -49,7 +49,8 @@ class StepParameters(BaseModel):
 class Reduced:
     """The outcome of a step, before it becomes a Result of a run; the first signal is the default plot.
 
-    `parameters` stand in the product as they are (JSON values); `warnings` are for people.
+    `parameters` stand in the product as they are (JSON values); `warnings` are for people. `evidence` (JSON
+    values) is what the step knows better than the engine, such as 'index_digest', 'integrity' or 'decoders'.
     """
 
     signals: tuple[Signal, ...]
@@ -57,6 +58,7 @@ class Reduced:
     execution: Execution
     parameters: dict[str, Any]
     warnings: tuple[str, ...]
+    evidence: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,24 @@ STEPS: dict[str, tuple[str, str]] = {
     "azimuthal": ("beamhub_reduction.pipeline.azimuthal", "intensity over q or two-theta"),
     "time_of_flight": (
         "beamhub_reduction.pipeline.time_of_flight",
-        "counts of neutron events over d-spacing",
+        "counts of neutron events over d-spacing, wavelength or time",
+    ),
+    "tomography": ("beamhub_reduction.pipeline.tomography", "flat and dark correction of projections"),
+    "xrf_map": ("beamhub_reduction.pipeline.xrf", "maps of X-ray fluorescence lines"),
+    "xfel_pulses": ("beamhub_reduction.pipeline.xfel", "mean image and pulse intensities of an XFEL run"),
+    "tof_histogram": (
+        "beamhub_reduction.pipeline.time_of_flight_histogram",
+        "counts of histogrammed detectors over time, wavelength or d-spacing",
+    ),
+    "event_map": ("beamhub_reduction.pipeline.events_map", "counts of neutron events by pixel and time"),
+    "frame_statistics": (
+        "beamhub_reduction.pipeline.frame_statistics",
+        "mean, variance, extremes and outliers of pixels; counts of frames and regions",
+    ),
+    "saxs": ("beamhub_reduction.pipeline.saxs", "averaged, background-free intensity over q"),
+    "fly_scan_map": (
+        "beamhub_reduction.pipeline.fly_scan",
+        "region sums and centre of mass on a scan's grid",
     ),
 }
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
+from beamhub_reduction.nexus.boxes import Box
 from beamhub_reduction.nexus.frames import FrameStack
 from beamhub_reduction.nexus.virtual import Layout, Piece
+from beamhub_reduction.pipeline.frame_index import frame_index
 from beamhub_reduction.steps.frames import FloatArray
 from beamhub_reduction.storage_chunks import ChunkIndex, read_chunk_index
 
@@ -19,12 +22,17 @@ MIN_UNITS = 8
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Rows start to stop of one dataset, with the chunks that hold them; `at` is their place in the whole."""
+    """Rows start to stop of one dataset, with the chunks that hold them; `at` is their place in the whole.
+
+    With a box, the rows are tiles of frames; the other tiles of the same frames are the segments beside
+    it with the same `at` (see `FrameUnit.runs`).
+    """
 
     index: ChunkIndex
     start: int
     stop: int
     at: int
+    box: Box | None = None
 
     @property
     def n_rows(self) -> int:
@@ -39,6 +47,11 @@ class FrameUnit:
     number: int
     segments: tuple[Segment, ...]
     weights: FloatArray
+
+    @property
+    def runs(self) -> tuple[tuple[Segment, ...], ...]:
+        """The segments by their frames: one of whole frames, or all tiles of the same frames."""
+        return tuple(tuple(group) for _, group in groupby(self.segments, key=lambda segment: segment.at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +74,13 @@ def plan_frame_units(
     weights:
         One weight per frame of the stack, shape (n_frames,).
     """
-    segments = [s for piece in stack.pieces if piece.missing is None for s in [_segment(piece)] if s.n_rows]
+    runs = [[_frame_segment(tile, stack.shape) for tile in run.tiles] for run in stack.present]
     frame_bytes = max(1, int(np.prod(stack.shape)) * np.dtype(stack.dtype).itemsize)
-    n_rows = _rows_per_unit(sum(s.n_rows for s in segments), frame_bytes, target_bytes)
+    n_rows = _rows_per_unit(stack.n_present, frame_bytes, target_bytes)
     units = []
-    for number, group in enumerate(_pack(segments, n_rows)):
-        of_unit = np.concatenate([weights[s.at : s.at + s.n_rows] for s in group])
-        units.append(FrameUnit(number, tuple(group), of_unit))
+    for number, group in enumerate(_pack(runs, n_rows)):
+        of_unit = np.concatenate([weights[run[0].at : run[0].at + run[0].n_rows] for run in group])
+        units.append(FrameUnit(number, tuple(s for run in group for s in run), of_unit))
     return tuple(units)
 
 
@@ -81,7 +94,8 @@ def plan_event_units(
     n_events = sum(s.n_rows for s in id_segments)
     n_rows = _rows_per_unit(n_events, 8, target_bytes)
     units = []
-    for number, ids in enumerate(_pack(id_segments, n_rows)):
+    for number, runs in enumerate(_pack([[s] for s in id_segments], n_rows)):
+        ids = [segment for run in runs for segment in run]
         start, stop = ids[0].at, ids[-1].at + ids[-1].n_rows
         offsets = tuple(c for s in offset_segments if (c := _clip(s, start, stop)) is not None)
         units.append(EventUnit(first_number + number, i_bank, tuple(ids), offsets))
@@ -101,6 +115,22 @@ def _segment(piece: Piece) -> Segment:
     )
 
 
+def _frame_segment(piece: Piece, shape: tuple[int, int]) -> Segment:
+    index = read_chunk_index(piece.file, piece.dataset)
+    index = frame_index(index, index.shape[-2:] if piece.box else shape)
+    return Segment(index, piece.first, piece.first + piece.n_rows, piece.at, piece.box)
+
+
+def frame_segments(stack: FrameStack, first: int, stop: int) -> list[list[Segment]]:
+    """The present frames first to stop of a stack: runs of whole frames, or of all tiles of the same ones."""
+    runs = []
+    for run in stack.present:
+        if run.at < stop and first < run.at + run.n_rows:
+            found = [_clip(_frame_segment(tile, stack.shape), first, stop) for tile in run.tiles]
+            runs.append([segment for segment in found if segment is not None])
+    return runs
+
+
 def _clip(segment: Segment, start: int, stop: int) -> Segment | None:
     low, high = max(segment.at, start), min(segment.at + segment.n_rows, stop)
     if low >= high:
@@ -113,26 +143,27 @@ def _cut(segment: Segment, low: int, high: int) -> Segment:
     start, stop = segment.start + low, segment.start + high
     one_frame = segment.index.shape[:1] != () and segment.n_rows == 1 and len(segment.index.shape) == 2
     index = segment.index if one_frame else segment.index.select(start, stop)
-    return Segment(index, start, stop, segment.at + low)
+    return Segment(index, start, stop, segment.at + low, segment.box)
 
 
 def _rows_per_unit(n_rows: int, row_bytes: int, target_bytes: int) -> int:
     return max(1, min(target_bytes // row_bytes, -(-n_rows // MIN_UNITS)))
 
 
-def _pack(segments: list[Segment], n_rows: int) -> list[list[Segment]]:
-    """Cut segments at chunk borders into runs, and put runs together until a unit has n_rows or more."""
-    packed: list[list[Segment]] = []
-    current: list[Segment] = []
+def _pack(runs: list[list[Segment]], n_rows: int) -> list[list[list[Segment]]]:
+    """Cut runs at chunk borders, and put them together until a unit has n_rows or more."""
+    packed: list[list[list[Segment]]] = []
+    current: list[list[Segment]] = []
     have = 0
-    for segment in segments:
+    for tiles in runs:
+        segment = tiles[0]  # the others have as many rows, and mostly the same storage chunks
         per_chunk = 1 if segment.index.chunk_shape == segment.index.shape else segment.index.rows_per_chunk
         low = 0
         while low < segment.n_rows:
             want = segment.start + low + n_rows - have
             border = -(-want // per_chunk) * per_chunk
             high = min(border - segment.start, segment.n_rows)
-            current.append(_cut(segment, low, high))
+            current.append([_cut(tile, low, high) for tile in tiles])
             have += high - low
             low = high
             if have >= n_rows:

@@ -36,12 +36,16 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Sums over bins of some groups: `groups` (n,) int64, the others (n, n_rows) float64."""
+    """Sums over bins of some groups: `groups` (n,) int64, the sums (n, n_rows) float64.
+
+    `counts` (n,) are the sums of all values of each group's frames; exact for integer counts below 2^53.
+    """
 
     groups: IntArray
     signal: FloatArray
     normalisation: FloatArray
     variance: FloatArray | None
+    counts: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +79,15 @@ class AzimuthalAccumulator:
         Frames of a group: frame i belongs to group i // every; None for one group of all frames.
     whole:
         First and last frame (exclusive) that this part may hold: a group inside is complete in itself.
-    with_variance:
-        Whether the variance of Poisson counts is asked for.
+    floor:
+        The least variance of a pixel's Poisson counts, 1 as in pyFAI; None when no variance is asked for.
     """
 
     def __init__(
-        self, matrix: AzimuthalMatrix, *, every: int | None, whole: tuple[int, int], with_variance: bool
+        self, matrix: AzimuthalMatrix, *, every: int | None, whole: tuple[int, int], floor: float | None
     ) -> None:
         self._matrix, self._every, self._whole = matrix, every, whole
-        self._with_variance = with_variance
+        self._floor = floor
         self._work = Workspace()
         self._curves: list[Curves] = []
         self._shared: dict[int, SharedGroup] = {}
@@ -104,23 +108,22 @@ class AzimuthalAccumulator:
         frames = kernel_frames(frames)
         pixels = self._matrix.pixels
         if self._every == 1:
-            floor = 1.0 if self._with_variance else None
-            self._take(integrate_frames(pixels, frames, floor=floor, work=self._work), weights, numbers)
+            sums = integrate_frames(pixels, frames, floor=self._floor, work=self._work)
+            self._take(sums, weights, numbers)
             return
         for group, rows in self._groups(numbers):
             total = self._open(group, real=frames.dtype.kind == "f")
             counts, blanks = add_frames(
                 pixels, frames[rows], total=total.image, weights=weights[rows], work=self._work
             )
-            total.add(weights[rows])
+            total.add(weights[rows], counts)
             self._count(counts, blanks)
 
     def add_stored(self, chunks: StoredChunks, *, weights: FloatArray, numbers: IntArray) -> dict[int, int]:
         """Take frames that are still compressed; which of them did not decode, and the kernel's status."""
         pixels = self._matrix.pixels
         if self._every == 1:
-            floor = 1.0 if self._with_variance else None
-            sums = integrate_stored(pixels, chunks, floor=floor, work=self._work)
+            sums = integrate_stored(pixels, chunks, floor=self._floor, work=self._work)
             self._take(sums, weights, numbers)
             return dict(sums.failed)
         failed: dict[int, int] = {}
@@ -131,7 +134,7 @@ class AzimuthalAccumulator:
                 pixels, some, total=total.image, weights=weights[rows], work=self._work
             )
             good = _all_but(len(some.offsets), bad)
-            total.add(weights[rows][good])
+            total.add(weights[rows][good], counts[good])
             self._count(counts[good], blanks[good])
             failed.update({rows.start + i: status for i, status in bad.items()})
         return failed
@@ -167,7 +170,8 @@ class AzimuthalAccumulator:
             signal = signal - (dark if sums.lost_dark is None else dark - sums.lost_dark)
         variance = None if sums.variance is None else sums.variance[good]
         normalisation = norm[good] * weights[good, np.newaxis]
-        self._curves.append(Curves(numbers[good], signal[good], normalisation, variance))
+        counts = np.asarray(sums.counts[good], dtype=np.float64)
+        self._curves.append(Curves(numbers[good], signal[good], normalisation, variance, counts))
         self._count(sums.counts[good], sums.blanks[good])
 
     def _open(self, group: int, *, real: bool) -> _OpenGroup:
@@ -186,7 +190,8 @@ class AzimuthalAccumulator:
         complete = every is not None and (
             self._whole[0] <= group.number * every and (group.number + 1) * every <= self._whole[1]
         )
-        floor = None if not self._with_variance else 1.0 if complete else -np.inf
+        # A group in several parts gets the least variance of its counts at the end, see SharedGroup.
+        floor = self._floor if complete or not self._floor else -np.inf
         gone = group.image.n_blank >= group.n_frames
         any_blank = bool(group.image.n_blank.any())
         values = np.where(gone, np.nan, group.image.values) if any_blank else group.image.values
@@ -205,8 +210,9 @@ class AzimuthalAccumulator:
             signal = signal - (matrix.dark * group.n_frames - (found.signal[2] if any_blank else 0.0))
         variance = None if found.variance is None else found.variance[:1]
         groups = np.array([group.number], dtype=np.int64)
-        self._curves.append(Curves(groups, signal[np.newaxis], norm[np.newaxis], variance))
-        if self._with_variance and not complete:
+        counts = np.array([group.counts], dtype=np.float64)
+        self._curves.append(Curves(groups, signal[np.newaxis], norm[np.newaxis], variance, counts))
+        if self._floor and not complete:
             blank = np.packbits(gone) if any_blank else None
             self._shared[group.number] = SharedGroup(np.packbits(group.image.values == 0), blank)
 
@@ -219,11 +225,13 @@ class _OpenGroup:
     image: ImageSum
     weight: float = 0.0
     n_frames: int = 0
+    counts: float = 0.0
 
-    def add(self, weights: FloatArray) -> None:
+    def add(self, weights: FloatArray, counts: Array) -> None:
         """Count frames that were added to the image."""
-        for weight in weights.tolist():
+        for weight, count in zip(weights.tolist(), counts.tolist(), strict=True):
             self.weight += weight
+            self.counts += count
         self.n_frames += len(weights)
 
 

@@ -1,19 +1,23 @@
-"""Time of flight: from neutron events to counts over lattice spacing.
+"""Time of flight: from neutron events to counts over lattice spacing, wavelength or time.
 
-Bragg's law with the de Broglie wavelength of a neutron that flew L1 + L2 in the time t:
-d = (h / m_n) * t / ((L1 + L2) * 2 sin(theta)), theta half the scattering angle.
+The de Broglie wavelength of a neutron that flew L1 + L2 in the time t is (h / m_n) * t / (L1 + L2); Bragg's
+law gives d = wavelength / (2 sin(theta)), theta half the scattering angle.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from beamhub_reduction.errors import BadParameter
+from beamhub_reduction.kernels.event_plan import EventPlan, Fate
+from beamhub_reduction.kernels.events import count_events, event_range, new_counts
 from beamhub_reduction.steps.curve import MAX_BINS, Curve
 from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
+
+EventAxis = Literal["d", "wavelength", "tof"]
 
 H_OVER_MN_ANGSTROM_M_PER_S = 3956.0340063
 """Planck constant over neutron mass, in angstrom m / s.
@@ -21,17 +25,26 @@ H_OVER_MN_ANGSTROM_M_PER_S = 3956.0340063
 Source: CODATA 2018, h = 6.62607015e-34 J s, m_n = 1.67492749804e-27 kg.
 """
 MAX_TABLE_IDS = 200_000_000
+SHORTEST = 0.0
+"""A spacing or wavelength is above this; a time may be any."""
 
 
 @dataclass(frozen=True, slots=True)
 class PixelTable:
-    """Angstrom per second of flight, by event id: index = id - first_id.
+    """What becomes of the events of each id: index = id - first_id, all of shape (last_id - first_id + 1,).
 
-    NaN for ids of masked pixels, -1 for ids that no pixel has; shape (last_id - first_id + 1,).
+    `state` is 0, Fate.MASKED or Fate.UNKNOWN; `factor` what a time in seconds is multiplied by (angstrom per
+    second), None for plain times; `row` the pixel's place among the bank's pixels. No pixels at all
+    (`first_id` None): every id counts.
     """
 
-    first_id: int
-    angstrom_per_s: FloatArray
+    first_id: int | None
+    state: np.ndarray[Any, np.dtype[np.uint8]] | None
+    factor: FloatArray | None
+    row: np.ndarray[Any, np.dtype[np.int32]] | None
+
+
+NO_TABLE = PixelTable(None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,23 @@ class EventHistogram:
     n_masked: int
     n_unknown_id: int
     n_outside: int
+    n_not_finite: int
+
+    @classmethod
+    def of(cls, counted: IntArray) -> EventHistogram:
+        """From bins and fates, as the kernels count them."""
+        bins, fates = counted[: -len(Fate)], counted[-len(Fate) :]
+        return cls(
+            bins, int(bins.sum()), int(fates[Fate.MASKED]), int(fates[Fate.UNKNOWN]),
+            int(fates[Fate.OUTSIDE]), int(fates[Fate.NOT_FINITE]),
+        )  # fmt: skip
+
+
+def wavelength(time_s: FloatArray, *, flight_path_m: FloatArray | float) -> FloatArray:
+    """Wavelength in angstrom of neutrons that flew for `time_s`; shapes broadcast."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: FloatArray = np.asarray(time_s * (H_OVER_MN_ANGSTROM_M_PER_S / np.asarray(flight_path_m)))
+    return found
 
 
 def d_spacing(
@@ -61,11 +91,11 @@ def d_spacing(
 
 
 def build_pixel_table(
-    detector_number: IntArray, *, two_theta_rad: FloatArray, flight_path_m: FloatArray, masked: BoolArray
+    detector_number: IntArray, *, factor: FloatArray | None, masked: BoolArray
 ) -> PixelTable:
     """The conversion of every pixel, all arguments of shape (n_pixels,), to be looked up by event id.
 
-    A pixel without a usable geometry (angle or path zero or NaN) counts as masked.
+    A pixel whose factor is not above zero and finite has no usable geometry and counts as masked.
 
     Raises
     ------
@@ -77,44 +107,42 @@ def build_pixel_table(
     first, last = int(detector_number.min()), int(detector_number.max())
     if last - first >= MAX_TABLE_IDS:
         raise BadParameter("detector_number", f"{first} to {last}", f"within {MAX_TABLE_IDS} numbers")
-    if np.unique(detector_number).size != detector_number.size:
+    usable = ~masked if factor is None else ~masked & np.isfinite(factor) & (factor > 0)
+    place, n_ids = detector_number - first, last - first + 1
+    state = np.full(n_ids, Fate.UNKNOWN, dtype=np.uint8)
+    state[place] = np.where(usable, 0, Fate.MASKED)
+    if np.count_nonzero(state != Fate.UNKNOWN) != detector_number.size:
         raise BadParameter("detector_number", "an id that stands twice", "one number for each pixel")
-    factor = d_spacing(np.ones(1), flight_path_m=flight_path_m, two_theta_rad=two_theta_rad)
-    usable = ~masked & np.isfinite(factor) & (factor > 0)
-    table = np.full(last - first + 1, -1.0)
-    table[detector_number - first] = np.where(usable, factor, np.nan)
-    return PixelTable(first, table)
+    row = np.zeros(n_ids, dtype=np.int32)
+    row[place] = np.arange(detector_number.size, dtype=np.int32)
+    factors = None
+    if factor is not None:
+        factors = np.full(n_ids, np.nan)
+        factors[place] = np.where(usable, factor, np.nan)
+    return PixelTable(first, state, factors, row)
 
 
-def event_d_spacings(
-    event_id: np.ndarray[Any, Any], *, time_s: FloatArray, table: PixelTable
-) -> tuple[FloatArray, int, int]:
-    """(d-spacings in angstrom of the events of usable pixels, events of masked pixels, of unknown ids).
-
-    Events with a time that is not finite, or not above zero, come out as NaN.
-    """
-    index = event_id.astype(np.int64) - table.first_id
-    known = (index >= 0) & (index < table.angstrom_per_s.size)
-    factor = table.angstrom_per_s[np.where(known, index, 0)]
-    known &= factor != -1.0
-    usable = known & ~np.isnan(factor)
-    spacing: FloatArray = time_s[usable] * factor[usable]
-    spacing[~(spacing > 0)] = np.nan
-    n_known = int(np.count_nonzero(known))
-    return spacing, n_known - int(np.count_nonzero(usable)), int(event_id.size) - n_known
+def event_plan(
+    table: PixelTable, *, edges: FloatArray, unit: float, first_row: int = 0, n_rows: int = 0
+) -> EventPlan:
+    """How the events of a bank are counted; with `n_rows` for a map whose rows begin at `first_row`."""
+    row = None
+    if n_rows and table.row is not None:
+        row = (table.row + np.int32(first_row)).astype(np.int32)
+    return EventPlan(edges, unit, table.first_id, table.state, table.factor, row, n_rows)
 
 
-def d_range(event_id: np.ndarray[Any, Any], *, time_s: FloatArray, table: PixelTable) -> tuple[float, float]:
-    """Smallest and largest d-spacing of these events; (inf, -inf) when none is usable."""
-    spacing, _, _ = event_d_spacings(event_id, time_s=time_s, table=table)
-    spacing = spacing[np.isfinite(spacing)]
-    if spacing.size == 0:
-        return float("inf"), float("-inf")
-    return float(spacing.min()), float(spacing.max())
+def axis_range(
+    event_id: np.ndarray[Any, Any] | None, *, offset: np.ndarray[Any, Any], table: PixelTable, unit: float,
+    above: float = SHORTEST,
+) -> tuple[float, float]:  # fmt: skip
+    """Smallest and largest value above a bound of these events; (inf, -inf) when none is usable."""
+    plan = event_plan(table, edges=np.array([0.0, 1.0]), unit=unit)
+    return event_range(event_id, offset, plan=plan, above=above)
 
 
-def bin_edges(low: float, high: float, *, n_bins: int) -> FloatArray:
-    """Edges of bins of equal width, shape (n_bins + 1,); the last bin includes `high`.
+def bin_edges(low: float, high: float, *, n_bins: int, log: bool = False) -> FloatArray:
+    """Edges of bins of equal width (or equal ratio), shape (n_bins + 1,); the last bin includes `high`.
 
     Raises
     ------
@@ -123,39 +151,61 @@ def bin_edges(low: float, high: float, *, n_bins: int) -> FloatArray:
     """
     if not 1 <= n_bins <= MAX_BINS:
         raise BadParameter("bins", n_bins, f"from 1 to {MAX_BINS}")
-    if not (np.isfinite(low) and np.isfinite(high) and 0 <= low <= high):
-        raise BadParameter("d_range", (low, high), "two finite lengths in angstrom, the smaller first")
-    if low == high:
-        low, high = low * (1 - 1e-6), high * (1 + 1e-6)
-    if not low < high:
-        raise BadParameter("d_range", (low, high), "two different lengths")
-    edges: FloatArray = np.linspace(low, high, n_bins + 1)
+    low, high = _checked_range(low, high, log=log)
+    edges: FloatArray = np.geomspace(low, high, n_bins + 1) if log else np.linspace(low, high, n_bins + 1)
+    edges[0], edges[-1] = low, high
     return edges
 
 
+def bin_edges_by_width(low: float, high: float, *, width: float, log: bool = False) -> FloatArray:
+    """Edges from `low` in steps of `width`, or of `width` times the edge; the last is at or above `high`.
+
+    Raises
+    ------
+    BadParameter
+        If the range is empty, the width not above zero, or more than MAX_BINS bins would be made.
+    """
+    low, high = _checked_range(low, high, log=log)
+    if not (np.isfinite(width) and width > 0):
+        raise BadParameter("bin_width", width, "above zero")
+    wanted = np.log(high / low) / np.log1p(width) if log else (high - low) / width
+    if not wanted <= MAX_BINS:
+        raise BadParameter("bin_width", width, f"so wide that there are at most {MAX_BINS} bins")
+    steps = np.arange(max(int(np.ceil(wanted - 1e-9)), 1) + 1)
+    edges = low * np.exp(steps * np.log1p(width)) if log else low + steps * width
+    return np.asarray(edges, dtype=np.float64)
+
+
+def _checked_range(low: float, high: float, *, log: bool) -> tuple[float, float]:
+    if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+        raise BadParameter("axis_range", (low, high), "two finite numbers, the smaller first")
+    if low == high:
+        low, high = low - 1e-6 * abs(low), high + 1e-6 * abs(high)
+    if not low < high:
+        raise BadParameter("axis_range", (low, high), "two different numbers")
+    if log and low <= 0:
+        raise BadParameter("axis_range", (low, high), "above zero for bins of equal ratio")
+    return low, high
+
+
 def histogram_events(
-    event_id: np.ndarray[Any, Any], *, time_s: FloatArray, table: PixelTable, edges: FloatArray
-) -> EventHistogram:
-    """Count events by d-spacing; every event is used, masked, unknown or outside, and counted as such.
+    event_id: np.ndarray[Any, Any] | None, *, offset: np.ndarray[Any, Any], table: PixelTable, unit: float,
+    edges: FloatArray,
+) -> EventHistogram:  # fmt: skip
+    """Count events by their place on the axis; every event is used or has one fate, and is counted as such.
 
     Parameters
     ----------
     event_id:
         Pixel of each event, shape (n_events,).
-    time_s:
-        Time of flight of each event in seconds, shape (n_events,).
+    offset:
+        Time of flight of each event as it stands in the file, shape (n_events,); times `unit` and the pixel's
+        factor it is the place on the axis.
     """
-    spacing, n_masked, n_unknown = event_d_spacings(event_id, time_s=time_s, table=table)
-    inside = spacing[(spacing >= edges[0]) & (spacing <= edges[-1])]
-    counts, _ = np.histogram(inside, bins=edges)
-    n_used = int(counts.sum())
-    return EventHistogram(
-        counts.astype(np.int64),
-        n_used,
-        n_masked,
-        n_unknown,
-        int(event_id.size) - n_used - n_masked - n_unknown,
-    )
+    plan = event_plan(table, edges=edges, unit=unit)
+    counted = new_counts(plan)
+    count_events(event_id, offset, plan=plan, counts=counted)
+    return EventHistogram.of(counted)
 
 
 def add_histograms(left: EventHistogram, right: EventHistogram) -> EventHistogram:
@@ -166,6 +216,7 @@ def add_histograms(left: EventHistogram, right: EventHistogram) -> EventHistogra
         left.n_masked + right.n_masked,
         left.n_unknown_id + right.n_unknown_id,
         left.n_outside + right.n_outside,
+        left.n_not_finite + right.n_not_finite,
     )
 
 
@@ -173,3 +224,31 @@ def histogram_curve(edges: FloatArray, *, counts: IntArray, charge: float) -> Cu
     """Counts per unit of charge (1 for none) over bin centres, with Poisson uncertainties."""
     centres: FloatArray = (edges[1:] + edges[:-1]) / 2
     return Curve(centres, counts / charge, np.sqrt(counts) / charge)
+
+
+def rebin_counts(
+    counts: np.ndarray[Any, Any], *, time_edges_s: FloatArray, factor: FloatArray, edges: FloatArray
+) -> FloatArray:
+    """Counts of all pixels together in other bins; a bin's counts lie evenly between its edges.
+
+    Parameters
+    ----------
+    counts:
+        Shape (n_pixels, n_tof).
+    time_edges_s:
+        Shape (n_tof + 1,), ascending.
+    factor:
+        What a pixel's times are multiplied by, shape (n_pixels,); pixels whose factor is not above zero and
+        finite add nothing.
+    edges:
+        The new edges, shape (n_bins + 1,), ascending.
+
+    Returns
+    -------
+    Shape (n_bins,), float64, summed in the order of the pixels.
+    """
+    total = np.zeros(edges.size - 1)
+    for pixel in np.flatnonzero(np.isfinite(factor) & (factor > 0)):
+        running = np.concatenate([[0.0], np.cumsum(counts[pixel], dtype=np.float64)])
+        total += np.diff(np.interp(edges, time_edges_s * factor[pixel], running))
+    return total

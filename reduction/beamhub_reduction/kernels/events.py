@@ -1,0 +1,228 @@
+"""Events counted: in bins of one axis, and in cells of a map of pixel by bin.
+
+An event's coordinate is float64(offset) * unit, times the factor of its pixel where there are factors. Bins
+are those of numpy.histogram, the last one closed; counts are integers, so no order of events matters. The
+compiled form and NumPy's give the same counts for any input.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from beamhub_reduction.kernels.event_plan import MAX_CELLS, EventPlan, Fate
+from beamhub_reduction.kernels.native import function, pointer
+
+AnyArray = np.ndarray[Any, np.dtype[Any]]
+FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+CellArray = np.ndarray[Any, np.dtype[np.uint32]]
+
+BUCKET_CELLS = 1 << 18
+"""Cells counted at a time: a MiB or two, which stay in the cache. Source: benchmarks/bench_events.py"""
+
+_ID_TYPES = {np.dtype(np.int32): 0, np.dtype(np.uint32): 1, np.dtype(np.int64): 2}
+_OFFSET_TYPES = {
+    np.dtype(t): i for i, t in enumerate((np.int32, np.uint32, np.int64, np.float32, np.float64))
+}
+_EVENTS = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+_HISTOGRAM = (*_EVENTS, ctypes.c_void_p)
+_CELLS = (*_EVENTS, ctypes.c_void_p, ctypes.c_void_p)
+_RANGE = (*_EVENTS, ctypes.c_double, ctypes.c_void_p)
+_SORT = (ctypes.c_void_p, *(ctypes.c_int64,) * 3, ctypes.c_void_p, ctypes.c_void_p)
+_COUNT = (ctypes.c_void_p, ctypes.c_void_p, *(ctypes.c_int64,) * 3, ctypes.c_void_p, ctypes.c_int64)
+
+
+def new_counts(plan: EventPlan) -> IntArray:
+    """Zeros for `count_events`: bins, then fates, int64, shape (n_bins + 4,)."""
+    return np.zeros(plan.n_bins + len(Fate), dtype=np.int64)
+
+
+def count_events(ids: AnyArray | None, offsets: AnyArray, *, plan: EventPlan, counts: IntArray) -> None:
+    """Add events to `counts`, shape (n_bins + 4,): the bins, then the fates in the order of `Fate`.
+
+    Parameters
+    ----------
+    ids:
+        Pixel of each event, any integers, shape (n_events,); not looked at when the plan has no ids.
+    offsets:
+        Time of each event, any numbers, shape (n_events,).
+    """
+    if counts.shape != (plan.n_bins + len(Fate),) or counts.dtype != np.int64:
+        raise ValueError(f"counts have shape ({plan.n_bins + len(Fate)},), int64")
+    ids, offsets = _prepared(ids, offsets, plan)
+    kernel = function("event_histogram", _HISTOGRAM)
+    if kernel is not None:
+        _checked(kernel(*_arguments(ids, offsets, plan), pointer(counts)))
+        return
+    codes = _codes(ids, offsets, plan)
+    counts += np.bincount(codes, minlength=counts.size)
+
+
+def event_cells(ids: AnyArray, offsets: AnyArray, *, plan: EventPlan) -> tuple[CellArray, IntArray]:
+    """(row * n_bins + bin of every event that has one, in order, uint32; fates of the others, shape (4,))."""
+    if plan.row is None:
+        raise ValueError("a map needs the rows of the ids")
+    prepared, offsets = _prepared(ids, offsets, plan)
+    kernel = function("event_cells", _CELLS)
+    if kernel is not None:
+        cells, fates = np.empty(offsets.size + 1, dtype=np.uint32), np.zeros(len(Fate), dtype=np.int64)
+        n_used = kernel(*_arguments(prepared, offsets, plan), pointer(cells), pointer(fates))
+        return cells[: _checked(n_used)], fates
+    codes = _codes(prepared, offsets, plan)
+    used = codes < plan.n_bins
+    fates = np.bincount(codes[~used] - plan.n_bins, minlength=len(Fate)).astype(np.int64)
+    rows = plan.row[np.asarray(ids)[used].astype(np.int64) - (plan.first_id or 0)]
+    return (rows.astype(np.int64) * plan.n_bins + codes[used]).astype(np.uint32), fates
+
+
+def event_range(
+    ids: AnyArray | None, offsets: AnyArray, *, plan: EventPlan, above: float = -np.inf
+) -> tuple[float, float]:
+    """Smallest and largest finite coordinate above a bound of events of good ids, or (inf, -inf)."""
+    ids, offsets = _prepared(ids, offsets, plan)
+    kernel = function("event_range", _RANGE)
+    if kernel is not None:
+        found = np.array([np.inf, -np.inf])
+        _checked(kernel(*_arguments(ids, offsets, plan), above, pointer(found)))
+        return float(found[0]), float(found[1])
+    values, state = _coordinates(ids, offsets, plan)
+    values = values[(state == 0) & np.isfinite(values) & (values > above)]
+    return float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
+
+
+@dataclass(frozen=True, slots=True)
+class SortedCells:
+    """Cells ordered by bucket: bucket k holds cells[starts[k]:starts[k + 1]]; starts (n_buckets + 1,)."""
+
+    cells: CellArray
+    starts: IntArray
+
+
+def bucket_shift(n_cells: int) -> int:
+    """Bits of a cell's number within a bucket, so that a bucket's counts stay in the cache."""
+    return max(BUCKET_CELLS.bit_length() - 1, 0) if n_cells > 4 * BUCKET_CELLS else 31
+
+
+def sort_cells(cells: CellArray, *, n_cells: int) -> SortedCells:
+    """The cells of some events ordered by bucket, to be counted with others in `count_cells`."""
+    shift = bucket_shift(n_cells)
+    n_buckets = ((max(n_cells, 1) - 1) >> shift) + 1
+    if n_buckets == 1:
+        return SortedCells(cells, np.array([0, cells.size], dtype=np.int64))
+    kernel = function("sort_cells", _SORT)
+    if kernel is not None:
+        out, starts = np.empty_like(cells), np.empty(n_buckets + 1, dtype=np.int64)
+        _checked(kernel(pointer(cells), cells.size, shift, n_buckets, pointer(out), pointer(starts)))
+        return SortedCells(out, starts)
+    buckets = cells >> np.uint32(shift)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(buckets, minlength=n_buckets))]).astype(np.int64)
+    return SortedCells(cells[np.argsort(buckets, kind="stable")], starts)
+
+
+def count_cells(parts: Sequence[SortedCells], *, counts: AnyArray) -> None:
+    """Add all cells of some parts to `counts`, uint32 or int64, shape (n_cells,).
+
+    uint32 wraps at 2^32: the caller chooses int64 where a run has more events.
+    """
+    if counts.dtype not in (np.uint32, np.int64) or counts.ndim != 1 or counts.size > MAX_CELLS:
+        raise ValueError("counts of cells are uint32 or int64")
+    if not parts:
+        return
+    n_buckets = parts[0].starts.size - 1
+    for part in parts:
+        n = part.cells.size
+        if part.starts.size != n_buckets + 1 or part.starts[0] != 0 or part.starts[-1] != n:
+            raise ValueError("the parts have different buckets")
+        if part.cells.dtype != np.uint32 or (np.diff(part.starts) < 0).any():
+            raise ValueError("buckets do not decrease")
+    kernel = function("count_cells_u32" if counts.dtype == np.uint32 else "count_cells_i64", _COUNT)
+    if kernel is not None:
+        cells = np.array([pointer(part.cells) for part in parts], dtype=np.uintp)
+        kept = [np.ascontiguousarray(part.starts, dtype=np.int64) for part in parts]
+        starts = np.array([pointer(array) for array in kept], dtype=np.uintp)
+        sizes = (len(parts), n_buckets, bucket_shift(counts.size))
+        _checked(kernel(pointer(cells), pointer(starts), *sizes, pointer(counts), counts.size))
+        return
+    for part in parts:
+        if part.cells.size and int(part.cells.max()) >= counts.size:
+            raise ValueError("a cell lies outside the map")
+        found, n_found = np.unique(part.cells, return_counts=True)
+        counts[found] += n_found.astype(counts.dtype)
+
+
+def _checked(outcome: int) -> int:
+    if outcome < 0:
+        raise MemoryError if outcome == -4 else ValueError(f"the kernel refused its input ({outcome})")
+    return outcome
+
+
+def _prepared(ids: AnyArray | None, offsets: AnyArray, plan: EventPlan) -> tuple[AnyArray | None, AnyArray]:
+    """Ids and offsets as contiguous arrays of types that the kernels know, with the same values."""
+    if offsets.ndim != 1 or offsets.dtype.kind not in "iuf":
+        raise ValueError("offsets are one row of numbers")
+    if offsets.dtype not in _OFFSET_TYPES:
+        small = offsets.dtype.kind in "iu" and offsets.dtype.itemsize < 8
+        offsets = offsets.astype(np.int64 if small or offsets.dtype.kind == "i" else np.float64)
+    offsets = np.ascontiguousarray(offsets)
+    if plan.state is None:
+        return None, offsets
+    if ids is None or ids.shape != offsets.shape or ids.dtype.kind not in "iu":
+        raise ValueError("there is one integer id for each offset")
+    if ids.dtype not in _ID_TYPES or not _fits(plan, ids.dtype):
+        if ids.dtype.kind == "u" and ids.dtype.itemsize == 8:
+            # Above 2^63 there is no int64; such an id is as unknown as the smallest, which no table has.
+            ids = np.where(
+                ids > np.uint64(np.iinfo(np.int64).max), np.iinfo(np.int64).min, ids.astype(np.int64)
+            )
+        ids = ids.astype(np.int64)
+    return np.ascontiguousarray(ids), offsets
+
+
+def _fits(plan: EventPlan, dtype: np.dtype[Any]) -> bool:
+    """Whether all ids of the table can be written in the type, so that differences may wrap."""
+    first, n = plan.first_id or 0, 0 if plan.state is None else plan.state.size
+    limits = np.iinfo(dtype)
+    return limits.min <= first and first + n - 1 <= limits.max
+
+
+def _arguments(ids: AnyArray | None, offsets: AnyArray, plan: EventPlan) -> tuple[int | None, ...]:
+    of_ids = (None, 0) if ids is None else (pointer(ids), _ID_TYPES[ids.dtype])
+    return (
+        *of_ids,
+        pointer(offsets),
+        _OFFSET_TYPES[offsets.dtype],
+        offsets.size,
+        plan.native(offsets.dtype).address,
+    )
+
+
+def _coordinates(ids: AnyArray | None, offsets: AnyArray, plan: EventPlan) -> tuple[FloatArray, AnyArray]:
+    """(coordinate, state) of every event, in NumPy."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values: FloatArray = offsets.astype(np.float64) * plan.unit
+        if plan.state is None or ids is None:
+            return values, np.zeros(values.size, dtype=np.uint8)
+        first, n = plan.first_id or 0, plan.state.size
+        wide = ids.astype(np.int64)
+        known = (wide >= first) & (wide <= first + n - 1)
+        place = np.where(known, wide - first, 0) if n else np.zeros(wide.size, dtype=np.int64)
+        state = np.where(known, plan.state[place] if n else 0, Fate.UNKNOWN)
+        if plan.factor is not None:
+            values = values * (plan.factor[place] if n else 1.0)
+    return values, state
+
+
+def _codes(ids: AnyArray | None, offsets: AnyArray, plan: EventPlan) -> IntArray:
+    """The bin of every event, or n_bins + its fate, in NumPy."""
+    values, state = _coordinates(ids, offsets, plan)
+    n_bins = plan.n_bins
+    finite = np.isfinite(values)
+    inside = finite & (values >= plan.edges[0]) & (values <= plan.edges[-1])
+    bins = np.searchsorted(plan.edges[:-1], values, side="right") - 1
+    codes = np.where(inside, bins, np.where(finite, n_bins + Fate.OUTSIDE, n_bins + Fate.NOT_FINITE))
+    return np.where(state == 0, codes, n_bins + state).astype(np.int64)

@@ -1,0 +1,184 @@
+"""Maps of a fly scan: region sums and centre of mass of every frame on the scan's grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from beamhub_core.techniques import SPATIAL_MAP
+from beamhub_reduction.errors import NothingLeft
+from beamhub_reduction.kernels.statistics_regions import frame_moments, region_sums
+from beamhub_reduction.mask_file import read_labels
+from beamhub_reduction.nexus.tree import NexusFile
+from beamhub_reduction.pipeline.engine import Engine
+from beamhub_reduction.pipeline.fly_scan_grid import ScanGrid, choose_grid, read_positions
+from beamhub_reduction.pipeline.frame_statistics import (
+    FrameSource,
+    RegionTexts,
+    decoded_by,
+    frame_counts,
+)
+from beamhub_reduction.pipeline.frames import FrameTally, frame_batches
+from beamhub_reduction.pipeline.step import CorruptPolicy, Reduced, Source, StepKind, StepParameters
+from beamhub_reduction.pipeline.units import FrameUnit
+from beamhub_reduction.steps.fly_scan import centre_of_mass, grid_places, scan_map
+from beamhub_reduction.steps.frame_regions import Regions, build_regions
+from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
+from beamhub_reduction.steps.signal import Signal
+from beamhub_reduction.steps.statistics import NumberArray, count_type, prepare_frames
+
+UNIT_BYTES = 1024**3
+BATCH_BYTES = 4 * 1024**2
+"""Decoded bytes of a batch: it stays in the cache between decoder and sums."""
+
+
+class FlyScanParameters(StepParameters):
+    """What the caller may choose. `mask` (ny, nx), non-zero = masked, is joined with the file's own."""
+
+    scan_shape: tuple[int, int] | None = Field(
+        default=None, description="lines and points of a line; without it the axes of the file's NXdata"
+    )
+    snake: bool = Field(default=False, description="every second line runs backwards")
+    regions: RegionTexts = Field(
+        default=(), description="rectangles to map: y0:y1,x0:x1 or name=y0:y1,x0:x1, ends excluded"
+    )
+    labels: Any = Field(
+        default=None, description="a .npy file or an array of whole numbers: each above 0 is a region"
+    )
+    moments: bool = Field(default=True, description="the centre of mass of every frame too")
+    mask: Any = Field(
+        default=None, description="a .npy file or an array, shape of a frame, non-zero = masked"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FlyScanTask:
+    """What all units share."""
+
+    masked: BoolArray
+    regions: Regions
+    moments: bool
+    corrupt: CorruptPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class FlyScanPart:
+    """The result of one unit, or of several: of each frame its number, total, moments (y, x) and regions."""
+
+    numbers: IntArray
+    totals: NumberArray
+    moments: FloatArray
+    region_sums: NumberArray
+    n_blank: int
+    tally: FrameTally
+
+
+def reduce_points(unit: FrameUnit, task: FlyScanTask) -> FlyScanPart:
+    """Sums of the frames of one unit.
+
+    Raises
+    ------
+    CorruptChunk, FilesChanged, CountsTooLarge
+    """
+    ny, nx = task.masked.shape
+    dtype = np.dtype(unit.segments[0].index.dtype)
+    kind, usable = count_type(dtype), ~task.masked.ravel()
+    with_all = task.regions.and_all(task.masked)
+    n_batch = max(1, min(1024, BATCH_BYTES // max(1, ny * nx * dtype.itemsize)))
+    parts: list[tuple[IntArray, NumberArray, IntArray, FloatArray]] = []
+    tally = FrameTally()
+    for batch in frame_batches(unit, shape=(ny, nx), corrupt=task.corrupt, batch=n_batch):
+        frames = prepare_frames(batch.data, usable=usable)
+        blank = None if batch.blank is None else batch.blank.reshape(frames.shape)
+        sums, valid = region_sums(
+            frames, limit=kind.limit, spans=with_all.spans, n_regions=with_all.n_regions, blank=blank
+        )
+        moments = np.zeros((len(frames), 2))
+        if task.moments:
+            images = frames.reshape(-1, ny, nx)
+            _, moments = frame_moments(images, limit=kind.limit, masked=task.masked, blank=batch.blank)
+        parts.append((batch.numbers, sums, valid[:, 0], moments))
+        tally += batch.tally
+    numbers, sums, n_valid, moments = (np.concatenate(column) for column in zip(*parts, strict=True))
+    n_blank = numbers.size * int(np.count_nonzero(usable)) - int(n_valid.sum())
+    return FlyScanPart(numbers, sums[:, 0], moments, sums[:, 1:], n_blank, tally)
+
+
+def merge_points(left: FlyScanPart, right: FlyScanPart) -> FlyScanPart:
+    """Both parts together; call in the order of the units."""
+    return FlyScanPart(
+        np.concatenate([left.numbers, right.numbers]),
+        np.concatenate([left.totals, right.totals]),
+        np.concatenate([left.moments, right.moments]),
+        np.concatenate([left.region_sums, right.region_sums]),
+        left.n_blank + right.n_blank,
+        left.tally + right.tally,
+    )
+
+
+def reduce_fly_scan(source: Source, parameters: FlyScanParameters, engine: Engine) -> Reduced:
+    """Map the frames of a file (or of one dataset in it) on the grid of its scan.
+
+    Points without a frame (an incomplete last line, frames left out) are NaN.
+
+    Raises
+    ------
+    LinkMissing, CorruptChunk, MaskShapeWrong, NoFrames, BadParameter, NothingLeft, ...
+    """
+    frames = FrameSource.read(source, parameters, engine)
+    stack, masked = frames.stack, frames.masked
+    with NexusFile(source.file, engine.roots) as nexus:
+        candidates = read_positions(nexus, stack.entry) if nexus.node(stack.entry).nx_class else ()
+    grid = choose_grid(
+        candidates, given=parameters.scan_shape, n_frames=stack.n_frames, snake=parameters.snake
+    )
+    regions = build_regions(
+        parameters.regions,
+        labels=read_labels(parameters.labels, file=source.file, roots=engine.roots),
+        masked=masked,
+    )
+    task = FlyScanTask(masked, regions, parameters.moments, parameters.corrupt)
+    units = frames.units(UNIT_BYTES)
+    part, execution = engine.run(reduce_points, units, task, merge=merge_points)
+    if part.tally.n_read == 0:
+        raise NothingLeft(source.file, "frames")
+    chosen = {
+        **parameters.model_dump(mode="json", exclude={"mask", "labels"}),
+        "mask": "file" if parameters.mask is None else "file and caller",
+        "labels": None if parameters.labels is None else "caller",
+        "scan_shape": list(grid.shape),
+        "region_names": list(regions.names),
+        "entry": stack.entry,
+        "detector": stack.detector,
+        "decoded_by": sorted({decoded_by(s.index) for unit in units for s in unit.segments}),
+    }
+    warnings = (*(str(error) for error in stack.missing), *part.tally.problems)
+    signals = _maps(part, grid, regions, parameters)
+    return Reduced(signals, frame_counts(stack, part, masked), execution, chosen, warnings)
+
+
+def _maps(
+    part: FlyScanPart, grid: ScanGrid, regions: Regions, parameters: FlyScanParameters
+) -> tuple[Signal, ...]:
+    places = grid_places(part.numbers, shape=grid.shape, snake=parameters.snake)
+
+    def mapped(values: Any) -> FloatArray:
+        return scan_map(values, places=places, shape=grid.shape)
+
+    total = mapped(part.totals)
+    signals = [Signal("total_counts", total, np.sqrt(np.maximum(total, 0)), "counts", grid.axes)]
+    for i, name in enumerate(regions.names):
+        counts = mapped(part.region_sums[:, i])
+        signals.append(Signal(f"counts_{name}", counts, np.sqrt(np.maximum(counts, 0)), "counts", grid.axes))
+    if parameters.moments:
+        centre = centre_of_mass(part.totals, moments=part.moments)
+        for i, axis in enumerate("yx"):
+            values = mapped(centre[:, i])
+            signals.append(Signal(f"centre_{axis}", values, None, "pixel", grid.axes))
+    return tuple(signals)
+
+
+KIND = StepKind("fly_scan_map", "Map of a fly scan", SPATIAL_MAP, FlyScanParameters, reduce_fly_scan)
