@@ -124,6 +124,8 @@ def reduce_azimuthal(source: Source, parameters: AzimuthalParameters, engine: En
     stack = found.stack
     if stack.n_present == 0:
         raise NothingLeft(source.file, "frames")
+    if 0 in stack.shape:
+        raise NothingLeft(source.file, "pixels")
     n_groups = _n_groups(stack, parameters)
     monitor = found.monitor if parameters.normalise else None
     weights, reference = frame_weights(stack, monitor)
