@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from beamhub_core.config import FacilityConfig, read_config
+from kept_processes import kept_processes
 from postgresql_server import (  # noqa: F401  # fixtures, for all rooms
     chosen_database,
     no_database_outlives_its_test,
@@ -241,14 +242,15 @@ def _state(pid: int) -> str:
 def _left_over(threads: set[threading.Thread], children: set[int]) -> list[str]:
     new = [t for t in threading.enumerate() if t not in threads and not t.daemon]
     found = [f"thread {t.name}" for t in new if not t.name.startswith(KEPT_THREADS)]
-    return found + [f"process {pid}" for pid in sorted(_live_children() - children)]
+    return found + [f"process {pid}" for pid in sorted(_live_children() - children - kept_processes)]
 
 
 @pytest.fixture(autouse=True)
 def nothing_outlives_its_test() -> Iterator[None]:
     """A thread that keeps the process alive, or a child process, that a test started and left: it fails.
 
-    What fixtures of a module or of the session start is there before, and is theirs to stop.
+    What fixtures of a module or of the session start is there before, and is theirs to stop; so is what a
+    test starts in its place (`kept_processes.py`).
     """
     threads, children = set(threading.enumerate()), _live_children()
     yield

@@ -2,53 +2,102 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import dask
-from distributed import Client, Worker
+from distributed import Client, LocalCluster, Security, Worker
 
 from beamhub_reduction.errors import BadParameter
+from beamhub_reduction.pipeline.memory import memory_limit, processor_count
 from beamhub_reduction.session_info import read_session
 
 MAX_WORKERS = 1024
 LOOPBACK = "127.0.0.1:0"
+NO_PAGES: dict[str, Any] = {
+    # Scheduler and workers always open an HTTP server, dashboard or not: on the loopback and without pages.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+NO_SPILL: dict[str, Any] = {
+    # A reduction is planned to fit: what grows beyond that is a mistake, which shall fail fast, not spill.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": 0.85,
+    "distributed.worker.memory.terminate": 0.95,
+}
 
 
-def connect(workers: int | None = None) -> Client:
-    """A client of the session's Dask cluster.
+def connect(
+    workers: int | None = None, *, processes: bool = False, memory_gib: float | None = None
+) -> Client:
+    """A client of a Dask cluster on this machine; every unit of work takes one thread.
 
-    There is no gateway in this version: the cluster runs inside this process, with one thread per
-    worker. Reading and decoding happen outside the interpreter's lock, so threads do run in parallel.
+    A reduction does not need one: without a client it runs in threads of this process, just as fast. A
+    client of any other cluster, as a gateway gives, may be passed to a reduction too.
+
     Close it with `client.close()`, or use it in a `with` block.
 
     Parameters
     ----------
     workers:
         How many; without it, what the session may have, and never more than there are processors.
+    processes:
+        Whether the workers are processes of their own, which survive each other's death, instead of threads.
+        They speak TLS with certificates made for this cluster, so that nobody else on the machine can join.
+    memory_gib:
+        Memory of all worker processes together, GiB; without it what this session may use.
 
     Raises
     ------
     BadParameter
-        If `workers` is below 1, or above what the session may have.
+        If `workers` is below 1, or above what the session may have; if `memory_gib` is not above zero.
     SessionFileInvalid
         If the session's description cannot be read.
     """
     session = read_session()
     limits = session.cluster_limits if session is not None else None
     allowed = max(1, limits.max_workers * limits.threads_per_worker) if limits else MAX_WORKERS
+    n_workers = worker_count(workers, allowed)
+    if memory_gib is not None and not memory_gib > 0:
+        raise BadParameter("memory_gib", memory_gib, "above zero")
+    if not processes:
+        return _threads(n_workers)
+    own = int(memory_gib * 1024**3) if memory_gib is not None else memory_limit()
+    if limits is not None:
+        own = min(own, int(limits.memory_gib * 1024**3))
+    return _processes(n_workers, own // n_workers)
+
+
+def worker_count(workers: int | None, allowed: int = MAX_WORKERS) -> int:
+    """The number of workers asked for, or as many as there are processors.
+
+    Raises
+    ------
+    BadParameter
+        If it is below 1 or above `allowed`.
+    """
     if workers is None:
-        n_workers = min(allowed, len(os.sched_getaffinity(0)))
-    elif 1 <= workers <= allowed:
-        n_workers = workers
-    else:
+        return min(allowed, processor_count())
+    if not 1 <= workers <= allowed:
         raise BadParameter("workers", workers, f"from 1 to {allowed}")
-    # Scheduler and workers always open an HTTP server, dashboard or not: on the loopback and without pages.
-    no_pages: dict[str, list[str]] = {
-        "distributed.scheduler.http.routes": [],
-        "distributed.worker.http.routes": [],
-    }
-    with dask.config.set(no_pages):
+    return workers
+
+
+def session_threads(workers: int | None) -> int:
+    """Threads that a reduction in this process may have: as `worker_count`, within the session's limits.
+
+    Raises
+    ------
+    BadParameter, SessionFileInvalid
+    """
+    session = read_session()
+    limits = session.cluster_limits if session is not None else None
+    allowed = max(1, limits.max_workers * limits.threads_per_worker) if limits else MAX_WORKERS
+    return worker_count(workers, allowed)
+
+
+def _threads(n_workers: int) -> Client:
+    with dask.config.set(NO_PAGES):
         # Workers in one process cannot be limited in memory one by one: the session's own limit holds.
         return Client(  # type: ignore[no-untyped-call]  # distributed has no types
             processes=False,
@@ -59,6 +108,34 @@ def connect(workers: int | None = None) -> Client:
             scheduler_kwargs={"dashboard": False, "dashboard_address": LOOPBACK},
             worker_class=_LoopbackWorker,
         )
+
+
+def _processes(n_workers: int, memory_bytes: int) -> Client:
+    with dask.config.set({**NO_PAGES, **NO_SPILL}):
+        cluster = LocalCluster(  # type: ignore[no-untyped-call]  # distributed has no types
+            processes=True,
+            n_workers=n_workers,
+            threads_per_worker=1,
+            memory_limit=memory_bytes,
+            host="127.0.0.1",
+            protocol="tls://",
+            security=Security.temporary(),  # type: ignore[no-untyped-call]  # distributed has no types
+            dashboard_address=None,
+            worker_dashboard_address=LOOPBACK,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": LOOPBACK},
+        )
+        return _OwningClient(cluster)  # type: ignore[no-untyped-call]  # distributed has no types
+
+
+class _OwningClient(Client):
+    """A client that ends its cluster with itself, as one does that made the cluster from its arguments."""
+
+    def close(self, *arguments: Any, **settings: Any) -> Any:
+        """Close the client, then its cluster."""
+        closed = super().close(*arguments, **settings)  # type: ignore[no-untyped-call]  # no types
+        if self.cluster is not None:
+            self.cluster.close()
+        return closed
 
 
 class _LoopbackWorker(Worker):

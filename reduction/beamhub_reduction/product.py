@@ -9,7 +9,7 @@ import os
 import platform
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from beamhub_core.product import Product
 from beamhub_core.word import canonical_json
 from beamhub_reduction.errors import ProductExists, ProductNotWritten, StorageFull
+from beamhub_reduction.product_signals import write_signals
 from beamhub_reduction.session_info import user_name
 from beamhub_reduction.steps.signal import Signal
 
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from beamhub_reduction.result import Result
 
 PROGRAM = "beamhub_reduction"
-_SOFTWARE = ("beamhub", "pyFAI", "numpy", "scipy", "h5py", "imagecodecs", "dask", "distributed")
+_SOFTWARE = (
+    "beamhub", "pyFAI", "numpy", "scipy", "h5py", "hdf5plugin", "imagecodecs", "dectris-compression", "dask",
+    "distributed",
+)  # fmt: skip
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -44,10 +48,12 @@ class ProductContent:
     statistics: dict[str, int]
     provenance: dict[str, Any]
     made_at: datetime
+    evidence: dict[str, Any] = field(default_factory=dict)
+    final: bool = True
 
     @classmethod
-    def of(cls, result: Result, made_at: datetime) -> ProductContent:
-        """The content of a result's product."""
+    def of(cls, result: Result, made_at: datetime, *, final: bool = True) -> ProductContent:
+        """The content of a result's product; one that is not final no catalogue takes for a product."""
         session, planned = result.session, result.planned
         provenance = {
             "inputs": [planned.pid if planned else f"file:{Path(result.header.path).name}"],
@@ -72,6 +78,8 @@ class ProductContent:
             statistics=result.statistics.as_dict(),
             provenance=provenance,
             made_at=made_at,
+            evidence=result.evidence,
+            final=final,
         )
 
 
@@ -97,37 +105,27 @@ def build_product_file(content: ProductContent) -> bytes:
         for name, text in (("start_time", content.start_time), ("end_time", content.end_time)):
             if text:
                 entry[name] = text
-        for i, signal in enumerate(content.signals):
-            _write_signal(entry, "data" if i == 0 else signal.name, signal)
         process = _group(entry, "process", "NXprocess")
         process["program"] = PROGRAM
         process["version"] = content.provenance["software"].get("beamhub", "unknown")
         process["date"] = content.made_at.isoformat()
         process["sequence_index"] = 1
-        note = _group(process, "provenance", "NXnote")
-        note["type"] = "application/json"
-        note["data"] = canonical_json(content.provenance).decode()
+        _write_note(process, "provenance" if content.final else "provenance_so_far", content.provenance)
+        _write_note(process, "evidence", content.evidence)
         statistics = _group(process, "statistics", "NXcollection")
         for name, count in content.statistics.items():
             statistics[name] = np.int64(count)
+        write_signals(entry, content.signals)
         file.flush()
         image: bytes = file.id.get_file_image()
     return image
 
 
-def _write_signal(entry: h5py.Group, name: str, signal: Signal) -> None:
-    """One NXdata (version 3) with errors; an axis with one value more than its dimension holds edges."""
-    data = _group(entry, name, "NXdata", signal=signal.name)
-    data.attrs["axes"] = [axis.name for axis in signal.axes]
-    for i, axis in enumerate(signal.axes):
-        data.attrs[f"{axis.name}_indices"] = i
-        data[axis.name] = axis.values
-        data[axis.name].attrs["units"] = axis.units
-    data[signal.name] = signal.values
-    data[signal.name].attrs["units"] = signal.units
-    if signal.errors is not None:
-        data[f"{signal.name}_errors"] = signal.errors
-        data[f"{signal.name}_errors"].attrs["units"] = signal.units
+def _write_note(parent: h5py.Group, name: str, facts: dict[str, Any]) -> None:
+    """An NXnote with one JSON object."""
+    note = _group(parent, name, "NXnote")
+    note["type"] = "application/json"
+    note["data"] = canonical_json(facts).decode()
 
 
 def _group(parent: h5py.Group, name: str, nx_class: str, **attributes: str) -> h5py.Group:
@@ -185,6 +183,41 @@ def write_whole(path: Path, content: bytes) -> None:
         _sync_folder(path.parent)
     except FileExistsError as error:
         raise ProductExists(str(path)) from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise (StorageFull if error.errno in _FULL else ProductNotWritten)(str(path), reason) from error
+
+
+def check_output(path: Path) -> None:
+    """Refuse a product's path before the work is done: what can be known then.
+
+    Raises
+    ------
+    ProductExists, ProductNotWritten
+    """
+    if path.is_dir():
+        return
+    if path.exists() or path.is_symlink():
+        raise ProductExists(str(path))
+    if not path.absolute().parent.is_dir():
+        raise ProductNotWritten(str(path), "its folder is not there")
+
+
+def replace_product(content: ProductContent, path: Path) -> None:
+    """Put a state of a reduction that goes on in the place of the one before, at once and whole.
+
+    Raises
+    ------
+    StorageFull, ProductNotWritten
+    """
+    hidden = path.with_name(f".{path.name[:180]}.{secrets.token_hex(6)}.part")
+    try:
+        try:
+            _write_file(hidden, build_product_file(content))
+            hidden.replace(path)
+        finally:
+            with suppress(FileNotFoundError):
+                hidden.unlink()
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise (StorageFull if error.errno in _FULL else ProductNotWritten)(str(path), reason) from error

@@ -5,39 +5,60 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-from pydantic.fields import FieldInfo
-
-from beamhub_reduction.cluster import connect
+from beamhub_reduction.batch import ALIASES, read_jobs
+from beamhub_reduction.cluster import connect, session_threads
+from beamhub_reduction.follow import PolledRun
+from beamhub_reduction.pipeline.engine import Engine
+from beamhub_reduction.pipeline.progress import Display, JsonLines, ProgressCallback, silent
 from beamhub_reduction.pipeline.step import STEPS, StepKind, step_kind
+from beamhub_reduction.product import check_output
+from beamhub_reduction.reduce_job import follow_run, job_facts, reduce_file, run_jobs
+from beamhub_reduction.reduce_options import StepParser, add_parameters, chosen_parameters
 from beamhub_reduction.result import Result
-from beamhub_reduction.run import open_run
 
-ALIASES = {"tof": "time_of_flight"}
+EXIT_CODES = (
+    "Exit codes: 0 fine, 1 failed, 2 usage or a bad parameter, 3 not found, 5 disk or memory full, 6 later, "
+    "7 the batch file is invalid, 130 interrupted."
+)
 
 
 def run_words(words: Sequence[str]) -> int:
     """Do what the words after `beamhub reduce` say."""
-    parser = argparse.ArgumentParser(
-        prog="beamhub reduce", description="Reduce a NeXus file and write a product."
+    # Options may stand before the step: the first word that is one decides.
+    if not words or not words[0].startswith("-"):
+        chosen = _overview().parse_args(words[:1])
+        kind = step_kind(ALIASES.get(chosen.step, chosen.step))
+        return run_step(kind, build_step_parser(kind).parse_args(words[1:]))
+    if words[0] in ("-h", "--help"):
+        _overview().parse_args(words[:1])
+    return run_batch(build_batch_parser().parse_args(words))
+
+
+def _overview() -> argparse.ArgumentParser:
+    """The parser of the step's name, whose help lists the steps."""
+    names = {name.replace("_", "-"): text for name, (_, text) in STEPS.items()}
+    width = max(len(name) for name in names) + 2
+    listed = "\n".join(f"  {name:<{width}}{text}" for name, text in sorted(names.items()))
+    parser = StepParser(
+        prog="beamhub reduce",
+        usage="beamhub reduce STEP FILE -o OUT [options]\n       beamhub reduce --config JOBS.json [options]",
+        description="Reduce a NeXus file and write a product.",
+        epilog=f"steps:\n{listed}\n\n'beamhub reduce STEP --help' shows a step's options.\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = sorted({*(name.replace("_", "-") for name in STEPS), *ALIASES})
-    described = "; ".join(f"{name.replace('_', '-')}: {text}" for name, (_, text) in STEPS.items())
-    parser.add_argument("step", choices=names, metavar="STEP", help=described)
-    chosen, rest = parser.parse_known_args(words[:1])
-    kind = step_kind(ALIASES.get(chosen.step, chosen.step))
-    arguments = build_step_parser(kind).parse_args([*rest, *words[1:]])
-    return run_step(kind, arguments)
+    choices = sorted({*names, *STEPS, *ALIASES})
+    parser.add_argument("step", choices=choices, metavar="STEP", help="one of the steps below")
+    return parser
 
 
 def build_step_parser(kind: StepKind) -> argparse.ArgumentParser:
     """The parser of one step: its parameters, and what all steps have."""
-    parser = argparse.ArgumentParser(
-        prog=f"beamhub reduce {kind.name.replace('_', '-')}", description=kind.title
+    parser = StepParser(
+        prog=f"beamhub reduce {kind.name.replace('_', '-')}", description=kind.title, epilog=EXIT_CODES
     )
     parser.add_argument(
         "file",
@@ -47,58 +68,125 @@ def build_step_parser(kind: StepKind) -> argparse.ArgumentParser:
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="OUT", help="a new file, or a folder"
     )
-    for name, field in kind.parameters.model_fields.items():
-        extra = field.json_schema_extra
-        if not (isinstance(extra, dict) and extra.get("command_line") is False):
-            _add_option(parser, name, field)
-    parser.add_argument("--workers", type=int, help="Dask workers (default: as many as processors)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_parameters(parser, kind)
+    group = _add_running(parser)
+    group.add_argument(
+        "--follow",
+        type=float,
+        nargs="?",
+        const=60.0,
+        default=None,
+        metavar="S",
+        help="reduce a file that is still being written, again and again, until it has not grown for S "
+        "seconds (60); beside OUT a .live file shows the state, OUT appears at the end",
+    )
     return parser
 
 
-def _add_option(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
-    """One option for one field; its value stays a word where only the model knows what it means."""
-    flag = "--" + name.replace("_", "-")
-    inner: Any = field.annotation
-    if get_origin(inner) in (Union, types.UnionType):
-        inner = next(a for a in get_args(inner) if a is not type(None))
-    settings: dict[str, Any] = {"help": field.description, "default": None, "dest": name}
-    if inner is bool:
-        settings["action"] = argparse.BooleanOptionalAction
-    elif get_origin(inner) is Literal:
-        settings["choices"] = get_args(inner)
-    elif get_origin(inner) is tuple:
-        of = get_args(inner)
-        settings.update(nargs="+" if Ellipsis in of else len(of), type=of[0], metavar=name.upper())
-    elif inner in (int, float):
-        settings["type"] = inner
-    parser.add_argument(flag, **settings)
+def build_batch_parser() -> argparse.ArgumentParser:
+    """The parser of `beamhub reduce --config`."""
+    parser = StepParser(prog="beamhub reduce", description="Do all jobs of a JSON file.", epilog=EXIT_CODES)
+    parser.add_argument(
+        "--config",
+        required=True,
+        type=Path,
+        metavar="JOBS.json",
+        help='{"step", "file", "output", "parameters"}, or a list of such objects',
+    )
+    _add_running(parser)
+    return parser
+
+
+def _add_running(parser: argparse.ArgumentParser) -> Any:
+    """What does not change the numbers."""
+    group = parser.add_argument_group("how it is run")
+    group.add_argument("--workers", type=int, metavar="N", help="how many (default: as many as processors)")
+    group.add_argument(
+        "--processes", action="store_true", help="workers are processes of their own, not threads"
+    )
+    group.add_argument(
+        "--journal", type=Path, metavar="FOLDER", help="keep finished parts here: the same call goes on there"
+    )
+    group.add_argument(
+        "--memory-gib", type=float, metavar="X", help="what the work may use (default: most of what there is)"
+    )
+    group.add_argument(
+        "--limit", action="store_true", help="measure what reading and decoding alone could reach"
+    )
+    group.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="on standard error; with --json as JSON lines (default: on a terminal only)",
+    )
+    group.add_argument("--json", action="store_true", help="one JSON object a job on standard output")
+    return group
 
 
 def run_step(kind: StepKind, arguments: argparse.Namespace) -> int:
     """Reduce, write, report."""
-    values = {name: getattr(arguments, name, None) for name in kind.parameters.model_fields}
-    parameters = {name: value for name, value in values.items() if value is not None}
-    run = open_run(arguments.file)
-    with connect(arguments.workers) as client:
-        result = run.reduce(kind.name, client=client, **parameters)
-    return _report(result, arguments)
+    parameters = chosen_parameters(kind, arguments)
+    check_output(arguments.output)
+    show = _progress_for(arguments)
+
+    def work(engine: Engine) -> int:
+        if arguments.follow is not None:
+            watcher = PolledRun(arguments.file.partition("::")[0], arguments.follow)
+            result = follow_run(kind, arguments.file, parameters, engine, (watcher, arguments.output, _say))
+        else:
+            result = reduce_file(kind, arguments.file, parameters, engine, show(kind))
+        return _report(result, arguments)
+
+    return _with_engine(arguments, work)
+
+
+def run_batch(arguments: argparse.Namespace) -> int:
+    """Do all jobs of a file; one line for each."""
+    jobs = read_jobs(arguments.config)
+    show = _progress_for(arguments)
+    return _with_engine(arguments, lambda engine: run_jobs(jobs, engine, show, as_json=arguments.json))
+
+
+def _with_engine(arguments: argparse.Namespace, work: Callable[[Engine], int]) -> int:
+    """Threads of this process, or worker processes that end with the work."""
+    memory = arguments.memory_gib
+    engine = Engine(
+        threads=session_threads(arguments.workers),
+        journal=arguments.journal,
+        memory_bytes=int(memory * 1024**3) if memory is not None else None,
+        measure_limit=arguments.limit,
+    )
+    if not arguments.processes:
+        return work(engine)
+    with connect(arguments.workers, processes=True, memory_gib=memory) as client:
+        return work(Engine(client=client, journal=arguments.journal, measure_limit=arguments.limit))
+
+
+def _progress_for(arguments: argparse.Namespace) -> Callable[[StepKind], ProgressCallback | None]:
+    """What shows the progress of a step; None leaves it to the usual display."""
+
+    def show(kind: StepKind) -> ProgressCallback | None:
+        if arguments.progress is False or (arguments.json and not arguments.progress):
+            return silent
+        if arguments.json:
+            return JsonLines(sys.stderr)
+        return Display(kind.title, counted=kind.counted, always=True) if arguments.progress else None
+
+    return show
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def _report(result: Result, arguments: argparse.Namespace) -> int:
-    product = result.write(arguments.output)
-    statistics = result.statistics.as_dict()
+    facts = job_facts(result, arguments.output)
     if arguments.json:
-        facts = {
-            "ok": True,
-            "product": product.model_dump(mode="json"),
-            "statistics": statistics,
-            "warnings": list(result.warnings),
-        }
         sys.stdout.write(json.dumps(facts) + "\n")
     else:
         for warning in result.warnings:
             sys.stderr.write(f"warning: {warning}\n")
-        counts = "\n".join(f"  {name:<22} {n}" for name, n in statistics.items() if n)
-        sys.stdout.write(f"{product.path}\n{counts}\n")
+        counts = "\n".join(f"  {name:<22} {n}" for name, n in result.statistics.as_dict().items() if n)
+        sys.stdout.write(f"{facts['product']['path']}\n{counts}\n")
     return 0

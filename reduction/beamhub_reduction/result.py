@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from beamhub_core.clock import utc_now
 from beamhub_core.product import Product
 from beamhub_core.session import PlannedDataset, SessionInfo
 from beamhub_core.techniques import technique_label
+from beamhub_reduction.convert import to_scipp, to_xarray
+from beamhub_reduction.evidence import gather_evidence
 from beamhub_reduction.nexus import Header
 from beamhub_reduction.notice import tell_web
 from beamhub_reduction.pipeline import Execution, Reduced, Statistics, StepKind
+from beamhub_reduction.plot import draw
 from beamhub_reduction.product import ProductContent, write_product
 from beamhub_reduction.steps.curve import Curve
-from beamhub_reduction.steps.signal import Axis, NumberArray, Signal
+from beamhub_reduction.steps.signal import Signal
 
 if TYPE_CHECKING:
+    import xarray
     from matplotlib.axes import Axes
 
-
-_LABELS = {"q": "q", "two_theta": "2θ", "d_spacing": "d"}
+MAX_SHOWN = 10
+"""Warnings that a notebook shows."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Result:
     header: Header
     planned: PlannedDataset | None
     session: SessionInfo | None
+    evidence: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -61,11 +64,12 @@ class Result:
             statistics=reduced.statistics,
             parameters=reduced.parameters,
             execution=reduced.execution,
-            warnings=reduced.warnings,
+            warnings=(*reduced.warnings, *reduced.execution.notes),
             technique=(planned.technique if planned else None) or kind.technique,
             header=header,
             planned=planned,
             session=session,
+            evidence=gather_evidence(reduced),
         )
 
     @property
@@ -102,43 +106,66 @@ class Result:
         return f"Result({self.title!r}, {self.signal.values.shape}, {len(self.warnings)} warnings)"
 
     def _repr_html_(self) -> str:
-        """A small table for notebooks."""
-        counts = {name: n for name, n in self.statistics.as_dict().items() if n}
-        rows = "".join(f"<tr><td>{html.escape(k)}</td><td>{n}</td></tr>" for k, n in counts.items())
-        warned = "".join(f"<li>{html.escape(w)}</li>" for w in self.warnings)
-        return f"<p>{html.escape(self.title)}</p><table>{rows}</table><ul>{warned}</ul>"
+        """Signals, counts and warnings, for notebooks."""
+        signals = "".join(_row(s.name, f"{s.values.shape} {s.units}") for s in self.signals)
+        counts = "".join(_row(name, f"{n}") for name, n in self.statistics.as_dict().items() if n)
+        warned = "".join(f"<li>{html.escape(w)}</li>" for w in self.warnings[:MAX_SHOWN])
+        more = len(self.warnings) - MAX_SHOWN
+        warned += f"<li>and {more} more</li>" if more > 0 else ""
+        return f"<p>{html.escape(self.title)}</p><table>{signals}{counts}</table><ul>{warned}</ul>"
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the curve with its uncertainty band; gives the axes."""
+    def __getitem__(self, name: str) -> Signal:
+        """The signal of this name.
+
+        Raises
+        ------
+        KeyError
+            If there is none; the message names those that are there.
+        """
+        for signal in self.signals:
+            if signal.name == name:
+                return signal
+        raise KeyError(f"{name!r}; this result has " + ", ".join(s.name for s in self.signals))
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """What may stand in brackets."""
+        return [signal.name for signal in self.signals]
+
+    def plot(
+        self, ax: Axes | None = None, *, signal: str | None = None, log: bool = False, at: int | None = None
+    ) -> Axes:
+        """Draw one signal: a curve with its uncertainty band, a map, or one slice of a stack; gives the axes.
+
+        Parameters
+        ----------
+        signal:
+            The name of one of `signals`; without it the default one.
+        log:
+            Whether counts are shown on a logarithmic scale.
+        at:
+            Which slice along the first axis of a stack; without it the middle one.
+
+        Raises
+        ------
+        KeyError, IndexError
+            If there is no such signal or slice.
+        """
         # matplotlib takes half a second to import, and workers and the command line never draw.
         from matplotlib import pyplot
 
         if ax is None:
             _, ax = pyplot.subplots(figsize=(8, 4), layout="constrained")
-        if self.signal.values.ndim == 1:
-            self._draw_curve(ax)
-        else:
-            self._draw_map(ax)
-        ax.set_title(self.title)
+        said = draw(self[signal] if signal is not None else self.signal, ax, log=log, at=at)
+        ax.set_title(f"{self.title}, {said}" if said else self.title)
         return ax
 
-    def _draw_curve(self, ax: Axes) -> None:
-        x, y, errors = self.curve.axis, self.curve.intensity, self.curve.errors
-        ax.plot(x, y, linewidth=1)
-        ax.fill_between(x, y - errors, y + errors, alpha=0.3, linewidth=0)
-        ax.set_xlabel(_axis_label(self.signal.axes[0]))
-        ax.set_ylabel(f"{self.signal.name} ({self.signal.units})")
+    def to_xarray(self) -> xarray.Dataset:
+        """All signals as an xarray.Dataset with units and uncertainties; see `convert.to_xarray`."""
+        return to_xarray(self)
 
-    def _draw_map(self, ax: Axes) -> None:
-        values = self.signal.values
-        while values.ndim > 2:
-            values = values[0]
-        y, x = self.signal.axes[-2:]
-        drawn = ax.pcolormesh(_edges(x, values.shape[1]), _edges(y, values.shape[0]), values)
-        ax.set_xlabel(_axis_label(x))
-        ax.set_ylabel(_axis_label(y))
-        if ax.figure is not None:
-            ax.figure.colorbar(drawn, ax=ax, label=f"{self.signal.name} ({self.signal.units})")
+    def to_scipp(self) -> Any:
+        """All signals as a scipp.DataGroup of arrays with variances and bin edges."""
+        return to_scipp(self)
 
     def write(self, path: str | Path | None = None) -> Product:
         """Write the result as a NeXus product and tell the web service about it.
@@ -187,17 +214,5 @@ class Result:
         return technique_label(self.technique)
 
 
-def _axis_label(axis: Axis) -> str:
-    name = _LABELS.get(axis.name, axis.name.replace("_", " "))
-    return f"{name} ({axis.units})" if axis.units else name
-
-
-def _edges(axis: Axis, n: int) -> NumberArray:
-    """The edges of an axis's bins; those of points lie halfway between them."""
-    values: NumberArray = np.asarray(axis.values, dtype=np.float64)
-    if axis.is_edges(n):
-        return values
-    if n == 1:
-        return np.array([values[0] - 0.5, values[0] + 0.5])
-    middle = (values[1:] + values[:-1]) / 2
-    return np.concatenate([[2 * values[0] - middle[0]], middle, [2 * values[-1] - middle[-1]]])
+def _row(name: str, text: str) -> str:
+    return f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>"

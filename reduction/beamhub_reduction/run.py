@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,20 @@ from beamhub_reduction.nexus import Header, open_header
 from beamhub_reduction.nexus.access import real_file
 from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.execute import Client
-from beamhub_reduction.pipeline.progress import Display, ProgressCallback
-from beamhub_reduction.pipeline.step import Source, parse_parameters, step_kind
+from beamhub_reduction.pipeline.progress import Display, ProgressCallback, silent
+from beamhub_reduction.pipeline.step import (
+    Reduced,
+    Source,
+    StepKind,
+    parse_parameters,
+    step_kind,
+)
 from beamhub_reduction.result import Result
 from beamhub_reduction.run_azimuthal import AzimuthalSteps
 from beamhub_reduction.run_events import EventSteps
 from beamhub_reduction.run_frames import FrameSteps
 from beamhub_reduction.run_scans import ScanSteps
+from beamhub_reduction.run_summary import StepList, run_html
 from beamhub_reduction.session_info import find_dataset, read_session
 
 
@@ -47,7 +54,7 @@ def open_run(name: str | Path) -> Run:
 
 
 @dataclass(frozen=True)
-class Run(ScanSteps, EventSteps, FrameSteps, AzimuthalSteps):
+class Run(AzimuthalSteps, ScanSteps, EventSteps, FrameSteps):
     """One measured dataset."""
 
     file: str
@@ -69,6 +76,14 @@ class Run(ScanSteps, EventSteps, FrameSteps, AzimuthalSteps):
         """The pid or the file."""
         return f"Run({self.pid or self.file!r})"
 
+    def _repr_html_(self) -> str:
+        """What the file says of itself, for notebooks."""
+        return run_html(self)
+
+    def steps(self) -> StepList:
+        """Every step of the engine with its parameters; shows itself as a table."""
+        return StepList.all()
+
     def reduce(
         self,
         step: str,
@@ -76,6 +91,7 @@ class Run(ScanSteps, EventSteps, FrameSteps, AzimuthalSteps):
         client: Client | None = None,
         progress: ProgressCallback | None = None,
         journal: str | Path | None = None,
+        engine: Engine | None = None,
         **parameters: Any,
     ) -> Result:
         """Any step of the engine by its name, with its parameters as keywords.
@@ -83,37 +99,48 @@ class Run(ScanSteps, EventSteps, FrameSteps, AzimuthalSteps):
         Parameters
         ----------
         client:
-            From `connect()`; without it the work is done in this process.
+            From `connect()`, or of any other Dask cluster; without it threads of this process do the work.
         progress:
             Called with (parts done, parts in all) instead of the progress bar.
         journal:
             A folder in which finished parts are kept: the same call goes on where it was ended.
+        engine:
+            Everything else about how it is run: threads, memory, who may cancel. `client`, `progress` and
+            `journal` replace what it says.
 
         Raises
         ------
         BadParameter
             If there is no such step, or a parameter of it is unknown or wrong.
+        Cancelled, ClusterLost, PartKilledWorkers, MemoryTooSmall, JournalUnusable
+            What can happen to any reduction.
         """
         kind = step_kind(step)
         chosen = parse_parameters(kind, parameters)
-        display = Display(kind.title) if progress is None else None
-        shown = progress if progress is not None else _shown(display)
-        engine = Engine(client=client, progress=shown, journal=Path(journal) if journal else None)
-        reduced = kind.reduce(Source(self.file, self.dataset), chosen, engine)
+        engine = engine or Engine()
+        shown = progress or (engine.progress if engine.progress is not silent else None)
+        display = Display(kind.title, counted=kind.counted) if shown is None else None
+        engine = replace(
+            engine,
+            client=client if client is not None else engine.client,
+            progress=shown or display or silent,
+            journal=Path(journal) if journal else engine.journal,
+        )
+        try:
+            reduced = kind.reduce(Source(self.file, self.dataset), chosen, engine)
+        except BaseException:
+            if display is not None:
+                display.fail()
+            raise
         if display is not None:
-            left_out = f", {len(reduced.warnings)} warnings" if reduced.warnings else ""
-            execution = reduced.execution
-            counts = reduced.statistics
-            n = (
-                f"{counts.counts_total} events used"
-                if kind.counted == "events"
-                else f"{counts.n_frames_read} frames"
-            )
-            display.finish(f"{n} in {execution.n_units} parts, {execution.wall_s:.1f} s{left_out}")
+            display.finish(_summary(kind, reduced))
         return Result.of(reduced, kind, self.header, self.planned, self.session)
 
 
-def _shown(display: Display | None) -> ProgressCallback:
-    if display is None:
-        raise ValueError("there is a display exactly when the caller gave no progress")
-    return display
+def _summary(kind: StepKind, reduced: Reduced) -> str:
+    """What was done, in one line."""
+    counts, execution = reduced.statistics, reduced.execution
+    n = f"{counts.counts_total} events used" if kind.counted == "events" else f"{counts.n_frames_read} frames"
+    resumed = f", {execution.n_resumed} of them from the journal" if execution.n_resumed else ""
+    left_out = f", {len(reduced.warnings)} warnings" if reduced.warnings else ""
+    return f"{n} in {execution.n_units} parts{resumed}, {execution.wall_s:.1f} s{left_out}"

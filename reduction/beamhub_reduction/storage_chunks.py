@@ -304,6 +304,8 @@ def _methods(part: ChunkIndex) -> IntArray:
     if not codecs:
         return np.full(part.numbers.size, native.RAW, dtype=np.int64)
     known = {"bitshuffle-LZ4": native.BSLZ4, "lz4": native.LZ4}.get("+".join(codecs), -1)
+    if not part.filter_masks.any():
+        return np.full(part.numbers.size, known, dtype=np.int64)
     none = (1 << len(codecs)) - 1
     methods = np.where(part.filter_masks & none == 0, known, -1)
     return np.where(part.filter_masks & none == none, native.RAW, methods)

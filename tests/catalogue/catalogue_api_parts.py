@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
 
@@ -54,8 +55,8 @@ def copy_of(prepared: Path, folder: Path) -> Facility:
 class Api:
     """A caller of the internal API; every method returns the answer as it came."""
 
-    def __init__(self, client: AsyncClient, runner: asyncio.Runner) -> None:
-        self.client, self.runner = client, runner
+    def __init__(self, client: AsyncClient, portal: BlockingPortal) -> None:
+        self.client, self.portal = client, portal
 
     def ask(
         self, method: str, path: str, body: Any = None, token: str | None = TOKENS["hub"], **more: Any
@@ -68,7 +69,8 @@ class Api:
             body = body.model_dump(mode="json")
         if body is not None:
             more["json"] = body
-        return self.runner.run(self.client.request(method, f"/internal{path}", headers=headers, **more))
+        request = partial(self.client.request, method, f"/internal{path}", headers=headers, **more)
+        return self.portal.call(request)
 
     def push(self, *people: Principal) -> None:
         """What the hub does at a login."""
@@ -114,10 +116,11 @@ def open_api(service: CatalogueService) -> Iterator[Api]:
     app = FastAPI()
     app.include_router(service.internal_router())
     transport = ASGITransport(app, raise_app_exceptions=False)
-    with asyncio.Runner() as runner:
+    # One loop for all requests: with a loop for each, the threads that work for it would be started anew.
+    with start_blocking_portal() as portal:
         client = AsyncClient(transport=transport, base_url="http://web")
-        yield Api(client, runner)
-        runner.run(client.aclose())
+        yield Api(client, portal)
+        portal.call(client.aclose)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI, Request
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
@@ -191,7 +191,7 @@ class Api:
     """The search API as some reader calls it: the app itself, without a socket; failures are raised."""
 
     app: FastAPI
-    runner: asyncio.Runner
+    portal: BlockingPortal
     readers: dict[str, Principal]
 
     def get(self, path: str, who: Principal | None = None, **query: str) -> httpx.Response:
@@ -199,7 +199,7 @@ class Api:
         headers = {} if who is None else {"x-reader": who.account}
         if who is not None:
             self.readers[who.account] = who
-        return self.runner.run(self._get(f"/api/{path}", query, headers))
+        return self.portal.call(self._get, f"/api/{path}", query, headers)
 
     async def _get(self, path: str, query: dict[str, str], headers: dict[str, str]) -> httpx.Response:
         # The query goes past httpx, which refuses to send a long one.
@@ -238,8 +238,9 @@ def running_api(service: CatalogueService) -> Iterator[Api]:
 
     app = FastAPI()
     app.include_router(service.api_router(resolve))
-    with asyncio.Runner() as runner:
-        yield Api(app, runner, readers)
+    # One loop for all requests: with a loop for each, the threads that work for it would be started anew.
+    with start_blocking_portal() as portal:
+        yield Api(app, portal, readers)
 
 
 @contextmanager

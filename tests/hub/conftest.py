@@ -1,7 +1,9 @@
-"""One running hub per module: a start takes seconds, and a login leaves nothing that the next one needs."""
+"""One running hub for all modules that can share it: a start takes seconds, a login leaves little behind."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,20 +11,34 @@ import pytest
 from hub.hub_parts import RunningHub, running_hub  # the folder of these tests, not the room
 
 
-@pytest.fixture(scope="module")
-def module_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    """A hub with a provider that lies on demand, for the tests of one module."""
+@pytest.fixture(scope="session")
+def shared_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    """A hub with a provider that lies on demand; each process that runs tests has one of its own."""
     with running_hub(tmp_path_factory.mktemp("hub")) as hub:
         yield hub
 
 
+def make_honest(hub: RunningHub) -> None:
+    """An honest provider, a web service that is up, and no notes of earlier tests."""
+    hub.provider.reset()
+    hub.forget_log()
+    web = hub.web
+    web.is_down, web.refusal, web.verdicts = False, None, []
+    for notes in (web.pushes, web.notices, web.removed, web.links, web.updates):
+        notes.clear()
+
+
+@pytest.fixture(scope="module")
+def module_hub(shared_hub: RunningHub) -> Iterator[RunningHub]:
+    """The shared hub, awake for the tests of one module; while others run it takes no processor time."""
+    make_honest(shared_hub)
+    os.kill(shared_hub.process.pid, signal.SIGCONT)
+    yield shared_hub
+    os.kill(shared_hub.process.pid, signal.SIGSTOP)
+
+
 @pytest.fixture
 def hub(module_hub: RunningHub) -> RunningHub:
-    """The module's hub, with an honest provider, a web service that is up, and no notes of earlier tests."""
-    module_hub.provider.reset()
-    module_hub.web.is_down = False
-    module_hub.web.verdicts = []
-    module_hub.web.pushes.clear()
-    module_hub.web.notices.clear()
-    module_hub.web.removed.clear()
+    """The module's hub, of which earlier tests left nothing."""
+    make_honest(module_hub)
     return module_hub

@@ -31,6 +31,7 @@ from hub.hostile_provider import (  # the folder of these tests, not the room
     hostile_provider,
     served,
 )
+from kept_processes import kept_processes
 
 NAMESPACE = "urn:geant:example.org"
 SECRETS = {
@@ -220,6 +221,8 @@ class RunningHub:
     proxy: ProxyDouble
     web: WebDouble
     process: subprocess.Popen[bytes]
+    log_start: int = 0
+    """Where in the file the log of the present test begins."""
 
     @property
     def url(self) -> str:
@@ -228,8 +231,12 @@ class RunningHub:
 
     @property
     def log(self) -> str:
-        """Everything the hub said so far."""
-        return (self.folder / "hub.log").read_text(errors="replace")
+        """Everything the hub said so far, since `forget_log`."""
+        return (self.folder / "hub.log").read_bytes()[self.log_start :].decode(errors="replace")
+
+    def forget_log(self) -> None:
+        """Begin the log anew, for the next test."""
+        self.log_start = (self.folder / "hub.log").stat().st_size
 
 
 def free_port() -> int:
@@ -357,14 +364,16 @@ def await_hub(process: subprocess.Popen[bytes], url: str, folder: Path) -> None:
 
 
 def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
-    """End a process that we started."""
+    """End a process that we started, also one that is suspended."""
     if process.poll() is None:
         os.kill(process.pid, number)
+        os.kill(process.pid, signal.SIGCONT)
     try:
         process.wait(20)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    kept_processes.discard(process.pid)
 
 
 @contextmanager
@@ -389,10 +398,10 @@ def running_hub(
         if change is not None:
             change(fields)
         write_facility(folder, fields)
-        process = start_hub(folder)
-        stack.callback(stop, process)
-        await_hub(process, addresses.public_url, folder)
-        yield RunningHub(folder, port, addresses.public_url, provider, proxy, web, process)
+        hub = RunningHub(folder, port, addresses.public_url, provider, proxy, web, start_hub(folder))
+        stack.callback(lambda: stop(hub.process))  # another one than now, where a test started it anew
+        await_hub(hub.process, addresses.public_url, folder)
+        yield hub
 
 
 def log_in(hub: RunningHub, client: httpx.Client, next_url: str = "/hub/home") -> httpx.Response:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from cryptography.fernet import Fernet
@@ -19,6 +18,7 @@ from hub.hub_parts import (  # the folder of these tests, not the room
     stop,
 )
 from hub.session_parts import rows
+from kept_processes import kept_processes
 
 
 def _fernet() -> Fernet:
@@ -38,14 +38,10 @@ def write_login(hub: RunningHub, account: str, record: dict[str, Any]) -> None:
     rows(hub, "update users set encrypted_auth_state = ? where name = ?", sealed, account)
 
 
-@contextmanager
-def restarted(hub: RunningHub, change: Callable[[], None]) -> Iterator[None]:
-    """The same hub, killed, and started again after a change."""
+def restart(hub: RunningHub, change: Callable[[], None] = lambda: None) -> None:
+    """Kill the hub, and start it again after a change; whoever started it first stops this one, too."""
     stop(hub.process, signal.SIGKILL)
     change()
     hub.process = start_hub(hub.folder)
-    try:
-        await_hub(hub.process, hub.url, hub.folder)
-        yield
-    finally:
-        stop(hub.process)
+    kept_processes.add(hub.process.pid)
+    await_hub(hub.process, hub.url, hub.folder)

@@ -131,7 +131,7 @@ SLOW: dict[str, Change] = {
 
 def name_of(case: str) -> str:
     """The provider of a case."""
-    every = [*ACCEPTED, *DENIED, *UNAVAILABLE, *SLOW, "slash", "announces"]
+    every = [*ACCEPTED, *DENIED, *UNAVAILABLE, *SLOW, "slash", "announces", "rush"]
     return f"p{every.index(case)}"
 
 
@@ -141,7 +141,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
     algorithms = {"algorithms": list(ALGORITHMS)}
     config: dict[str, dict[str, Any]] = {
         name_of(case): algorithms if case.startswith("happy path") else {}
-        for case in (*ACCEPTED, *DENIED, *UNAVAILABLE, *SLOW, "slash", "announces")
+        for case in (*ACCEPTED, *DENIED, *UNAVAILABLE, *SLOW, "slash", "announces", "rush")
     }
     with crowd(tmp_path_factory.mktemp("crowd"), config) as providers:
         yield providers
@@ -246,17 +246,16 @@ def _renamed(name: str) -> dict[str, Any]:
     return {**provider.jwks()["keys"][0], "kid": "first"}
 
 
-def test_a_crowd_of_logins_asks_for_discovery_and_keys_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with crowd(tmp_path_factory.mktemp("rush"), {"rush": {}}) as fresh:
-        provider = fresh.providers["rush"]
+def test_a_crowd_of_logins_asks_for_discovery_and_keys_once(calm: Crowd) -> None:
+    provider = scripted(calm, "rush", lambda script: None)
 
-        def status(_: int) -> int:
-            with browser() as client:
-                return fresh.log_in(client, "rush").status_code
+    def status(_: int) -> int:
+        with browser() as client:
+            return calm.log_in(client, name_of("rush")).status_code
 
-        with ThreadPoolExecutor(8) as threads:
-            assert list(threads.map(status, range(16))) == [200] * 16
-        assert (provider.count(DISCOVERY), provider.count("/jwks")) == (1, 1)
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(status, range(16))) == [200] * 16
+    assert (provider.count(DISCOVERY), provider.count("/jwks")) == (1, 1)
 
 
 def test_an_issuer_with_a_slash_at_its_end_is_another_issuer(calm: Crowd) -> None:

@@ -13,7 +13,6 @@ from hub.hub_parts import (  # the folder of these tests, not the room
     browser,
     log_in,
     login_cookies,
-    running_hub,
 )
 
 pytestmark = pytest.mark.hub
@@ -124,17 +123,17 @@ def memory_kib(hub: RunningHub) -> int:
     return int(status.partition("VmRSS:")[2].split()[0])
 
 
-def test_logins_that_are_only_started_leave_nothing_in_the_hub(tmp_path: Path) -> None:
-    with running_hub(tmp_path) as fresh, httpx.Client(timeout=30) as nobody:
+def test_logins_that_are_only_started_leave_nothing_in_the_hub(hub: RunningHub) -> None:
+    with httpx.Client(timeout=30) as nobody:
 
         def start(count: int) -> None:
             for _ in range(count):
                 nobody.cookies.clear()
-                assert log_in(fresh, nobody).status_code == 302
+                assert log_in(hub, nobody).status_code == 302
 
         start(300)  # what is made once is made now
-        database = (fresh.folder / "hub" / "hub.sqlite").stat().st_size
-        memory = memory_kib(fresh)
+        database = (hub.folder / "hub" / "hub.sqlite").stat().st_size
+        memory = memory_kib(hub)
         start(1000)
-        assert (fresh.folder / "hub" / "hub.sqlite").stat().st_size == database
-        assert memory_kib(fresh) - memory < 4 * 1024, "less than 4 KiB for each"
+        assert (hub.folder / "hub" / "hub.sqlite").stat().st_size == database
+        assert memory_kib(hub) - memory < 4 * 1024, "less than 4 KiB for each"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -16,16 +14,13 @@ from hub.hub_parts import (  # the folder of these tests, not the room
     BY_CLICK,
     SECRETS,
     RunningHub,
-    await_hub,
     browser,
     log_in,
     login_cookies,
-    running_hub,
-    start_hub,
-    stop,
 )
 from hub.logout_tokens import logout_token, send_logout
 from hub.session_parts import by_token
+from hub.stored_logins import restart
 from hub.test_login_session import portal_token
 
 pytestmark = pytest.mark.hub
@@ -142,19 +137,14 @@ def test_a_wrong_or_missing_state_shows_the_page_and_does_nothing(
     assert is_in(hub, ines)
 
 
-def test_a_session_id_from_before_a_restart_of_the_hub_is_known(tmp_path: Path) -> None:
-    with running_hub(tmp_path) as fresh, browser() as client:
-        fresh.provider.script.claims["sid"] = "sid-of-ines"
-        log_in(fresh, client)
-        stop(fresh.process, signal.SIGKILL)
-        process = start_hub(fresh.folder)
-        try:
-            await_hub(process, fresh.url, fresh.folder)
-            assert is_in(fresh, client)
-            answer = send_logout(fresh, logout_token(fresh.provider, sub=None, sid="sid-of-ines"))
-            assert answer.status_code == 200
-            assert not is_in(fresh, client)
-            account = account_name(fresh.provider.issuer, "ines")
-            assert f"back-channel logout: provider=hostile account={account}" in fresh.log
-        finally:
-            stop(process)
+def test_a_session_id_from_before_a_restart_of_the_hub_is_known(hub: RunningHub) -> None:
+    with browser() as client:
+        hub.provider.script.claims["sid"] = "sid-from-before"
+        log_in(hub, client)
+        restart(hub)
+        assert is_in(hub, client)
+        answer = send_logout(hub, logout_token(hub.provider, sub=None, sid="sid-from-before"))
+        assert answer.status_code == 200
+        assert not is_in(hub, client)
+        account = account_name(hub.provider.issuer, "ines")
+        assert f"back-channel logout: provider=hostile account={account}" in hub.log

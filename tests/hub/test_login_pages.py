@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, get_args
 
 import httpx
 import pytest
 
+from beamhub_core.identity import account_name
 from beamhub_hub.denial import _ADVICE, DenialCode, LoginDenied
 from beamhub_hub.login_attempt import COOKIE_PREFIX
 from beamhub_hub.static_files import TEMPLATES_FOLDER
@@ -28,13 +28,14 @@ SUPPORT = {"support_url": "https://help.example.org/data", "support_email": "dat
 
 
 def many_providers(fields: dict[str, Any]) -> None:
-    """Twelve providers, of which one has a title that is no title, and a support to ask."""
+    """Twelve providers, of which one takes hints and one has a title that is no title; a support to ask."""
     first = fields["login"]["providers"][0]
     titles = ["Community login", "<script>alert(1)</script>", *(f"Institute {i}" for i in range(3, 13))]
     names = ["hostile", *(f"provider-{i}" for i in range(2, 13))]
     fields["login"]["providers"] = [
         {**first, "name": name, "title": title} for name, title in zip(names, titles, strict=True)
     ]
+    fields["login"]["providers"][0]["idp_hints"] = ["https://idp.example.org"]
     fields["hub"] |= SUPPORT
 
 
@@ -126,14 +127,11 @@ def test_the_provider_of_last_time_comes_first(crowded: RunningHub) -> None:
         assert text.count("used last time") == 1
 
 
-def test_a_hint_that_the_provider_allows_goes_on_to_it_and_no_other(tmp_path: Path) -> None:
-    def with_hints(fields: dict[str, Any]) -> None:
-        fields["login"]["providers"][0]["idp_hints"] = ["https://idp.example.org"]
-
-    with running_hub(tmp_path, change=with_hints) as hub, browser() as client:
+def test_a_hint_that_the_provider_allows_goes_on_to_it_and_no_other(crowded: RunningHub) -> None:
+    with browser() as client:
         client.follow_redirects = False
         for hint, sent in (("https://idp.example.org", True), ("https://evil.example", False)):
-            start = client.get(f"{hub.public_url}/hub/login/hostile", params={"aarc_idp_hint": hint})
+            start = client.get(f"{crowded.public_url}/hub/login/hostile", params={"aarc_idp_hint": hint})
             assert ("aarc_idp_hint=" in start.headers["location"]) is sent
             assert "evil" not in start.headers["location"]
 
@@ -235,20 +233,21 @@ MFA = ("https://refeds.org/profile/mfa", "https://example.org/strong?a=b&c")
 
 @pytest.mark.parametrize("required", [(), MFA[:1], MFA])
 def test_a_start_that_needs_a_stronger_login_leads_to_it_and_back(
-    tmp_path: Path, required: tuple[str, ...]
+    hub: RunningHub, required: tuple[str, ...]
 ) -> None:
-    with running_hub(tmp_path) as fresh, browser() as client:
-        log_in(fresh, client)
-        (account,) = fresh.web.principals
-        fresh.web.refusal = {
+    hub.provider.script.subject = f"needs-{len(required)}"
+    account = account_name(hub.provider.issuer, hub.provider.script.subject)
+    with browser() as client:
+        log_in(hub, client)
+        hub.web.refusal = {
             "code": "assurance_too_low",
             "subject": "a dataset",
             "reason": "This data needs a login with a second factor.",
             "reference": "abc12345",
             "required_acr": required,
         }
-        client.get(f"{fresh.public_url}/hub/spawn/{account}/first")
-        page = client.get(f"{fresh.public_url}/hub/spawn-pending/{account}/first")
+        client.get(f"{hub.public_url}/hub/spawn/{account}/first")
+        page = client.get(f"{hub.public_url}/hub/spawn-pending/{account}/first")
         assert page.status_code == 403
         assert "This data needs a login with a second factor." in page.text
         assert "abc12345" in page.text
@@ -256,7 +255,7 @@ def test_a_start_that_needs_a_stronger_login_leads_to_it_and_back(
         assert (found is not None) is bool(required)
         if found is None:
             return
-        choice = client.get(f"{fresh.public_url}{found[1].replace('&amp;', '&')}")
+        choice = client.get(f"{hub.public_url}{found[1].replace('&amp;', '&')}")
         assert 'id="needs-more"' in choice.text
         (link,) = links(choice.text)
         query = httpx.URL(link.replace("&amp;", "&")).params

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,15 +16,16 @@ from beamhub_hub.data_starts import data_answer_age_s, names_data
 from beamhub_hub.denial import LoginDenied, ProviderUnavailable
 from beamhub_hub.provider_gate import FIRST_PAUSE_S, MAX_AT_ONCE, ProviderGate
 from beamhub_hub.refresher import phase_of
-from hub.hub_parts import browser, log_in, running_hub  # the folder of these tests, not the room
+from hub.hub_parts import RunningHub, browser, log_in  # the folder of these tests, not the room
 from hub.session_parts import api, await_that, processes_of, servers_of
-from hub.stored_logins import read_login, restarted, write_login
+from hub.stored_logins import read_login, restart, write_login
 
 
 @pytest.mark.hub
-def test_in_the_time_of_grace_a_session_starts_without_datasets_only(tmp_path: Path) -> None:
-    with running_hub(tmp_path) as hub, browser() as client:
-        account = account_name(hub.provider.issuer, "ines")
+def test_in_the_time_of_grace_a_session_starts_without_datasets_only(hub: RunningHub) -> None:
+    hub.provider.script.subject = "ines-of-the-silent-provider"
+    account = account_name(hub.provider.issuer, hub.provider.script.subject)
+    with browser() as client:
         log_in(hub, client)
         hub.provider.script.status["/userinfo"] = 503
 
@@ -36,25 +36,25 @@ def test_in_the_time_of_grace_a_session_starts_without_datasets_only(tmp_path: P
                 said["principal"]["checked_at"] = checked_at
             write_login(hub, account, record)
 
-        with restarted(hub, grow_old):
-            path = f"/users/{account}/servers/d-1"
-            refused = api(hub, client, "POST", path, {"user_options": {"datasets": ["demo:1"]}})
-            assert refused.status_code == 503, refused.text
-            assert "What runs keeps running" in refused.json()["message"]
-            started = api(hub, client, "POST", path, {"user_options": {}})
-            assert started.status_code in (201, 202), started.text
-            await_that(lambda: servers_of(hub, account).get("d-1", {}).get("ready"), "the server")
-            hub.provider.script.status.clear()
-            path = f"/users/{account}/servers/d-2"
+        restart(hub, grow_old)
+        path = f"/users/{account}/servers/d-1"
+        refused = api(hub, client, "POST", path, {"user_options": {"datasets": ["demo:1"]}})
+        assert refused.status_code == 503, refused.text
+        assert "What runs keeps running" in refused.json()["message"]
+        started = api(hub, client, "POST", path, {"user_options": {}})
+        assert started.status_code in (201, 202), started.text
+        await_that(lambda: servers_of(hub, account).get("d-1", {}).get("ready"), "the server")
+        hub.provider.script.status.clear()
+        path = f"/users/{account}/servers/d-2"
 
-            def may_start() -> bool:
-                answer = api(hub, client, "POST", path, {"user_options": {"datasets": ["demo:1"]}})
-                return "cannot be confirmed" not in answer.text
+        def may_start() -> bool:
+            answer = api(hub, client, "POST", path, {"user_options": {"datasets": ["demo:1"]}})
+            return "cannot be confirmed" not in answer.text
 
-            await_that(may_start, "a provider that answers again")
-            for name in ("d-1", "d-2"):
-                api(hub, client, "DELETE", f"/users/{account}/servers/{name}")
-            await_that(lambda: not processes_of(account), "the sessions' end")
+        await_that(may_start, "a provider that answers again")
+        for name in ("d-1", "d-2"):
+            api(hub, client, "DELETE", f"/users/{account}/servers/{name}")
+        await_that(lambda: not processes_of(account), "the sessions' end")
 
 
 @pytest.mark.parametrize(

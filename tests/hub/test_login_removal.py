@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -13,12 +13,9 @@ from beamhub_core.identity import account_name
 from hub.hub_parts import (  # the folder of these tests, not the room
     NAMESPACE,
     RunningHub,
-    await_hub,
     browser,
     log_in,
     running_hub,
-    start_hub,
-    stop,
 )
 from hub.session_parts import (
     await_that,
@@ -31,6 +28,7 @@ from hub.session_parts import (
     servers_of,
     start_session,
 )
+from hub.stored_logins import restart
 from hub.test_login_session import portal_token
 
 pytestmark = pytest.mark.hub
@@ -65,19 +63,30 @@ def what_is_left(hub: RunningHub, account: str) -> dict[str, int]:
     return {name: rows(hub, query, number)[0][0] for name, query in counts.items()}
 
 
-def test_who_is_removed_at_the_provider_loses_everything_without_another_request(tmp_path: Path) -> None:
-    with running_hub(tmp_path) as hub, browser() as client, browser() as other:
-        account = account_name(hub.provider.issuer, "ines")
-        roles = f"issuer,subject,role\n{hub.provider.issuer},ines,support\n"
-        (hub.folder / "roles.csv").write_text(roles)
+@pytest.fixture
+def roles(hub: RunningHub) -> Iterator[Path]:
+    """The list of roles, empty again afterwards."""
+    path = hub.folder / "roles.csv"
+    yield path
+    path.write_text("issuer,subject,role\n")
+
+
+def test_who_is_removed_at_the_provider_loses_everything_without_another_request(
+    hub: RunningHub, roles: Path
+) -> None:
+    with browser() as client, browser() as other:
+        hub.provider.script.subject = "removed"
+        account = account_name(hub.provider.issuer, "removed")
+        roles.write_text(f"issuer,subject,role\n{hub.provider.issuer},removed,support\n")
         log_in(hub, client)
         start_session(hub, client, account)
         tokens = [mint_token(hub, client, account), portal_token(hub, client)]
         tokens.append(environment_of(processes_of(account)[0])["JUPYTERHUB_API_TOKEN"])
         assert [by_token(hub, token).status_code for token in tokens] == [200, 200, 200]
-        hub.provider.script.subject = "oscar"
+        hub.provider.script.subject = "friend"
         log_in(hub, other)
-        make_shares(hub, account, account_name(hub.provider.issuer, "oscar"))
+        hub.provider.script.subject = "removed"
+        make_shares(hub, account, account_name(hub.provider.issuer, "friend"))
         before = what_is_left(hub, account)
         assert (before["groups"], before["shares"], before["api_tokens"] > 2) == (1, 2, True)
         cookie_id = rows(hub, "select cookie_id from users where name = ?", account)
@@ -99,29 +108,25 @@ def test_who_is_removed_at_the_provider_loses_everything_without_another_request
         assert hub.web.removed == [account]
         assert f"account ended: account={account} reason=subject_blocked" in hub.log
         # Whoever is let in again starts anew.
-        hub.provider.reset()
+        hub.provider.reset().subject = "removed"
         with browser() as again:
             assert log_in(hub, again).url.path == "/hub/home"
 
 
-def test_an_end_that_a_killed_hub_left_half_done_is_finished_by_the_next_one(tmp_path: Path) -> None:
-    with running_hub(tmp_path) as hub, browser() as client:
-        account = account_name(hub.provider.issuer, "ines")
+def test_an_end_that_a_killed_hub_left_half_done_is_finished_by_the_next_one(hub: RunningHub) -> None:
+    hub.provider.script.subject = "half-removed"
+    account = account_name(hub.provider.issuer, "half-removed")
+    with browser() as client:
         log_in(hub, client)
         start_session(hub, client, account)
         hub.web.is_down = True
         remove_at_provider(hub)
         await_that(lambda: f"web not told of an ended account: account={account}" in hub.log, "the end")
         assert set(what_is_left(hub, account).values()) == {0}
-        stop(hub.process, signal.SIGKILL)
-        process = start_hub(hub.folder)
-        try:
-            await_hub(process, hub.url, hub.folder)
-            hub.web.is_down = False
-            await_that(lambda: account in hub.web.removed, "web told by the next hub")
-            await_that(lambda: processes_of(account) == [], "the session's end")
-        finally:
-            stop(process)
+        restart(hub)
+        hub.web.is_down = False
+        await_that(lambda: account in hub.web.removed, "web told by the next hub")
+        await_that(lambda: processes_of(account) == [], "the session's end")
 
 
 def test_who_loses_one_proposal_only_stays_logged_in_and_loses_the_session_that_web_names(
@@ -172,28 +177,22 @@ def test_a_stop_of_a_session_without_a_server_closes_its_row(hub: RunningHub) ->
 
 
 def test_an_operator_who_deletes_an_account_ends_it_at_web_too(tmp_path: Path) -> None:
+    (tmp_path / "jupyterhub_config.d").mkdir()
+    operator = {"name": "operator", "api_token": "operator-token-of-the-test"}
+    role = {"name": "operator", "scopes": ["delete:users"], "services": ["operator"]}
+    extra = f"c.JupyterHub.services.extend([{operator}])\nc.JupyterHub.load_roles.extend([{role}])\n"
+    (tmp_path / "jupyterhub_config.d" / "operator.py").write_text(extra)
     with running_hub(tmp_path) as hub, browser() as client:
         account = account_name(hub.provider.issuer, "ines")
-        (hub.folder / "jupyterhub_config.d").mkdir()
-        operator = {"name": "operator", "api_token": "operator-token-of-the-test"}
-        role = {"name": "operator", "scopes": ["delete:users"], "services": ["operator"]}
-        extra = f"c.JupyterHub.services.extend([{operator}])\nc.JupyterHub.load_roles.extend([{role}])\n"
-        (hub.folder / "jupyterhub_config.d" / "operator.py").write_text(extra)
-        stop(hub.process)
-        process = start_hub(hub.folder)
-        try:
-            await_hub(process, hub.url, hub.folder)
-            log_in(hub, client)
-            start_session(hub, client, account)
-            gone = by_token(hub, "operator-token-of-the-test", f"/users/{account}", "DELETE")
-            assert gone.status_code == 204, gone.text
-            assert hub.web.removed == [account]
-            await_that(lambda: processes_of(account) == [], "the session's end")
-            assert rows(hub, "select id from users where name = ?", account) == []
-            page: httpx.Response = client.get(f"{hub.public_url}/hub/home")
-            assert page.url.path == "/hub/login"
-        finally:
-            stop(process)
+        log_in(hub, client)
+        start_session(hub, client, account)
+        gone = by_token(hub, "operator-token-of-the-test", f"/users/{account}", "DELETE")
+        assert gone.status_code == 204, gone.text
+        assert hub.web.removed == [account]
+        await_that(lambda: processes_of(account) == [], "the session's end")
+        assert rows(hub, "select id from users where name = ?", account) == []
+        page: httpx.Response = client.get(f"{hub.public_url}/hub/home")
+        assert page.url.path == "/hub/login"
 
 
 def _verdict(account: str, server_name: str, action: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import signal
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,14 +17,11 @@ from hub.hub_parts import (  # the folder of these tests, not the room
     NAMESPACE,
     SECRETS,
     RunningHub,
-    await_hub,
     browser,
     log_in,
     login_cookies,
-    running_hub,
-    start_hub,
-    stop,
 )
+from hub.stored_logins import restart
 
 pytestmark = pytest.mark.hub
 
@@ -202,56 +199,52 @@ def test_logging_out_ends_the_portals_token_and_goes_on_to_the_provider(hub: Run
         assert client.get(f"{hub.public_url}/hub/home").url.path == "/hub/login"
 
 
-def test_logging_out_while_the_provider_is_down_ends_the_session_here(tmp_path: Path) -> None:
-    with running_hub(tmp_path) as fresh, browser() as client:
-        log_in(fresh, client)
-        fresh.provider.script.discovery["end_session_endpoint"] = None
-        stop(fresh.process, signal.SIGKILL)
-        process = start_hub(fresh.folder)
-        try:
-            await_hub(process, fresh.url, fresh.folder)
-            fresh.provider.script.status["/.well-known/openid-configuration"] = 500
-            page = client.get(f"{fresh.public_url}/hub/logout", headers=BY_CLICK)
-            assert "You are logged out" in page.text
-            assert login_cookies(client) == set()
-        finally:
-            stop(process)
+def test_logging_out_while_the_provider_is_down_ends_the_session_here(hub: RunningHub) -> None:
+    with browser() as client:
+        log_in(hub, client)
+        hub.provider.script.discovery["end_session_endpoint"] = None
+        restart(hub)
+        hub.provider.script.status["/.well-known/openid-configuration"] = 500
+        page = client.get(f"{hub.public_url}/hub/logout", headers=BY_CLICK)
+        assert "You are logged out" in page.text
+        assert login_cookies(client) == set()
 
 
-def test_a_login_that_a_killed_hub_left_half_done_ends_well(tmp_path: Path) -> None:
-    with running_hub(tmp_path) as fresh, browser() as client:
+def test_a_login_that_a_killed_hub_left_half_done_ends_well(hub: RunningHub) -> None:
+    with browser() as client:
         client.follow_redirects = False
-        callback = client.get(log_in(fresh, client).headers["location"]).headers["location"]
-        stop(fresh.process, signal.SIGKILL)
-        process = start_hub(fresh.folder)
-        try:
-            await_hub(process, fresh.url, fresh.folder)
-            assert client.get(callback).status_code == 302
-            assert login_cookies(client) != set()
-        finally:
-            stop(process)
+        callback = client.get(log_in(hub, client).headers["location"]).headers["location"]
+        restart(hub)
+        assert client.get(callback).status_code == 302
+        assert login_cookies(client) != set()
 
 
-def test_the_admin_page_opens_for_the_listed_role_only(tmp_path: Path) -> None:
-    with running_hub(tmp_path) as fresh:
-        with browser() as client:
-            log_in(fresh, client)
-            assert client.get(f"{fresh.public_url}/hub/admin").status_code == 403
-        roles = f"issuer,subject,role\n{fresh.provider.issuer},oscar,admin\n"
-        (fresh.folder / "roles.csv").write_text(roles)
-        fresh.provider.script.subject = "oscar"
-        with browser() as client:
-            log_in(fresh, client)
-            assert client.get(f"{fresh.public_url}/hub/admin").status_code == 200
-            scopes = set(hub_user(fresh, portal_token(fresh, client)).json()["scopes"])
-            assert not {scope for scope in scopes if scope.startswith("admin:")}
-        account = account_name(fresh.provider.issuer, "oscar")
-        assert fresh.web.principals[account]["roles"] == ["admin"]
-        # Taken off the list, the role ends with the next login.
-        (fresh.folder / "roles.csv").write_text("issuer,subject,role\n")
-        with browser() as client:
-            log_in(fresh, client)
-            assert client.get(f"{fresh.public_url}/hub/admin").status_code == 403
+@pytest.fixture
+def roles(hub: RunningHub) -> Iterator[Path]:
+    """The list of roles, empty again afterwards."""
+    path = hub.folder / "roles.csv"
+    yield path
+    path.write_text("issuer,subject,role\n")
+
+
+def test_the_admin_page_opens_for_the_listed_role_only(hub: RunningHub, roles: Path) -> None:
+    with browser() as client:
+        log_in(hub, client)
+        assert client.get(f"{hub.public_url}/hub/admin").status_code == 403
+    roles.write_text(f"issuer,subject,role\n{hub.provider.issuer},oscar,admin\n")
+    hub.provider.script.subject = "oscar"
+    with browser() as client:
+        log_in(hub, client)
+        assert client.get(f"{hub.public_url}/hub/admin").status_code == 200
+        scopes = set(hub_user(hub, portal_token(hub, client)).json()["scopes"])
+        assert not {scope for scope in scopes if scope.startswith("admin:")}
+    account = account_name(hub.provider.issuer, "oscar")
+    assert hub.web.principals[account]["roles"] == ["admin"]
+    # Taken off the list, the role ends with the next login.
+    roles.write_text("issuer,subject,role\n")
+    with browser() as client:
+        log_in(hub, client)
+        assert client.get(f"{hub.public_url}/hub/admin").status_code == 403
 
 
 def test_the_proxy_learns_the_way_to_hub_and_portal(hub: RunningHub) -> None:

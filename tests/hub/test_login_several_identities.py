@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +13,7 @@ from beamhub_core.identity import account_name
 from hub.hostile_provider import HostileProvider, hostile_provider  # the folder of these tests, not the room
 from hub.hub_parts import NAMESPACE, RunningHub, browser, running_hub
 from hub.session_parts import await_that
-from hub.stored_logins import read_login, restarted, write_login
+from hub.test_login_linking import TwoProviders
 
 pytestmark = pytest.mark.hub
 
@@ -41,66 +39,64 @@ class Linked:
         return sorted(entitlement["subgroups"][0] for entitlement in principal["entitlements"])
 
 
-@contextmanager
-def linked(folder: Path) -> Iterator[Linked]:
-    """Log in at both providers, then join the two records as a linking would."""
-    with hostile_provider() as second, browser() as client, browser() as other:
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoProviders]:
+    """A hub that knows two providers, for people of each test's own."""
+    with hostile_provider() as second:
 
         def add_second(fields: dict[str, Any]) -> None:
             providers = fields["login"]["providers"]
-            providers.append({**providers[0], "name": "second", "issuer": second.issuer})
+            providers.append({**providers[0], "name": "other", "issuer": second.issuer})
 
-        with running_hub(folder, change=add_second) as hub:
-            hub.provider.script.userinfo["entitlements"] = group("MA-1")
-            second.script.subject = "ines-at-home"
-            second.script.userinfo["entitlements"] = group("MB-1")
-            for each, name in ((client, "hostile"), (other, "second")):
-                page = each.get(f"{hub.public_url}/hub/login/{name}", params={"next": "/hub/home"})
-                assert page.url.path == "/hub/home"
-            account = account_name(hub.provider.issuer, "ines")
-
-            def join() -> None:
-                ours = read_login(hub, account)
-                theirs = read_login(hub, account_name(second.issuer, "ines-at-home"))
-                ours["identities"] += theirs["identities"]
-                ours["principal"]["linked"] = [{"issuer": second.issuer, "subject": "ines-at-home"}]
-                write_login(hub, account, ours)
-
-            with restarted(hub, join):
-                found = Linked(hub, second, client, account)
-                await_that(lambda: found.proposals() == ["MA-1", "MB-1"], "both identities' rights")
-                yield found
+        with running_hub(tmp_path_factory.mktemp("hub"), change=add_second) as hub:
+            yield TwoProviders(hub, second)
 
 
-def test_each_identity_gives_what_its_own_provider_says_now(tmp_path: Path) -> None:
-    with linked(tmp_path) as person:
-        person.second.script.status["/userinfo"] = 503
-        person.hub.provider.script.userinfo["entitlements"] = group("MA-2")
-        await_that(lambda: person.proposals() == ["MA-2", "MB-1"], "the last answer of the silent one")
-        person.second.script.status.clear()
-        person.second.script.userinfo["entitlements"] = group("MB-2")
-        await_that(lambda: person.proposals() == ["MA-2", "MB-2"], "both answers")
-        person.second.access.clear()
-        person.second.refresh.clear()
-        person.hub.provider.script.userinfo["entitlements"] = group("MA-3")
-        await_that(lambda: person.proposals() == ["MA-3", "MB-2"], "tokens refused say nothing of a person")
-        assert person.hub.web.removed == []
+@pytest.fixture
+def person(platform: TwoProviders, request: pytest.FixtureRequest) -> Iterator[Linked]:
+    """Somebody who logged in at both providers and linked the two."""
+    hub, second, subject = platform.hub, platform.other, request.node.name
+    script, its_script = hub.provider.reset(), second.reset()
+    script.subject, its_script.subject = subject, f"{subject}-at-home"
+    script.userinfo["entitlements"] = group("MA-1")
+    its_script.userinfo["entitlements"] = group("MB-1")
+    hub.web.removed.clear()
+    account = account_name(hub.provider.issuer, subject)
+    with browser() as client:
+        assert platform.log_in(client, "hostile").url.path == "/hub/home"
+        assert platform.link(client).url.path == "/hub/identities"
+        assert platform.log_in(client, "hostile").url.path == "/hub/home"
+        found = Linked(hub, second, client, account)
+        await_that(lambda: found.proposals() == ["MA-1", "MB-1"], "both identities' rights")
+        yield found
 
 
-def test_an_identity_that_is_denied_is_dropped_at_once_and_the_account_goes_on(tmp_path: Path) -> None:
-    with linked(tmp_path) as person:
-        person.second.script.userinfo["voperson_id"] = "test@second.example"
-        await_that(lambda: person.proposals() == ["MA-1"], "the other identity's rights alone")
-        del person.second.script.userinfo["voperson_id"]
-        person.hub.provider.script.userinfo["entitlements"] = group("MA-2")
-        await_that(lambda: person.proposals() == ["MA-2"], "a dropped identity does not come back by itself")
-        assert person.hub.web.removed == []
-        page = person.client.get(f"{person.hub.public_url}/hub/home")
-        assert page.url.path == "/hub/home"
+def test_each_identity_gives_what_its_own_provider_says_now(person: Linked) -> None:
+    person.second.script.status["/userinfo"] = 503
+    person.hub.provider.script.userinfo["entitlements"] = group("MA-2")
+    await_that(lambda: person.proposals() == ["MA-2", "MB-1"], "the last answer of the silent one")
+    person.second.script.status.clear()
+    person.second.script.userinfo["entitlements"] = group("MB-2")
+    await_that(lambda: person.proposals() == ["MA-2", "MB-2"], "both answers")
+    person.second.access.clear()
+    person.second.refresh.clear()
+    person.hub.provider.script.userinfo["entitlements"] = group("MA-3")
+    await_that(lambda: person.proposals() == ["MA-3", "MB-2"], "tokens refused say nothing of a person")
+    assert person.hub.web.removed == []
 
 
-def test_a_current_identity_that_is_denied_ends_the_account(tmp_path: Path) -> None:
-    with linked(tmp_path) as person:
-        person.hub.provider.script.userinfo["voperson_id"] = "test@first.example"
-        await_that(lambda: person.proposals() == [], "the end")
-        assert person.hub.web.removed == [person.account]
+def test_an_identity_that_is_denied_is_dropped_at_once_and_the_account_goes_on(person: Linked) -> None:
+    person.second.script.userinfo["voperson_id"] = "test@second.example"
+    await_that(lambda: person.proposals() == ["MA-1"], "the other identity's rights alone")
+    del person.second.script.userinfo["voperson_id"]
+    person.hub.provider.script.userinfo["entitlements"] = group("MA-2")
+    await_that(lambda: person.proposals() == ["MA-2"], "a dropped identity does not come back by itself")
+    assert person.hub.web.removed == []
+    page = person.client.get(f"{person.hub.public_url}/hub/home")
+    assert page.url.path == "/hub/home"
+
+
+def test_a_current_identity_that_is_denied_ends_the_account(person: Linked) -> None:
+    person.hub.provider.script.userinfo["voperson_id"] = "test@first.example"
+    await_that(lambda: person.proposals() == [], "the end")
+    assert person.hub.web.removed == [person.account]

@@ -58,6 +58,22 @@ def hub_with_names(folder: Path, scheme: str) -> Iterator[tuple[RunningHub, http
             yield replace(hub, public_url=public), client
 
 
+@pytest.fixture(scope="module")
+def hub_with_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningHub, httpx.Client]]:
+    """Such a hub behind TLS."""
+    with hub_with_names(tmp_path_factory.mktemp("tls"), "https") as made:
+        yield made
+
+
+@pytest.fixture
+def with_tls(hub_with_tls: tuple[RunningHub, httpx.Client]) -> tuple[RunningHub, httpx.Client]:
+    """The hub behind TLS, and a browser without cookies."""
+    hub, client = hub_with_tls
+    client.cookies.clear()
+    client.follow_redirects = True
+    return hub, client
+
+
 def names(client: httpx.Client) -> set[str]:
     """The names of the browser's cookies."""
     return {cookie.name for cookie in client.cookies.jar}
@@ -69,35 +85,35 @@ def set_cookies(answer: httpx.Response) -> list[str]:
     return [c for c in found if not c.split(";")[0].endswith(('=""', "="))]
 
 
-def test_with_tls_every_cookie_of_the_login_is_this_hosts_alone(tmp_path: Path) -> None:
-    with hub_with_names(tmp_path, "https") as (hub, client):
-        answer = client.get(f"{hub.public_url}/hub/oauth_login", params={"next": "/hub/token"})
-        assert (answer.status_code, answer.url.path) == (200, "/hub/token"), hub.log[-2000:]
-        assert "__Host-jupyterhub-hub-login" in names(client)
-        assert "__Host-beamhub-provider" in names(client)
-        cookies = [c for c in set_cookies(answer) if not c.startswith("_xsrf")]
-        assert [c for c in cookies if "Secure" not in c] == []
-        ours = [c for c in cookies if "session-id" not in c]
-        assert [
-            c for c in ours if not c.startswith("__Host-") or "Domain" in c or "Path=/;" not in c + ";"
-        ] == []
-        # What a session's own host sets for the parent domain carries no such name, so it is not read.
-        assert not any(name.startswith("beamhub-login-") for name in names(client))
-        end = client.get(f"{hub.public_url}/hub/logout", headers={"Sec-Fetch-Site": "same-origin"})
-        assert end.json()["logged_out"]
-        assert "__Host-jupyterhub-hub-login" not in names(client)
-        assert client.get(f"{hub.public_url}/hub/home").url.path == "/hub/login"
+def test_with_tls_every_cookie_of_the_login_is_this_hosts_alone(
+    with_tls: tuple[RunningHub, httpx.Client],
+) -> None:
+    hub, client = with_tls
+    answer = client.get(f"{hub.public_url}/hub/oauth_login", params={"next": "/hub/token"})
+    assert (answer.status_code, answer.url.path) == (200, "/hub/token"), hub.log[-2000:]
+    assert "__Host-jupyterhub-hub-login" in names(client)
+    assert "__Host-beamhub-provider" in names(client)
+    cookies = [c for c in set_cookies(answer) if not c.startswith("_xsrf")]
+    assert [c for c in cookies if "Secure" not in c] == []
+    ours = [c for c in cookies if "session-id" not in c]
+    assert [c for c in ours if not c.startswith("__Host-") or "Domain" in c or "Path=/;" not in c + ";"] == []
+    # What a session's own host sets for the parent domain carries no such name, so it is not read.
+    assert not any(name.startswith("beamhub-login-") for name in names(client))
+    end = client.get(f"{hub.public_url}/hub/logout", headers={"Sec-Fetch-Site": "same-origin"})
+    assert end.json()["logged_out"]
+    assert "__Host-jupyterhub-hub-login" not in names(client)
+    assert client.get(f"{hub.public_url}/hub/home").url.path == "/hub/login"
 
 
-def test_a_tossed_attempt_cookie_is_not_read(tmp_path: Path) -> None:
-    with hub_with_names(tmp_path, "https") as (hub, client):
-        client.follow_redirects = False
-        start = client.get(f"{hub.public_url}/hub/oauth_login")
-        callback = client.get(start.headers["location"]).headers["location"]
-        (kept,) = [(c.name, c.value) for c in client.cookies.jar if "beamhub-login-" in c.name]
-        client.cookies.clear()
-        client.cookies.set(kept[0].removeprefix("__Host-"), kept[1] or "", domain=HOST)
-        assert client.get(callback).status_code == 403
+def test_a_tossed_attempt_cookie_is_not_read(with_tls: tuple[RunningHub, httpx.Client]) -> None:
+    hub, client = with_tls
+    client.follow_redirects = False
+    start = client.get(f"{hub.public_url}/hub/oauth_login")
+    callback = client.get(start.headers["location"]).headers["location"]
+    (kept,) = [(c.name, c.value) for c in client.cookies.jar if "beamhub-login-" in c.name]
+    client.cookies.clear()
+    client.cookies.set(kept[0].removeprefix("__Host-"), kept[1] or "", domain=HOST)
+    assert client.get(callback).status_code == 403
 
 
 def test_the_portal_stays_on_the_hubs_host_and_people_have_their_own(tmp_path: Path) -> None:

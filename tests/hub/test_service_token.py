@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beamhub_core.identity import account_name
+from beamhub_hub.service_token_handler import BURST, PER_S
 from beamhub_hub.token_exchange import read_exchange
 from hub.hub_parts import RunningHub, browser, log_in, running_hub  # the folder of these tests, not the room
 from hub.logout_tokens import ACCESS_TOKEN, ExchangingProvider
@@ -35,10 +36,13 @@ class Session:
     account: str
     environment: dict[str, str] = field(repr=False)
     others: dict[str, str] = field(repr=False)
+    n_asked: int = 0
+    """Questions of the tests so far; the first `BURST` need not wait for a share of the account's."""
 
     def ask(self, token: str | None = None, body: Any = None, **headers: str) -> httpx.Response:
         """What a session sends."""
         token = self.environment["JUPYTERHUB_API_TOKEN"] if token is None else token
+        self.n_asked += 1
         headers = {"Authorization": f"Bearer {token}", **headers} if token else headers
         url = self.environment["JUPYTERHUB_API_URL"] + "/beamhub/token"
         return httpx.post(
@@ -73,8 +77,9 @@ def session(running: Session) -> Session:
     running.hub.provider.reset()
     running.provider.answer, running.provider.status = {}, 200
     running.provider.forms.clear()
-    deadline = time.monotonic() + 2.0  # one question takes two seconds of the account's share
-    await_that(lambda: time.monotonic() > deadline, "the account's share")
+    if running.n_asked >= BURST - 2:  # no test asks more than twice
+        deadline = time.monotonic() + 2 / PER_S
+        await_that(lambda: time.monotonic() > deadline, "the account's share")
     return running
 
 
@@ -103,6 +108,7 @@ def test_the_helper_for_notebooks_asks_once_and_keeps_the_token(session: Session
         text=True,
         check=True,
     )
+    session.n_asked += 1
     assert told.stdout.split() == ["True", "32"]
     assert len(session.provider.forms) == 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import logging
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlencode
 
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 from httpx import Response
 
@@ -90,7 +90,8 @@ class House:
     service: CatalogueService
     app: FastAPI
     hub: HubDouble
-    runner: asyncio.Runner
+    portal: BlockingPortal
+    """Into the one event loop; a loop for each request would start threads anew for each."""
     heard: Heard
     callers: dict[str, Caller] = field(default_factory=dict)
     n_requests: int = 0
@@ -124,7 +125,7 @@ class House:
         elif body is not None:
             content, headers["content-type"] = json.dumps(body).encode(), "application/json"
         headers["content-length"] = str(len(content))
-        return self.runner.run(call(self.app, method, path, headers, content))
+        return self.portal.call(call, self.app, method, path, headers, content)
 
     def internal(self, method: str, path: str, body: Any = None, token: str = HUB_TOKEN) -> Response:
         """One request of the hub."""
@@ -174,9 +175,9 @@ def open_house(folder: Path) -> Iterator[House]:
     heard = Heard()
     try:
         app = build_app(config, service, wall_clock=facility.wall_clock, user_cache_s=3600)
-        with asyncio.Runner() as runner:
+        with start_blocking_portal() as portal:
             logging.getLogger().addHandler(heard)
-            house = House(facility, service, app, hub, runner, heard)
+            house = House(facility, service, app, hub, portal, heard)
             _fill(house)
             yield house
             app.state.portal.hub.close()

@@ -56,7 +56,8 @@ def integrate_with_scipy(pixels: Pixels, frames: Array, floor: float | None) -> 
 def _counts(frames: Array, lanes: FloatArray) -> Array:
     """The sum of every frame's lane, in the order of the pixels for real numbers."""
     if frames.dtype.kind != "f":
-        return np.asarray(lanes.astype(np.int64).sum(axis=0))
+        total: Array = lanes.astype(np.int64).sum(axis=0)
+        return total
     last: Array = np.add.accumulate(lanes, axis=0)[-1] if len(lanes) else np.zeros(lanes.shape[1])
     return last
 

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from beamhub_core.techniques import POWDER_DIFFRACTION
+from beamhub_reduction.codecs import integrity_of
 from beamhub_reduction.errors import BadParameter, FrameCountError, NothingLeft
 from beamhub_reduction.nexus.frames import FrameStack
 from beamhub_reduction.nexus.geometry import Geometry, Monitor
@@ -138,6 +139,7 @@ def reduce_azimuthal(source: Source, parameters: AzimuthalParameters, engine: En
         "normalised_to": monitor.name if monitor else None,
         "monitor_reference": reference,
         "decoded_by": _ways(units),
+        "integrity": _integrity(units),
     }
     warnings = (*(str(error) for error in stack.missing), *part.tally.problems)
     intensity, errors = azimuthal_curves(matrix, sums=part.sums, n_groups=n_groups)
@@ -205,6 +207,12 @@ def _chosen(parameters: AzimuthalParameters, found: AzimuthalInput) -> dict[str,
 def _ways(units: tuple[FrameUnit, ...]) -> list[str]:
     indices = [segment.index for unit in units for segment in unit.segments]
     return sorted({"storage chunks" if i.way == "direct" else f"HDF5 ({i.reason})" for i in indices})
+
+
+def _integrity(units: tuple[FrameUnit, ...]) -> list[str]:
+    """Whether a flipped byte in the chunks would have been noticed."""
+    indices = [segment.index for unit in units for segment in unit.segments]
+    return sorted({integrity_of(index.filters) for index in indices})
 
 
 def frame_weights(stack: FrameStack, monitor: Monitor | None) -> tuple[FloatArray, float | None]:

@@ -25,6 +25,8 @@ BATCH_FRAMES = 16
 """Frames that a kernel takes at once: as many float32 as fit a cache line."""
 READ_AHEAD_BYTES = 256 * 1024**2
 """Decoded frames are read ahead of the caller where two readings take no more than this."""
+MIN_RUN_BYTES = 4 * 1024**2
+"""Small frames are read in runs of several batches: a call costs as much as decoding some hundred KiB."""
 MAX_RUN_BYTES = 512 * 1024**2
 """Frames that are read at once take no more than this, unless they share a chunk."""
 
@@ -160,13 +162,14 @@ class _Run:
 
 
 def _plan_runs(unit: FrameUnit, batch: int) -> list[_Run]:
-    """Whole chunks, about `batch` frames; of a chunk with more frames than that all at once."""
+    """Whole chunks, about `batch` frames or MIN_RUN_BYTES; of a chunk with more than that all at once."""
     runs, first = [], 0
     for tiles in unit.runs:
         segment = tiles[0]
         index = segment.index
         per_chunk = 1 if index.is_contiguous or len(index.shape) != 3 else index.rows_per_chunk
-        step = max(per_chunk, batch // per_chunk * per_chunk)
+        wanted = max(batch, MIN_RUN_BYTES // max(index.row_bytes, 1))
+        step = max(per_chunk, wanted // per_chunk * per_chunk)
         if per_chunk == 1 and index.row_bytes:
             step = max(1, min(step, MAX_RUN_BYTES // index.row_bytes))
         low = 0

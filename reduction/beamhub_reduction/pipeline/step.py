@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
@@ -49,7 +49,8 @@ class StepParameters(BaseModel):
 class Reduced:
     """The outcome of a step, before it becomes a Result of a run; the first signal is the default plot.
 
-    `parameters` stand in the product as they are (JSON values); `warnings` are for people.
+    `parameters` stand in the product as they are (JSON values); `warnings` are for people. `evidence` (JSON
+    values) is what the step knows better than the engine, such as 'index_digest', 'integrity' or 'decoders'.
     """
 
     signals: tuple[Signal, ...]
@@ -57,6 +58,7 @@ class Reduced:
     execution: Execution
     parameters: dict[str, Any]
     warnings: tuple[str, ...]
+    evidence: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

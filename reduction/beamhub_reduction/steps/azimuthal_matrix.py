@@ -13,6 +13,7 @@ import numpy as np
 import pyFAI
 import scipy.sparse
 from pyFAI.detectors import Detector
+from pyFAI.ext.splitPixelFullCSR import FullSplitCSR_2d
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 from pyFAI.units import to_unit
 
@@ -119,18 +120,15 @@ def build_azimuthal_matrix(
     check_binning(binning)
     if masked.all():
         raise BadParameter("mask", "a mask of all pixels", "a mask that leaves some")
+    azimuth = _azimuth_limits(integrator, binning.azimuth_range)
     norm = _normalisation(integrator, masked.shape, corrections)
     dark = None if corrections.dark is None else corrections.dark.astype(np.float64).ravel()
     good = ~masked.ravel() & np.isfinite(norm) & (norm != 0)
     if dark is not None:
         good &= np.isfinite(dark)
         dark = np.where(good, dark, 0.0)
-    engine = _pyfai_engine(integrator, masked, binning)
-    n_rows = binning.bins * max(1, binning.azimuth_bins)
-    whole = scipy.sparse.csr_matrix(
-        (np.asarray(engine.data), np.asarray(engine.indices), np.asarray(engine.indptr)),
-        shape=(n_rows, masked.size),
-    )
+    engine, whole = _pyfai_matrix(integrator, masked, binning, azimuth)
+    n_rows = whole.shape[0]
     tiles = build_tiles(_only(whole, good), tile=tile)
     pixels = Pixels(tiles, good.astype(np.uint8), np.where(good, norm, 0.0), dark, *valid)
     n_entries = np.bincount(
@@ -194,26 +192,63 @@ def _normalisation(
     return norm
 
 
-def _pyfai_engine(integrator: AzimuthalIntegrator, masked: BoolArray, binning: Binning) -> Any:
-    """pyFAI's engine, which has computed the sparse matrix."""
-    scale = to_unit(binning.unit).scale
-    radial = None if binning.q_range is None else tuple(limit / scale for limit in binning.q_range)
-    azimuth = None
-    if binning.azimuth_range is not None:
-        # Moves the cut of the azimuth out of the range, so it comes before any position is computed.
-        azimuth = integrator.normalize_azimuth_range(binning.azimuth_range)
-    two = binning.azimuth_bins > 0
-    return integrator.setup_sparse_integrator(
-        masked.shape,
-        (binning.bins, binning.azimuth_bins) if two else binning.bins,
-        mask=masked.astype(np.int8),
-        pos0_range=radial,
-        pos1_range=azimuth,
-        unit=(to_unit(binning.unit), to_unit("chi_deg")) if two else to_unit(binning.unit),
-        split=binning.split,
-        algo="CSR",
-        scale=False,
-    )
+def _pyfai_matrix(
+    integrator: AzimuthalIntegrator, masked: BoolArray, binning: Binning, azimuth: Range | None
+) -> tuple[Any, scipy.sparse.csr_matrix]:
+    """pyFAI's engine, and the sparse matrix (rows, n_pixels) that it has computed."""
+    unit = to_unit(binning.unit)
+    radial = None if binning.q_range is None else tuple(limit / unit.scale for limit in binning.q_range)
+    mask = masked.astype(np.int8)
+    if not binning.azimuth_bins:
+        engine = integrator.setup_sparse_integrator(
+            masked.shape, binning.bins, mask=mask, pos0_range=radial, pos1_range=azimuth, unit=unit,
+            split=binning.split, algo="CSR", scale=False,
+        )  # fmt: skip
+        return engine, _rows(engine, binning.bins, masked.size)
+    units, bins = (unit, to_unit("chi_deg")), (binning.bins, binning.azimuth_bins)
+    n_rows = binning.bins * binning.azimuth_bins
+    if binning.split != "full":
+        engine = integrator.setup_sparse_integrator(
+            masked.shape, bins, mask=mask, pos0_range=radial, pos1_range=azimuth, unit=units,
+            split=binning.split, algo="CSR", scale=False,
+        )  # fmt: skip
+        return engine, _rows(engine, n_rows, masked.size)
+    # pyFAI 2026.9 splits the first pixel of such a map with values that nobody has set: the first one is put
+    # before itself, and what the copy gives is dropped. Seen in fresh processes, shares up to 3.3.
+    corners = integrator.array_from_unit(masked.shape, "corner", units, scale=False).reshape(-1, 4, 2)
+    first = int(np.argmin(masked))
+    engine = FullSplitCSR_2d(
+        np.concatenate([corners[first : first + 1], corners]), bins=bins, pos0_range=radial,
+        pos1_range=azimuth, mask=np.append(np.zeros(1, np.int8), mask.ravel()), unit=units,
+        allow_pos0_neg=not unit.positive, chiDiscAtPi=integrator.chiDiscAtPi,
+        pos1_period=units[1].period or 0.0, orientation=int(integrator.detector.orientation),
+    )  # fmt: skip
+    return engine, _rows(engine, n_rows, masked.size + 1)[:, 1:]
+
+
+def _rows(engine: Any, n_rows: int, n_pixels: int) -> scipy.sparse.csr_matrix:
+    parts = (np.array(engine.data), np.array(engine.indices), np.array(engine.indptr))
+    return scipy.sparse.csr_matrix(parts, shape=(n_rows, n_pixels))
+
+
+def _azimuth_limits(integrator: AzimuthalIntegrator, limits: Range | None) -> Range | None:
+    """The range in radians; the cut of pyFAI's azimuth is moved out of it, before any position is computed.
+
+    Raises
+    ------
+    BadParameter
+        If the range holds both cuts that the azimuth can have.
+    """
+    if limits is None:
+        return None
+    low, high = limits
+    if -180 <= low and high <= 180:
+        integrator.setChiDiscAtPi()
+    elif low >= 0 and high <= 360:
+        integrator.setChiDiscAtZero()
+    else:
+        raise BadParameter("azimuth_range", limits, "within -180 to 180, or within 0 to 360 degrees")
+    return float(np.deg2rad(low)), float(np.deg2rad(high))
 
 
 def _only(matrix: scipy.sparse.csr_matrix, good: BoolArray) -> scipy.sparse.csr_matrix:

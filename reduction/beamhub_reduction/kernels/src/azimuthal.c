@@ -58,6 +58,11 @@ static const int64_t az_item_bytes[AZ_KINDS] = {1, 2, 4, 4, 4, 8};
 
 static inline uint8_t *az_align(uint8_t *p) { return (uint8_t *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
 
+/* The limits of valid values within a type; they do not meet where nothing so narrow is valid. */
+#define AZ_NONE(z, least, most) ((z)->low > (most) || (z)->high < (least))
+#define AZ_LOW(z, least, most) (AZ_NONE(z, least, most) ? (least) + 1 : (z)->low < (least) ? (least) : (z)->low)
+#define AZ_HIGH(z, least, most) (AZ_NONE(z, least, most) ? (least) : (z)->high > (most) ? (most) : (z)->high)
+
 /* Blank what is out of range and zero what is masked; whether any lane of the tile is blank. */
 #define AZ_SCAN(T, SUM, COUNTS, LOW, HIGH)                                                               \
     static int az_scan_##T(const az_call *z, T *lanes, int64_t first, int64_t n, uint16_t *blank) {      \
@@ -89,10 +94,10 @@ static inline uint8_t *az_align(uint8_t *p) { return (uint8_t *)(((uintptr_t)p +
         memcpy(z->COUNTS, held, sizeof held);                                                            \
         return found;                                                                                    \
     }
-AZ_SCAN(u8, int64_t, counts, z->low, z->high)
-AZ_SCAN(u16, int64_t, counts, z->low, z->high)
-AZ_SCAN(u32, int64_t, counts, z->low, z->high)
-AZ_SCAN(i32, int64_t, counts, z->low, z->high)
+AZ_SCAN(u8, int64_t, counts, AZ_LOW(z, 0, 255), AZ_HIGH(z, 0, 255))
+AZ_SCAN(u16, int64_t, counts, AZ_LOW(z, 0, 65535), AZ_HIGH(z, 0, 65535))
+AZ_SCAN(u32, int64_t, counts, AZ_LOW(z, 0, (int64_t)UINT32_MAX), AZ_HIGH(z, 0, (int64_t)UINT32_MAX))
+AZ_SCAN(i32, int64_t, counts, AZ_LOW(z, (int64_t)INT32_MIN, (int64_t)INT32_MAX), AZ_HIGH(z, (int64_t)INT32_MIN, (int64_t)INT32_MAX))
 /* Infinities are never valid. */
 AZ_SCAN(f32, double, counts_real, fmax(z->low_real, -FLT_MAX), fmin(z->high_real, FLT_MAX))
 AZ_SCAN(f64, double, counts_real, fmax(z->low_real, -DBL_MAX), fmin(z->high_real, DBL_MAX))
@@ -333,13 +338,7 @@ static void az_stored_tile(const az_call *z, az_stream *s, int64_t t, int64_t ki
     const int64_t lane_kind = width == 1 ? AZ_U8 : width == 2 ? AZ_U16 : is_signed ? AZ_I32 : AZ_U32;
     int has_blank = 0;
     if (negative || z->low > 0 || (int64_t)s->used > z->high) {
-        az_call narrow = *z;
-        const int64_t most = width == 1 ? 255 : width == 2 ? 65535 : is_signed ? INT32_MAX : UINT32_MAX;
-        narrow.high = z->high > most ? most : z->high;
-        narrow.low = z->low < 0 && lane_kind != AZ_I32 ? 0 : z->low;
-        if (narrow.low > most) /* nothing so narrow is valid */
-            narrow.low = most, narrow.high = most - 1;
-        has_blank = az_scan(&narrow, lane_kind, lanes, first, n, blank);
+        has_blank = az_scan(z, lane_kind, lanes, first, n, blank);
     } else {
         for (int64_t f = 0; f < z->n_frames; f++)
             z->counts[f] += (int64_t)s->counts[f];

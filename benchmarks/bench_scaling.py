@@ -1,0 +1,242 @@
+"""Scale and failure of the engine (B8): weak scaling, cost of a cluster, a killed worker, a resumed journal.
+
+The work is reading, decoding and summing Eiger frames and their radial sums: small parts, as an azimuthal
+integration has, and exact integers, so that every result can be compared. Rows:
+
+- in-process threads against a Dask cluster of threads and of processes, the same units and workers;
+- weak scaling: n workers do n times the units of one;
+- one of the workers is killed by SIGKILL midway; against the same run without (wanted: 1.25 x);
+- a process that is killed midway, and its journal taken up by another: units that were done twice.
+
+Every result is compared bit by bit with that of one thread; a difference ends the benchmark with an error.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detector_data import DATA, write_stack
+from side_by_side import Scale, alternate, parse_arguments, report, write_json
+
+from beamhub_reduction.cluster import connect
+from beamhub_reduction.nexus import NexusFile, read_frame_stack
+from beamhub_reduction.pipeline import Engine
+from beamhub_reduction.pipeline.digest import content_digest
+from beamhub_reduction.pipeline.frames import frame_batches
+from beamhub_reduction.pipeline.units import FrameUnit, Segment, plan_frame_units
+
+Sums = np.ndarray[Any, np.dtype[np.int64]]
+
+
+N_BINS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SumTask:
+    """What the units share: the bin of each pixel, shape (ny, nx), and the value of the gaps."""
+
+    bins: np.ndarray[Any, np.dtype[np.int32]]
+    gap: int
+
+
+def sum_unit(unit: FrameUnit, task: SumTask) -> Sums:
+    """The radial sums of a unit's frames, shape (N_BINS,): exact integers."""
+    shape = (task.bins.shape[0], task.bins.shape[1])
+    total = np.zeros(shape, np.int64)
+    for batch in frame_batches(unit, shape=shape, corrupt="fail"):
+        for frame in batch.data:
+            np.add(total, frame, out=total, where=frame != task.gap)
+    return np.bincount(task.bins.ravel(), weights=total.ravel(), minlength=N_BINS).astype(np.int64)
+
+
+def add(left: Sums, right: Sums) -> Sums:
+    """Both sums; the left one may be changed."""
+    left += right
+    return left
+
+
+def plan(path: Path, copies: int, frames_per_unit: int) -> tuple[tuple[FrameUnit, ...], SumTask]:
+    """Units over a file, `copies` times over: as much more work, without as much more disk."""
+    with NexusFile(str(path)) as nexus:
+        stack = read_frame_stack(nexus, DATA)
+    segments = [s for unit in plan_frame_units(stack, weights=np.ones(stack.n_frames)) for s in unit.segments]
+    units: list[FrameUnit] = []
+    group: list[Segment] = []
+    for segment in segments * copies:
+        group.append(segment)
+        n = sum(s.n_rows for s in group)
+        if n >= frames_per_unit:
+            units.append(FrameUnit(len(units), tuple(group), np.ones(n)))
+            group = []
+    if group:
+        units.append(FrameUnit(len(units), tuple(group), np.ones(sum(s.n_rows for s in group))))
+    y, x = np.indices(stack.shape)
+    radius = np.hypot(y - stack.shape[0] / 2, x - stack.shape[1] / 2)
+    bins = (radius * (N_BINS - 1) / radius.max()).astype(np.int32)
+    return tuple(units), SumTask(bins, int(np.iinfo(stack.dtype).max))
+
+
+def same(found: Sums, wanted: str) -> Sums:
+    """The sums, if they are those wanted, bit by bit."""
+    if content_digest(found) != wanted:
+        raise SystemExit("the results differ: nothing here can be believed")
+    return found
+
+
+def run(engine: Engine, units: tuple[FrameUnit, ...], task: SumTask) -> Sums:
+    """All units, merged in order."""
+    return engine.run(sum_unit, units, task, merge=add)[0]
+
+
+def kill_one(client: Any, at: int) -> Callable[[int, int], None]:
+    """A progress callback that kills one worker when `at` units are done."""
+    victims = list(client.run(os.getpid).values())
+
+    def progress(done: int, total: int) -> None:
+        if done == at:
+            os.kill(victims[0], signal.SIGKILL)
+
+    return progress
+
+
+def compare_places(path: Path, workers: int, arguments: Any) -> list[dict[str, Any]]:
+    """The same units in threads of this process, on a cluster of threads, on one of processes."""
+    units, task = plan(path, arguments.copies, arguments.frames_per_unit)
+    n_frames = sum(len(unit.weights) for unit in units)
+    wanted = content_digest(run(Engine(threads=1), units, task))
+    with connect(workers) as threads, connect(workers, processes=True) as processes:
+        engines = {
+            f"in process, {workers} threads": Engine(threads=workers),
+            f"Dask, {workers} threads": Engine(client=threads),
+            f"Dask, {workers} processes": Engine(client=processes),
+        }
+
+        def subject(engine: Engine) -> Callable[[], object]:
+            return lambda: same(run(engine, units, task), wanted)
+
+        times = alternate({name: subject(e) for name, e in engines.items()}, repeats=arguments.repeats)
+    peer = f"in process, {workers} threads"
+    table = report(f"cost of a cluster, {len(units)} units", times, Scale(n_frames, "frames", peer=peer))
+    return [table]
+
+
+def weak_scaling(path: Path, arguments: Any) -> list[dict[str, Any]]:
+    """n threads do n times the units of one thread."""
+    cores = len(os.sched_getaffinity(0))
+    subjects: dict[str, Callable[[], object]] = {}
+    amounts: dict[str, float] = {}
+    for n in [n for n in (1, 2, 4, 8) if n <= cores]:
+        units, task = plan(path, arguments.copies * n, arguments.frames_per_unit)
+        name = f"{n} threads, {len(units)} units"
+        amounts[name] = sum(len(unit.weights) for unit in units) / n
+        subjects[name] = lambda n=n, units=units, task=task: run(Engine(threads=n), units, task)  # type: ignore[misc]
+    times = alternate(subjects, repeats=arguments.repeats)
+    first = next(iter(subjects))
+    scale = Scale(amounts[first], "frames/worker", peer=first, amounts=amounts)
+    return [report("weak scaling (1.0 x peer is ideal, 0.9 is wanted)", times, scale)]
+
+
+def killed_worker(path: Path, arguments: Any) -> list[dict[str, Any]]:
+    """One of four processes dies by SIGKILL midway; against the same run without."""
+    units, task = plan(path, 2 * arguments.copies, arguments.frames_per_unit)
+    n_frames = sum(len(unit.weights) for unit in units)
+    wanted = content_digest(run(Engine(threads=1), units, task))
+    with connect(4, processes=True) as client:
+
+        def undisturbed() -> object:
+            client.wait_for_workers(4)
+            return same(run(Engine(client=client), units, task), wanted)
+
+        def disturbed() -> object:
+            return same(run(Engine(client=client, progress=kill), units, task), wanted)
+
+        def prepare() -> None:
+            nonlocal kill
+            client.wait_for_workers(4)
+            kill = kill_one(client, len(units) // 2)
+
+        kill: Callable[[int, int], None] = kill_one(client, len(units) // 2)
+        names = {"all four live": undisturbed, "one is killed midway": disturbed}
+        times = alternate(names, repeats=arguments.repeats, before_each=prepare, warm_up=False)
+        client.wait_for_workers(4)
+    title = "kill -9 of one of four processes (0.8 x peer is wanted)"
+    return [report(title, times, Scale(n_frames, "frames", peer="all four live"))]
+
+
+CHILD = """
+import os, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[5].split(os.pathsep)
+from bench_scaling import Engine, plan, run
+units, task = plan(Path(sys.argv[1]), int(sys.argv[3]), int(sys.argv[4]))
+def kill(done, total):
+    if done == total // 2:
+        os.kill(os.getpid(), 9)
+run(Engine(threads=2, journal=Path(sys.argv[2]), progress=kill), units, task)
+"""
+
+
+def resumed(path: Path, folder: Path, arguments: Any) -> list[dict[str, Any]]:
+    """A process is killed at half; another one takes its journal up."""
+    units, task = plan(path, arguments.copies, arguments.frames_per_unit)
+    wanted = content_digest(run(Engine(threads=1), units, task))
+    journal = folder / "journal"
+    words = [str(path), str(journal), str(arguments.copies), str(arguments.frames_per_unit)]
+    places = os.pathsep.join(sys.path)
+    killed = subprocess.run([sys.executable, "-c", CHILD, *words, places], check=False)
+    if killed.returncode != -signal.SIGKILL:
+        raise SystemExit(f"the child was to die by SIGKILL; it ended with {killed.returncode}")
+    kept = len(list(journal.glob("*/unit-*.part")))
+    began = time.perf_counter()
+    found, execution = Engine(threads=2, journal=journal).run(sum_unit, units, task, merge=add)
+    seconds = time.perf_counter() - began
+    same(found, wanted)
+    redone = max(0, len(units) // 2 + 2 - execution.n_resumed)
+    print(
+        f"\njournal: {kept} of {len(units)} units kept at the kill, {execution.n_resumed} taken up, at most "
+        f"{redone} done twice (2 threads: 2 are allowed), bit-equal, {seconds:.2f} s"
+    )
+    facts = {"units": len(units), "kept": kept, "resumed": execution.n_resumed, "redone_at_most": redone}
+    return [{"title": "journal", "rows": [{"name": "resumed", **facts, "wall_s": [seconds]}]}]
+
+
+def main() -> None:
+    """Print the tables and, with --json, write them."""
+    arguments = parse_arguments(
+        __doc__,
+        frames={"type": int, "default": None, "help": "frames of the stack (default 64, quick 16)"},
+        copies={"type": int, "default": None, "help": "how often the stack is read (default 16, quick 8)"},
+        frames_per_unit={"type": int, "default": None, "help": "frames a unit (default 32, quick 16)"},
+    )
+    for name, usual, quick in (("frames", 64, 16), ("copies", 16, 8), ("frames_per_unit", 32, 16)):
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, quick if arguments.quick else usual)
+    with tempfile.TemporaryDirectory() as folder:
+        shape = (512, 1030) if arguments.quick else (2167, 2070)
+        stack = write_stack(
+            Path(folder, "data"), n_frames=arguments.frames, shape=shape, frames_per_file=arguments.frames
+        )
+        path = stack.files[0]
+        workers = min(2, len(os.sched_getaffinity(0)))
+        tables = compare_places(path, workers, arguments)
+        tables += weak_scaling(path, arguments)
+        tables += killed_worker(path, arguments)
+        tables += resumed(path, Path(folder), arguments)
+    write_json(arguments, tables)
+
+
+if __name__ == "__main__":
+    # The journal and the workers name the work by its module, which shall be the same in every process.
+    import bench_scaling
+
+    bench_scaling.main()
