@@ -49,7 +49,7 @@ def sums_of(
     whole: tuple[int, int] | None = None, first: int = 0,
 ) -> AzimuthalSums:  # fmt: skip
     whole = whole or (first, first + len(frames))
-    taken = AzimuthalAccumulator(matrix, every=every, whole=whole, with_variance=True)
+    taken = AzimuthalAccumulator(matrix, every=every, whole=whole, floor=1.0)
     numbers = np.arange(first, first + len(frames))
     taken.add_frames(frames, weights=np.asarray(weights, dtype=np.float64), numbers=numbers)
     return taken.sums()

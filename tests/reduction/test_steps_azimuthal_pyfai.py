@@ -38,7 +38,7 @@ def integrator(*, tilted: bool = False) -> AzimuthalIntegrator:
 
 def ours(matrix: AzimuthalMatrix, frames: Any, *, every: int | None = 1, weight: float = 1.0) -> Any:
     """(intensity, uncertainty) of all groups."""
-    taken = AzimuthalAccumulator(matrix, every=every, whole=(0, len(frames)), with_variance=True)
+    taken = AzimuthalAccumulator(matrix, every=every, whole=(0, len(frames)), floor=1.0)
     numbers = np.arange(len(frames))
     taken.add_frames(frames, weights=np.full(len(frames), weight), numbers=numbers)
     n_groups = 1 if every is None else -(-len(frames) // every)

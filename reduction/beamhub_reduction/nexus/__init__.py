@@ -27,6 +27,7 @@ from beamhub_reduction.nexus.errors import (
     UnsupportedLayout,
 )
 from beamhub_reduction.nexus.event_pulses import count_pulses
+from beamhub_reduction.nexus.events import EventBank, EventRun, read_event_run
 from beamhub_reduction.nexus.follow import follow, written_prefix
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
 from beamhub_reduction.nexus.geometry import Geometry, Monitor, read_geometry, read_monitor, read_wavelength

@@ -12,7 +12,6 @@ from beamhub_reduction.pipeline.amount import segment_groups
 from beamhub_reduction.pipeline.digest import content_digest
 from beamhub_reduction.pipeline.units import Segment
 
-CHECKSUMS = {1: "Adler-32 of gzip", 3: "Fletcher-32"}
 """Filters that carry a checksum of the data. Source: RFC 1950; HDF5 H5Zpublic.h."""
 MAX_FILES = 1000
 
@@ -72,13 +71,13 @@ def inputs_of(units: Sequence[Any]) -> Inputs | None:
         index = segment.index
         files.setdefault(index.file, FileFact(Path(index.file).name, index.identity[3], index.identity[2]))
         whole.update(_of_segment(segment).encode())
-        ways.add("storage chunks" if index.way == "direct" else f"HDF5 ({index.reason})")
-        if not _is_checksummed(segment):
+        ways.add(index.rung)
+        if index.integrity != "checksummed":
             weak.add(f"{Path(index.file).name}:{index.dataset}")
     return Inputs(
         files=tuple(files[name] for name in sorted(files))[:MAX_FILES],
         n_files=len(files),
-        n_chunks=sum(len(s.index.coords) for s in segments),
+        n_chunks=sum(s.index.numbers.size for s in segments),
         stored_bytes=sum(_stored(s) for s in segments),
         decoded_bytes=sum(s.n_rows * s.index.row_bytes for s in segments),
         index_digest=f"sha256:{whole.hexdigest()}",
@@ -93,17 +92,9 @@ def _of_segment(segment: Segment) -> str:
     index = segment.index
     return content_digest(
         Path(index.file).name, index.identity[3], index.dataset, index.shape, index.dtype, index.chunk_shape,
-        index.filters, index.coords, index.offsets, index.sizes, index.filter_masks,
+        index.filters, index.numbers, index.offsets, index.sizes, index.filter_masks,
         segment.start, segment.stop,
     )  # fmt: skip
-
-
-def _is_checksummed(segment: Segment) -> bool:
-    """Whether a filter with a checksum was applied to all chunks of a segment (its bit is in no mask)."""
-    for i, found in enumerate(segment.index.filters):
-        if found.number in CHECKSUMS:
-            return not bool((segment.index.filter_masks & (1 << i)).any())
-    return False
 
 
 def _stored(segment: Segment) -> int:

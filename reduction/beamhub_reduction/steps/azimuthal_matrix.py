@@ -242,7 +242,7 @@ def _azimuth_limits(integrator: AzimuthalIntegrator, limits: Range | None) -> Ra
     if limits is None:
         return None
     low, high = limits
-    if -180 <= low and high <= 180:
+    if low >= -180 and high <= 180:
         integrator.setChiDiscAtPi()
     elif low >= 0 and high <= 360:
         integrator.setChiDiscAtZero()
