@@ -30,7 +30,6 @@ from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
 from beamhub_reduction.steps.signal import Signal
 from beamhub_reduction.steps.statistics import NumberArray, count_type, prepare_frames
 
-UNIT_BYTES = 1024**3
 BATCH_BYTES = 4 * 1024**2
 """Decoded bytes of a batch: it stays in the cache between decoder and sums."""
 
@@ -141,7 +140,7 @@ def reduce_fly_scan(source: Source, parameters: FlyScanParameters, engine: Engin
         masked=masked,
     )
     task = FlyScanTask(masked, regions, parameters.moments, parameters.corrupt)
-    units = frames.units(UNIT_BYTES)
+    units = frames.units()
     part, execution = engine.run(reduce_points, units, task, merge=merge_points)
     if part.tally.n_read == 0:
         raise NothingLeft(source.file, "frames")

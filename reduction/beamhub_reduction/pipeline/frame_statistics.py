@@ -24,7 +24,7 @@ from beamhub_reduction.pipeline.frame_statistics_work import (
 )
 from beamhub_reduction.pipeline.statistics import Statistics
 from beamhub_reduction.pipeline.step import Reduced, Source, StepKind, StepParameters
-from beamhub_reduction.pipeline.units import FrameUnit, plan_frame_units
+from beamhub_reduction.pipeline.units import FRAME_UNIT_BYTES, MIN_UNITS, FrameUnit, plan_frame_units
 from beamhub_reduction.steps.frame_regions import Regions, build_regions, rectangle_text
 from beamhub_reduction.steps.frames import BoolArray
 from beamhub_reduction.steps.signal import Axis, Signal
@@ -36,8 +36,10 @@ from beamhub_reduction.steps.statistics import (
     finish_statistics,
 )
 
-UNIT_BYTES = 2 * 1024**3
+UNIT_BYTES = 4 * 1024**3
 """Decoded bytes of a unit with images: its part is as large as ten frames, so it should hold many more."""
+MIN_IMAGE_UNITS = 2
+"""For the same reason a small run with images is cut into two units only."""
 
 
 def _rectangles(value: Any) -> Any:
@@ -101,9 +103,14 @@ class FrameSource:
             join_masks(source.file, masked, read_mask(parameters.mask, file=source.file, roots=engine.roots)),
         )
 
-    def units(self, target_bytes: int) -> tuple[FrameUnit, ...]:
+    def units(
+        self, target_bytes: int = FRAME_UNIT_BYTES, min_units: int = MIN_UNITS
+    ) -> tuple[FrameUnit, ...]:
         """The present frames as units of about this many decoded bytes."""
-        return plan_frame_units(self.stack, weights=np.ones(self.stack.n_frames), target_bytes=target_bytes)
+        weights = np.ones(self.stack.n_frames)
+        return plan_frame_units(
+            self.stack, weights=weights, target_bytes=target_bytes, min_units=min_units
+        )
 
 
 def reduce_run_statistics(source: Source, parameters: FrameStatisticsParameters, engine: Engine) -> Reduced:
@@ -124,7 +131,7 @@ def reduce_run_statistics(source: Source, parameters: FrameStatisticsParameters,
     )
     counted = regions if parameters.images else regions.and_all(masked)
     task = FrameStatisticsTask(stack.dtype, masked, counted, parameters.images, None, parameters.corrupt)
-    units = frames.units(UNIT_BYTES if parameters.images else UNIT_BYTES // 8)
+    units = frames.units(UNIT_BYTES, MIN_IMAGE_UNITS) if parameters.images else frames.units()
     part, execution = engine.run(reduce_frame_statistics, units, task, merge=merge_frame_statistics)
     if part.tally.n_read == 0:
         raise NothingLeft(source.file, "frames")

@@ -16,8 +16,12 @@ from beamhub_reduction.storage_chunks import ChunkIndex, read_chunk_index
 
 TARGET_UNIT_BYTES = 256 * 1024**2
 """Decoded bytes of one unit: about a second of work. Source: facts on Dask, units of 0.5 to 2 s."""
+FRAME_UNIT_BYTES = 1024**3
+"""Decoded bytes of one unit of frames: 0.3 s where bitshuffle-LZ4 is fused with the sums, 2 s of gzip.
+Source: benchmarks/bench_scaling.py."""
 MIN_UNITS = 8
-"""Small runs are cut into at least this many units, so that progress shows and workers share."""
+"""Small runs are cut into at least this many units, so that progress shows and workers share. Frames are cut
+into a multiple of it: all units are alike, and as many workers end together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,11 @@ class EventUnit:
 
 
 def plan_frame_units(
-    stack: FrameStack, *, weights: FloatArray, target_bytes: int = TARGET_UNIT_BYTES
+    stack: FrameStack,
+    *,
+    weights: FloatArray,
+    target_bytes: int = FRAME_UNIT_BYTES,
+    min_units: int = MIN_UNITS,
 ) -> tuple[FrameUnit, ...]:
     """Cut the present frames of a stack into units.
 
@@ -73,10 +81,15 @@ def plan_frame_units(
     ----------
     weights:
         One weight per frame of the stack, shape (n_frames,).
+    target_bytes:
+        Decoded bytes that a unit should not exceed; a storage chunk is never cut.
+    min_units:
+        The number of units is a multiple of it where there are as many frames.
     """
     runs = [[_frame_segment(tile, stack.shape) for tile in run.tiles] for run in stack.present]
     frame_bytes = max(1, int(np.prod(stack.shape)) * np.dtype(stack.dtype).itemsize)
-    n_rows = _rows_per_unit(stack.n_present, frame_bytes, target_bytes)
+    n_units = max(1, -(-stack.n_present * frame_bytes // max(1, target_bytes)))
+    n_rows = max(1, -(-stack.n_present // (-(-n_units // min_units) * min_units)))
     units = []
     for number, group in enumerate(_pack(runs, n_rows)):
         of_unit = np.concatenate([weights[run[0].at : run[0].at + run[0].n_rows] for run in group])

@@ -17,6 +17,7 @@ from beamhub_reduction.kernels.statistics import (
     empty_float_sums,
     empty_integer_sums,
 )
+from beamhub_reduction.kernels.statistics_finish import FinishedSums, finish_integer_sums, mean_errors
 from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
 
 Sums = IntegerSums | FloatSums
@@ -46,24 +47,19 @@ class PixelStatistics:
     """Statistics of each pixel over frames, each of shape (ny, nx).
 
     `sum` is int64 (float64 for floating-point frames), 0 without values. `mean`, `minimum` and `maximum`
-    are float64, NaN without values. `variance` is that of the sample (n - 1), NaN below two values.
+    are float64, NaN without values. `mean_errors` is the standard uncertainty of the mean from the scatter,
+    sqrt(variance / n_valid). `variance` is that of the sample (n - 1), NaN below two values.
     `n_valid` counts the values that were used, `n_rejected` those outside the bounds of outliers.
     """
 
     sum: NumberArray
     mean: FloatArray
+    mean_errors: FloatArray
     variance: FloatArray
     minimum: FloatArray
     maximum: FloatArray
     n_valid: IntArray
     n_rejected: IntArray
-
-    @property
-    def mean_errors(self) -> FloatArray:
-        """Standard uncertainty of the mean, from the scatter: sqrt(variance / n_valid)."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            errors: FloatArray = np.sqrt(self.variance / self.n_valid)
-        return errors
 
 
 def count_type(dtype: np.dtype[Any]) -> CountType:
@@ -156,40 +152,33 @@ def _two_sum(total: NumberArray, error: NumberArray, more: NumberArray, more_err
 
 def finish_statistics(sums: Sums, *, shape: tuple[int, int]) -> PixelStatistics:
     """Statistics of each pixel; from integers correctly rounded where sums stay below 2^53."""
-    n = sums.n_valid.astype(np.int64)
-    mean = np.full(n.size, np.nan)
-    filled = n > 0
-    total = sums.sum if isinstance(sums, IntegerSums) else sums.sum + sums.sum_error
-    np.divide(total, n, out=mean, where=filled)
-    variance = _integer_variance(sums, n) if isinstance(sums, IntegerSums) else _float_variance(sums, n)
+    total: NumberArray
+    if isinstance(sums, IntegerSums):
+        total, found = sums.sum, finish_integer_sums(sums)
+    else:
+        total, found = sums.sum + sums.sum_error, _finish_float_sums(sums)
+    # Zeros that nobody writes take no memory.
+    any_rejected = bool(sums.n_rejected.any())
+    rejected = sums.n_rejected.astype(np.int64) if any_rejected else np.zeros(total.size, dtype=np.int64)
     return PixelStatistics(
         sum=total.reshape(shape),
-        mean=mean.reshape(shape),
-        variance=variance.reshape(shape),
-        minimum=np.where(filled, sums.minimum, np.nan).reshape(shape),
-        maximum=np.where(filled, sums.maximum, np.nan).reshape(shape),
-        n_valid=n.reshape(shape),
-        n_rejected=sums.n_rejected.astype(np.int64).reshape(shape),
+        mean=found.mean.reshape(shape),
+        mean_errors=found.mean_errors.reshape(shape),
+        variance=found.variance.reshape(shape),
+        minimum=found.minimum.reshape(shape),
+        maximum=found.maximum.reshape(shape),
+        n_valid=found.n_valid.reshape(shape),
+        n_rejected=rejected.reshape(shape),
     )
 
 
-def _integer_variance(sums: IntegerSums, n: IntArray) -> FloatArray:
-    """(n * sum of squares - sum^2) / (n (n - 1)): whole numbers up to the division.
-
-    In int64 where they fit, which a cheap bound decides; in Python's integers where they do not.
-    """
-    variance = np.full(n.size, np.nan)
-    enough = n > 1
-    squares = sums.square_high.astype(np.float64) * 2.0**32 + sums.square_low.astype(np.float64)
-    small = enough & (squares * n < 2.0**62)
-    q = (sums.square_high[small].astype(np.int64) << 32) + sums.square_low[small].astype(np.int64)
-    above = n[small] * q - sums.sum[small] ** 2
-    variance[small] = above / (n[small] * (n[small] - 1)).astype(np.float64)
-    for i in np.flatnonzero(enough & ~small):
-        exact = (int(sums.square_high[i]) << 32) + int(sums.square_low[i])
-        count = int(n[i])
-        variance[i] = (count * exact - int(sums.sum[i]) ** 2) / (count * (count - 1))
-    return variance
+def _finish_float_sums(sums: FloatSums) -> FinishedSums:
+    n = sums.n_valid.astype(np.int64)
+    mean, filled = np.full(n.size, np.nan), n > 0
+    np.divide(sums.sum + sums.sum_error, n, out=mean, where=filled)
+    variance = _float_variance(sums, n)
+    least, most = np.where(filled, sums.minimum, np.nan), np.where(filled, sums.maximum, np.nan)
+    return FinishedSums(mean, variance, mean_errors(variance, n_valid=n), least, most, n)
 
 
 def _float_variance(sums: FloatSums, n: IntArray) -> FloatArray:
