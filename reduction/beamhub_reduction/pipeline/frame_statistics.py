@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from beamhub_core.techniques import X_RAY_PROBE
 from beamhub_reduction.errors import NothingLeft
+from beamhub_reduction.kernels.statistics_stored import can_sum_stored, pack_regions
 from beamhub_reduction.mask_file import read_labels, read_mask
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
 from beamhub_reduction.nexus.tree import NexusFile
@@ -108,9 +109,7 @@ class FrameSource:
     ) -> tuple[FrameUnit, ...]:
         """The present frames as units of about this many decoded bytes."""
         weights = np.ones(self.stack.n_frames)
-        return plan_frame_units(
-            self.stack, weights=weights, target_bytes=target_bytes, min_units=min_units
-        )
+        return plan_frame_units(self.stack, weights=weights, target_bytes=target_bytes, min_units=min_units)
 
 
 def reduce_run_statistics(source: Source, parameters: FrameStatisticsParameters, engine: Engine) -> Reduced:
@@ -130,7 +129,12 @@ def reduce_run_statistics(source: Source, parameters: FrameStatisticsParameters,
         masked=masked,
     )
     counted = regions if parameters.images else regions.and_all(masked)
-    task = FrameStatisticsTask(stack.dtype, masked, counted, parameters.images, None, parameters.corrupt)
+    can_pack = can_sum_stored(np.dtype(stack.dtype))
+    spans, n_regions = counted.spans, counted.n_regions
+    bits = pack_regions(spans, n_regions=n_regions, n_pixels=masked.size) if can_pack else None
+    task = FrameStatisticsTask(
+        stack.dtype, masked, counted, parameters.images, None, parameters.corrupt, bits
+    )
     units = frames.units(UNIT_BYTES, MIN_IMAGE_UNITS) if parameters.images else frames.units()
     part, execution = engine.run(reduce_frame_statistics, units, task, merge=merge_frame_statistics)
     if part.tally.n_read == 0:
@@ -186,7 +190,7 @@ def _clip(
 ) -> tuple[PixelStatistics, Execution | None, int]:
     """(statistics without outliers, how that was run, number of passes)."""
     kind = count_type(np.dtype(task.dtype))
-    without_regions = replace(task, regions=Regions((), np.zeros((0, 3), dtype=np.int64)))
+    without_regions = replace(task, bits=None, regions=Regions((), np.zeros((0, 3), dtype=np.int64)))
     bounds, execution, n_rejected, n_done = None, None, 0, 0
     while n_done < parameters.clip_passes:
         n_done += 1

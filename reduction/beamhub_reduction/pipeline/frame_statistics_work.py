@@ -14,7 +14,6 @@ from beamhub_reduction.kernels.statistics_stored import (
     StoredFrames,
     add_stored_frames,
     can_sum_stored,
-    pack_regions,
 )
 from beamhub_reduction.pipeline.frames import FrameTally, StoredBatch, frame_batches, stored_batches
 from beamhub_reduction.pipeline.step import CorruptPolicy
@@ -32,11 +31,16 @@ from beamhub_reduction.steps.statistics import (
 
 BATCH_BYTES = 256 * 1024**2
 STORED_BATCH_BYTES = 1024**3
+COUNTED_BATCH_FRAMES = 8
+"""Without images frames do not meet: fewer at once keep what was read in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameStatisticsTask:
-    """What all units share. Without `images` only regions are counted; the first is the whole frame then."""
+    """What all units share. Without `images` only regions are counted; the first is the whole frame then.
+
+    `bits` are the regions from `pack_regions`; None when frames are to be decoded before they are summed.
+    """
 
     dtype: str
     masked: BoolArray
@@ -44,6 +48,7 @@ class FrameStatisticsTask:
     images: bool
     bounds: Bounds | None
     corrupt: CorruptPolicy
+    bits: Bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +79,7 @@ def reduce_frame_statistics(unit: FrameUnit, task: FrameStatisticsTask) -> Frame
     """
     part = None
     if task.bounds is None and task.corrupt != "mask" and can_sum_stored(np.dtype(task.dtype)):
-        regions = task.regions
-        bits = pack_regions(regions.spans, n_regions=regions.n_regions, n_pixels=task.masked.size)
-        part = None if bits is None else _reduce_stored(unit, task, bits)
+        part = None if task.bits is None else _reduce_stored(unit, task, task.bits)
     return part if part is not None else _reduce_decoded(unit, task)
 
 
@@ -121,6 +124,8 @@ def _try_stored(
     kind, ny_nx = count_type(np.dtype(task.dtype)), task.masked.shape
     usable = np.ascontiguousarray(~task.masked.ravel())
     n_batch = _batch(task, STORED_BATCH_BYTES)
+    if not task.images:
+        n_batch = min(n_batch, COUNTED_BATCH_FRAMES)
     batches = stored_batches(unit, shape=(ny_nx[0], ny_nx[1]), corrupt=task.corrupt, batch=n_batch)
     if batches is None:
         return None

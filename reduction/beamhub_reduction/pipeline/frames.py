@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,8 +28,12 @@ READ_AHEAD_BYTES = 256 * 1024**2
 """Decoded frames are read ahead of the caller where two readings take no more than this."""
 MIN_RUN_BYTES = 4 * 1024**2
 """Small frames are read in runs of several batches: a call costs as much as decoding some hundred KiB."""
+KEPT_BYTES = 512 * 1024**2
+"""A thread keeps its buffer of stored bytes for its next unit up to this: fresh memory costs as much as reading."""
 MAX_RUN_BYTES = 512 * 1024**2
 """Frames that are read at once take no more than this, unless they share a chunk."""
+
+_kept = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +311,9 @@ def _is_stored_by_frame(index: ChunkIndex, shape: tuple[int, int]) -> bool:
 
 
 def _stored_batches(unit: FrameUnit, corrupt: CorruptPolicy, batch: int) -> Iterator[StoredBatch]:
-    buffer = np.empty(0, dtype=np.uint8)
+    # Taken out while it is used: two readings in one thread never share it.
+    buffer = getattr(_kept, "buffer", np.empty(0, dtype=np.uint8))
+    _kept.buffer = np.empty(0, dtype=np.uint8)
     first = 0
     for segment in unit.segments:
         index = segment.index
@@ -321,6 +328,8 @@ def _stored_batches(unit: FrameUnit, corrupt: CorruptPolicy, batch: int) -> Iter
             weights = unit.weights[first + low : first + high]
             yield _stored_batch(segment, (low, high), part, (buffer, weights, corrupt))
         first += segment.n_rows
+    if buffer.nbytes <= KEPT_BYTES:
+        _kept.buffer = buffer
 
 
 def _stored_batch(

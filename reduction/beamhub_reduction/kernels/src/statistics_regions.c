@@ -3,29 +3,33 @@
 #include "statistics.h"
 
 #define BH_STRIP 1024 /* columns that are summed together */
+#define BH_RUN 65536  /* pixels whose sum of 16-bit values fits 32 bits */
 
 BH_EXPORT int64_t BH(region_sums)(const void *frames, const int64_t *shape, uint64_t limit,
                                   const uint8_t *blank, const int64_t *spans, int64_t *sums, int64_t *valid);
 BH_EXPORT int64_t BH(frame_moments)(const void *frames, const int64_t *shape, uint64_t limit,
                                     const void *counts_not, int64_t *sums, double *moments);
 
-/* A pixel that counts adds its value and one; 4096 values of 32 bits fit 64 bits many times over. */
+/* A pixel that counts adds its value and one. A row's sum and its share of the columns come from one reading. */
 #define REGIONS(T, WIDE, NAME)                                                                               \
     static void span_##NAME(const T *restrict row, const uint8_t *restrict blank, int64_t n, T limit,        \
                             int64_t *sum, int64_t *valid) {                                                  \
-        uint64_t total = 0;                                                                                  \
-        uint32_t count = 0;                                                                                  \
-        if (blank)                                                                                           \
-            for (int64_t i = 0; i < n; i++) {                                                                \
-                const int ok = (row[i] <= limit) & !blank[i];                                                 \
-                total += ok ? row[i] : 0, count += (uint32_t)ok;                                             \
-            }                                                                                                \
-        else                                                                                                 \
-            for (int64_t i = 0; i < n; i++) {                                                                \
-                const int ok = row[i] <= limit;                                                              \
-                total += ok ? row[i] : 0, count += (uint32_t)ok;                                             \
-            }                                                                                                \
-        *sum += (int64_t)total, *valid += count;                                                             \
+        for (int64_t done = 0; done < n; done += BH_RUN) {                                                   \
+            const int64_t end = n - done < BH_RUN ? n : done + BH_RUN;                                       \
+            WIDE total = 0;                                                                                  \
+            uint32_t count = 0;                                                                              \
+            if (blank)                                                                                       \
+                for (int64_t i = done; i < end; i++) {                                                       \
+                    const int ok = (row[i] <= limit) & !blank[i];                                            \
+                    total += ok ? row[i] : 0, count += (uint32_t)ok;                                         \
+                }                                                                                            \
+            else                                                                                             \
+                for (int64_t i = done; i < end; i++) {                                                       \
+                    const int ok = row[i] <= limit;                                                          \
+                    total += ok ? row[i] : 0, count += (uint32_t)ok;                                         \
+                }                                                                                            \
+            *sum += (int64_t)total, *valid += count;                                                         \
+        }                                                                                                    \
     }                                                                                                        \
     BH_APART static void columns_##NAME(const T *restrict row, const T *restrict masked, int64_t n, T limit, \
                                         WIDE *restrict columns) {                                            \
@@ -42,21 +46,33 @@ BH_EXPORT int64_t BH(frame_moments)(const void *frames, const int64_t *shape, ui
         }                                                                                                    \
         return total;                                                                                        \
     }                                                                                                        \
+    BH_APART static WIDE both_##NAME(const T *restrict row, const T *restrict masked, int64_t n, T limit,    \
+                                     WIDE *restrict columns) {                                               \
+        WIDE total = 0;                                                                                      \
+        for (int64_t x = 0; x < n; x++) {                                                                    \
+            const T v = row[x] | masked[x], counted = v <= limit ? v : 0;                                    \
+            columns[x] += counted, total += counted;                                                         \
+        }                                                                                                    \
+        return total;                                                                                        \
+    }                                                                                                        \
     static void moments_##NAME(const T *frame, const T *not, int64_t ny, int64_t nx, T limit, int64_t *sum,  \
                                double *moments) {                                                            \
         int64_t whole = 0;                                                                                   \
         double by_y = 0.0, by_x = 0.0;                                                                       \
-        for (int64_t y = 0; y < ny; y++) {                                                                   \
-            const WIDE total = row_##NAME(frame + y * nx, not + y * nx, nx, limit);                          \
-            whole += (int64_t)total;                                                                         \
-            by_y += (double)total * (double)y;                                                               \
-        }                                                                                                    \
         for (int64_t first = 0; first < nx; first += BH_STRIP) {                                             \
             const int64_t n = nx - first < BH_STRIP ? nx - first : BH_STRIP;                                 \
             WIDE columns[BH_STRIP] = {0};                                                                    \
             for (int64_t y = 0; y < ny; y++) {                                                               \
-                const int64_t at = y * nx + first;                                                           \
-                columns_##NAME(frame + at, not + at, n, limit, columns);                                     \
+                const T *row = frame + y * nx + first, *off = not + y * nx + first;                          \
+                if (first) {                                                                                 \
+                    columns_##NAME(row, off, n, limit, columns);                                             \
+                    continue;                                                                                \
+                }                                                                                            \
+                WIDE total = both_##NAME(row, off, n, limit, columns);                                       \
+                if (n < nx)                                                                                  \
+                    total += row_##NAME(row + n, off + n, nx - n, limit);                                    \
+                whole += (int64_t)total;                                                                     \
+                by_y += (double)total * (double)y;                                                           \
             }                                                                                                \
             for (int64_t x = 0; x < n; x++)                                                                  \
                 by_x += (double)columns[x] * (double)(first + x);                                            \
