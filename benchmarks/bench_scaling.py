@@ -1,7 +1,7 @@
 """Scale and failure of the engine (B8): weak scaling, cost of a cluster, a killed worker, a resumed journal.
 
-The work is reading, decoding and summing Eiger frames and their radial sums: small parts, as an azimuthal
-integration has, and exact integers, so that every result can be compared. Rows:
+The work is the azimuthal integration of Eiger frames, all in one curve, in units as large as the planner cuts
+them. Rows:
 
 - in-process threads against a Dask cluster of threads and of processes, the same units and workers;
 - weak scaling: n workers do n times the units of one;
@@ -20,55 +20,40 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detector_data import DATA, write_stack
+from detector_data import DATA, expected_counts, write_stack
 from side_by_side import Scale, alternate, parse_arguments, report, write_json
 
 from beamhub_reduction.cluster import connect
 from beamhub_reduction.nexus import NexusFile, read_frame_stack
+from beamhub_reduction.nexus.geometry import Geometry
 from beamhub_reduction.pipeline import Engine
+from beamhub_reduction.pipeline.azimuthal import LEAST_VARIANCE, AzimuthalParameters
+from beamhub_reduction.pipeline.azimuthal_input import matrix_of, read_input
+from beamhub_reduction.pipeline.azimuthal_work import (
+    AzimuthalPart,
+    AzimuthalTask,
+    integrate_unit,
+    merge_azimuthal,
+)
 from beamhub_reduction.pipeline.digest import content_digest
-from beamhub_reduction.pipeline.frames import frame_batches
 from beamhub_reduction.pipeline.units import FrameUnit, Segment, plan_frame_units
 
-Sums = np.ndarray[Any, np.dtype[np.int64]]
-
-
 N_BINS = 1000
+PIXEL_M, DISTANCE_M, WAVELENGTH_ANGSTROM = 75e-6, 0.2, 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class SumTask:
-    """What the units share: the bin of each pixel, shape (ny, nx), and the value of the gaps."""
-
-    bins: np.ndarray[Any, np.dtype[np.int32]]
-    gap: int
-
-
-def sum_unit(unit: FrameUnit, task: SumTask) -> Sums:
-    """The radial sums of a unit's frames, shape (N_BINS,): exact integers."""
-    shape = (task.bins.shape[0], task.bins.shape[1])
-    total = np.zeros(shape, np.int64)
-    for batch in frame_batches(unit, shape=shape, corrupt="fail"):
-        for frame in batch.data:
-            np.add(total, frame, out=total, where=frame != task.gap)
-    return np.bincount(task.bins.ravel(), weights=total.ravel(), minlength=N_BINS).astype(np.int64)
-
-
-def add(left: Sums, right: Sums) -> Sums:
-    """Both sums; the left one may be changed."""
-    left += right
-    return left
-
-
-def plan(path: Path, copies: int, frames_per_unit: int) -> tuple[tuple[FrameUnit, ...], SumTask]:
+def plan(path: Path, copies: int, frames_per_unit: int) -> tuple[tuple[FrameUnit, ...], AzimuthalTask]:
     """Units over a file, `copies` times over: as much more work, without as much more disk."""
     with NexusFile(str(path)) as nexus:
-        stack = read_frame_stack(nexus, DATA)
+        ny, nx = read_frame_stack(nexus, DATA).shape
+    geometry = Geometry(DISTANCE_M, ny / 2 * PIXEL_M, nx / 2 * PIXEL_M, PIXEL_M, PIXEL_M, WAVELENGTH_ANGSTROM)
+    parameters = AzimuthalParameters(bins=N_BINS, geometry=geometry, mask=expected_counts((ny, nx))[1])
+    found = read_input(str(path), DATA, parameters.choices, missing="fail", roots=None)
+    stack = found.stack
     segments = [s for unit in plan_frame_units(stack, weights=np.ones(stack.n_frames)) for s in unit.segments]
     units: list[FrameUnit] = []
     group: list[Segment] = []
@@ -80,22 +65,20 @@ def plan(path: Path, copies: int, frames_per_unit: int) -> tuple[tuple[FrameUnit
             group = []
     if group:
         units.append(FrameUnit(len(units), tuple(group), np.ones(sum(s.n_rows for s in group))))
-    y, x = np.indices(stack.shape)
-    radius = np.hypot(y - stack.shape[0] / 2, x - stack.shape[1] / 2)
-    bins = (radius * (N_BINS - 1) / radius.max()).astype(np.int32)
-    return tuple(units), SumTask(bins, int(np.iinfo(stack.dtype).max))
+    matrix = matrix_of(found, parameters.binning, segments[0].index)
+    return tuple(units), AzimuthalTask(matrix, stack.shape, None, LEAST_VARIANCE, "fail")
 
 
-def same(found: Sums, wanted: str) -> Sums:
+def same(found: AzimuthalPart, wanted: str) -> AzimuthalPart:
     """The sums, if they are those wanted, bit by bit."""
     if content_digest(found) != wanted:
         raise SystemExit("the results differ: nothing here can be believed")
     return found
 
 
-def run(engine: Engine, units: tuple[FrameUnit, ...], task: SumTask) -> Sums:
+def run(engine: Engine, units: tuple[FrameUnit, ...], task: AzimuthalTask) -> AzimuthalPart:
     """All units, merged in order."""
-    return engine.run(sum_unit, units, task, merge=add)[0]
+    return engine.run(integrate_unit, units, task, merge=merge_azimuthal)[0]
 
 
 def kill_one(client: Any, at: int) -> Callable[[int, int], None]:
@@ -198,7 +181,9 @@ def resumed(path: Path, folder: Path, arguments: Any) -> list[dict[str, Any]]:
         raise SystemExit(f"the child was to die by SIGKILL; it ended with {killed.returncode}")
     kept = len(list(journal.glob("*/unit-*.part")))
     began = time.perf_counter()
-    found, execution = Engine(threads=2, journal=journal).run(sum_unit, units, task, merge=add)
+    found, execution = Engine(threads=2, journal=journal).run(
+        integrate_unit, units, task, merge=merge_azimuthal
+    )
     seconds = time.perf_counter() - began
     same(found, wanted)
     redone = max(0, len(units) // 2 + 2 - execution.n_resumed)
@@ -216,9 +201,9 @@ def main() -> None:
         __doc__,
         frames={"type": int, "default": None, "help": "frames of the stack (default 64, quick 16)"},
         copies={"type": int, "default": None, "help": "how often the stack is read (default 16, quick 8)"},
-        frames_per_unit={"type": int, "default": None, "help": "frames a unit (default 32, quick 16)"},
+        frames_per_unit={"type": int, "default": None, "help": "frames a unit (default 64, quick 16)"},
     )
-    for name, usual, quick in (("frames", 64, 16), ("copies", 16, 8), ("frames_per_unit", 32, 16)):
+    for name, usual, quick in (("frames", 64, 16), ("copies", 16, 8), ("frames_per_unit", 64, 16)):
         if getattr(arguments, name) is None:
             setattr(arguments, name, quick if arguments.quick else usual)
     with tempfile.TemporaryDirectory() as folder:

@@ -29,7 +29,7 @@ READ_AHEAD_BYTES = 256 * 1024**2
 MIN_RUN_BYTES = 4 * 1024**2
 """Small frames are read in runs of several batches: a call costs as much as decoding some hundred KiB."""
 KEPT_BYTES = 512 * 1024**2
-"""A thread keeps its buffer of stored bytes for its next unit up to this: fresh memory costs as much as reading."""
+"""A thread keeps its buffer of stored bytes for its next unit: fresh memory costs as much as reading."""
 MAX_RUN_BYTES = 512 * 1024**2
 """Frames that are read at once take no more than this, unless they share a chunk."""
 
