@@ -12,26 +12,30 @@
 
 /* `tile` [64][TILE] stands for every tile of the frames and stays in the cache: their traffic belongs to the
    decoder. */
-#define REFERENCE(T, NAME)                                                                                  \
-    void NAME(const T *tile, int64_t n_pixels, uint64_t *sum, uint64_t *square, T *low, T *high,            \
-              uint32_t *valid) {                                                                            \
-        for (int64_t at = 0; at + TILE <= n_pixels; at += TILE)                                             \
-            for (int64_t i = 0; i < TILE; i += 64) {                                                        \
-                uint32_t s[64] = {0}, q[64] = {0}, n[64] = {0};                                             \
-                T least[64], most[64];                                                                      \
-                for (int j = 0; j < 64; j++)                                                                \
-                    least[j] = low[at + i + j], most[j] = high[at + i + j];                                 \
-                for (int k = 0; k < FRAMES; k++)                                                            \
-                    for (int j = 0; j < 64; j++) {                                                          \
-                        const T v = tile[k * TILE + i + j], ok = v != (T)-1, x = ok ? v : 0;                \
-                        s[j] += x, q[j] += (uint32_t)x * x, n[j] += ok;                                     \
-                        least[j] = v < least[j] ? v : least[j], most[j] = x > most[j] ? x : most[j];        \
-                    }                                                                                       \
-                for (int j = 0; j < 64; j++) {                                                              \
-                    sum[at + i + j] += s[j], square[at + i + j] += q[j], valid[at + i + j] += n[j];         \
-                    low[at + i + j] = least[j], high[at + i + j] = most[j];                                 \
-                }                                                                                           \
-            }                                                                                               \
+#define REFERENCE(T, NAME)                                                                                           \
+    static __attribute__((noinline)) void add_##NAME(const T *restrict a, uint32_t *restrict s, uint32_t *restrict q,\
+                                                     T *restrict n, T *restrict least, T *restrict most) {           \
+        for (int j = 0; j < TILE; j++) {                                                                             \
+            uint32_t sum = s[j], square = q[j];                                                                      \
+            T count = n[j], low = least[j], high = most[j];                                                          \
+            for (int k = 0; k < 8; k++) {                                                                            \
+                const T v = a[k * TILE + j], ok = v != (T)-1, x = ok ? v : 0;                                        \
+                sum += x, square += (uint32_t)x * x, count += ok;                                                    \
+                low = v < low ? v : low, high = x > high ? x : high;                                                 \
+            }                                                                                                        \
+            s[j] = sum, q[j] = square, n[j] = count, least[j] = low, most[j] = high;                                 \
+        }                                                                                                            \
+    }                                                                                                                \
+    void NAME(const T *tile, int64_t n_pixels, uint64_t *sum, uint64_t *square, T *low, T *high,                     \
+              uint32_t *valid) {                                                                                     \
+        for (int64_t at = 0; at + TILE <= n_pixels; at += TILE) {                                                    \
+            uint32_t s[TILE] = {0}, q[TILE] = {0};                                                                   \
+            T n[TILE] = {0};                                                                                         \
+            for (int k = 0; k < FRAMES; k += 8)                                                                      \
+                add_##NAME(tile + k * TILE, s, q, n, low + at, high + at);                                           \
+            for (int j = 0; j < TILE; j++)                                                                           \
+                sum[at + j] += s[j], square[at + j] += q[j], valid[at + j] += n[j];                                  \
+        }                                                                                                            \
     }
 
 REFERENCE(uint16_t, reference_uint16)
