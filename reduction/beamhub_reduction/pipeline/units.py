@@ -17,8 +17,7 @@ from beamhub_reduction.storage_chunks import ChunkIndex, read_chunk_index
 TARGET_UNIT_BYTES = 256 * 1024**2
 """Decoded bytes of one unit: about a second of work. Source: facts on Dask, units of 0.5 to 2 s."""
 FRAME_UNIT_BYTES = 1024**3
-"""Decoded bytes of one unit of frames: 0.3 s where bitshuffle-LZ4 is fused with the sums, 2 s of gzip.
-Source: benchmarks/bench_scaling.py."""
+"""Decoded bytes of one unit of frames: an estimate for units of 0.3 to 2 s, still to be measured."""
 MIN_UNITS = 8
 """Small runs are cut into at least this many units, so that progress shows and workers share. Frames are cut
 into a multiple of it: all units are alike, and as many workers end together."""
