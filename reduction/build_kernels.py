@@ -99,14 +99,22 @@ def ensure_kernels() -> Path:
     ------
     CompilerMissing
     """
+    if not _is_current():
+        compile_kernels()
+        LIBRARY.with_suffix(".stamp").write_text(_digest())
+    return LIBRARY
+
+
+def _is_current() -> bool:
+    stamp = LIBRARY.with_suffix(".stamp")
+    return LIBRARY.exists() and stamp.exists() and stamp.read_text() == _digest()
+
+
+def _digest() -> str:
     digest = hashlib.sha256(platform.machine().encode())
     for source in (Path(__file__), *sorted((KERNELS / "src").iterdir())):
         digest.update(source.read_bytes())
-    stamp = LIBRARY.with_suffix(".stamp")
-    if not (LIBRARY.exists() and stamp.exists() and stamp.read_text() == digest.hexdigest()):
-        compile_kernels()
-        stamp.write_text(digest.hexdigest())
-    return LIBRARY
+    return digest.hexdigest()
 
 
 def _call(command: list[str]) -> None:
@@ -141,7 +149,13 @@ class KernelBuildHook(BuildHookInterface):  # type: ignore[misc]  # object where
         editable = version == "editable"
         made = LIBRARY if editable else Path(tempfile.mkdtemp(prefix="beamhub-kernels-")) / LIBRARY.name
         try:
-            ensure_kernels() if editable else compile_kernels(made)
+            find_compiler()
+            if editable:
+                ensure_kernels()
+            elif _is_current():  # a checkout that has compiled them already
+                shutil.copy(LIBRARY, made)
+            else:
+                compile_kernels(made)
         except CompilerMissing as error:
             made.unlink(missing_ok=True)
             self.app.display_warning(f"beamhub installs without compiled kernels: {error}")
