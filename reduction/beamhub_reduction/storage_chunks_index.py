@@ -75,7 +75,7 @@ class ChunkIndex:
     @property
     def grid(self) -> tuple[int, ...]:
         """How many chunks there are along each axis."""
-        return tuple(-(-n // c) for n, c in zip(self.shape, self.chunk_shape, strict=True))
+        return tuple(-(-n // max(c, 1)) for n, c in zip(self.shape, self.chunk_shape, strict=True))
 
     @property
     def is_contiguous(self) -> bool:

@@ -66,7 +66,7 @@ def test_a_template_uses_the_public_interface_only(file: Path) -> None:
 
 def test_every_template_of_the_folder_has_a_technique_we_name() -> None:
     assert [file.parent.name for file in TEMPLATES] == ["powder_diffraction", "tof_powder_diffraction"]
-    assert len(LABELS) == len(TEMPLATES)
+    assert len(LABELS) >= len(TEMPLATES)
 
 
 def execute(name: str, folder: Path, **values: str | int) -> Any:

@@ -173,7 +173,7 @@ def test_the_product_holds_a_map_for_each_region(truth: XrfTruth, tmp_path: Path
     product = open_run(truth.file).xrf_map(ROIS, progress=silent).write(tmp_path / "out.h5")
     with h5py.File(product.path) as f:
         assert f["entry/data"].attrs["signal"] == "Ca"
-        assert f["entry/Fe/Fe"].shape == (6, 8)
+        assert f["entry/data/Fe"].shape == (6, 8)
         assert f["entry/sum_spectrum/energy"].attrs["units"] == "keV"
 
 

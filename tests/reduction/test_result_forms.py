@@ -105,7 +105,7 @@ def test_a_product_says_how_sure_and_how_fast_it_is(result: Result, tmp_path: Pa
     assert told["integrity"] == "not verifiable"
     assert told["index_digest"].startswith("sha256:")
     assert told["inputs"]["n_files"] == len(told["inputs"]["files"]) == 3
-    assert told["rung"]["read_by"] == ["storage chunks"]
+    assert "hdf5" not in told["rung"]["read_by"][0].lower()
     assert told["rung"]["kernels"][0] in ("avx512", "avx2", "plain", "numpy")
     assert told["limit"]["share"] > 0
     assert told["limit"]["decode_bytes_per_s"] > 1e6

@@ -122,7 +122,8 @@ def reduce_run_statistics(source: Source, parameters: FrameStatisticsParameters,
         labels=read_labels(parameters.labels, file=source.file, roots=engine.roots),
         masked=masked,
     )
-    task = FrameStatisticsTask(stack.dtype, masked, regions, parameters.images, None, parameters.corrupt)
+    counted = regions if parameters.images else regions.and_all(masked)
+    task = FrameStatisticsTask(stack.dtype, masked, counted, parameters.images, None, parameters.corrupt)
     units = frames.units(UNIT_BYTES if parameters.images else UNIT_BYTES // 8)
     part, execution = engine.run(reduce_frame_statistics, units, task, merge=merge_frame_statistics)
     if part.tally.n_read == 0:

@@ -36,7 +36,7 @@ STORED_BATCH_BYTES = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class FrameStatisticsTask:
-    """What all units share. Without `images` only frames and regions are counted."""
+    """What all units share. Without `images` only regions are counted; the first is the whole frame then."""
 
     dtype: str
     masked: BoolArray
@@ -44,11 +44,6 @@ class FrameStatisticsTask:
     images: bool
     bounds: Bounds | None
     corrupt: CorruptPolicy
-
-    @property
-    def counted(self) -> Regions:
-        """The regions that are counted apart; without images the whole frame is one more, in front."""
-        return self.regions if self.images else self.regions.and_all(self.masked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +74,14 @@ def reduce_frame_statistics(unit: FrameUnit, task: FrameStatisticsTask) -> Frame
     """
     part = None
     if task.bounds is None and task.corrupt != "mask" and can_sum_stored(np.dtype(task.dtype)):
-        counted = task.counted
-        bits = pack_regions(counted.spans, n_regions=counted.n_regions, n_pixels=task.masked.size)
+        regions = task.regions
+        bits = pack_regions(regions.spans, n_regions=regions.n_regions, n_pixels=task.masked.size)
         part = None if bits is None else _reduce_stored(unit, task, bits)
     return part if part is not None else _reduce_decoded(unit, task)
 
 
 def _reduce_decoded(unit: FrameUnit, task: FrameStatisticsTask) -> FrameStatisticsPart:
-    kind, counted, ny_nx = count_type(np.dtype(task.dtype)), task.counted, task.masked.shape
+    kind, counted, ny_nx = count_type(np.dtype(task.dtype)), task.regions, task.masked.shape
     usable = np.ascontiguousarray(~task.masked.ravel())
     collected = _Collected(task, kind.empty_sums(usable.size) if task.images else None)
     n_batch = _batch(task, BATCH_BYTES)
@@ -167,7 +162,7 @@ class _Collected:
     def __init__(self, task: FrameStatisticsTask, sums: Sums | None) -> None:
         self.task, self.sums = task, sums
         kind = np.float64 if count_type(np.dtype(task.dtype)).kind is None else np.int64
-        n_regions = task.counted.n_regions
+        n_regions = task.regions.n_regions
         self.numbers = [np.zeros(0, dtype=np.int64)]
         self.totals = [np.zeros(0, dtype=kind)]
         self.region_sums = [np.zeros((0, n_regions), dtype=kind)]
