@@ -18,6 +18,8 @@ TARGET_UNIT_BYTES = 256 * 1024**2
 """Decoded bytes of one unit: about a second of work. Source: facts on Dask, units of 0.5 to 2 s."""
 MIN_UNITS = 8
 """Small runs are cut into at least this many units, so that progress shows and workers share."""
+MIN_MULTIPLE_BYTES = 64 * 1024**2
+"""Below this many bytes a batch that is not full costs less than units that are too few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class EventUnit:
 
 
 def plan_frame_units(
-    stack: FrameStack, *, weights: FloatArray, target_bytes: int = TARGET_UNIT_BYTES
+    stack: FrameStack, *, weights: FloatArray, target_bytes: int = TARGET_UNIT_BYTES, multiple: int = 1
 ) -> tuple[FrameUnit, ...]:
     """Cut the present frames of a stack into units.
 
@@ -73,10 +75,14 @@ def plan_frame_units(
     ----------
     weights:
         One weight per frame of the stack, shape (n_frames,).
+    multiple:
+        Frames that a kernel wants at once: where frames are large, units hold multiples of it.
     """
     runs = [[_frame_segment(tile, stack.shape) for tile in run.tiles] for run in stack.present]
     frame_bytes = max(1, int(np.prod(stack.shape)) * np.dtype(stack.dtype).itemsize)
     n_rows = _rows_per_unit(stack.n_present, frame_bytes, target_bytes)
+    if frame_bytes * multiple >= MIN_MULTIPLE_BYTES:
+        n_rows = -(-n_rows // multiple) * multiple
     units = []
     for number, group in enumerate(_pack(runs, n_rows)):
         of_unit = np.concatenate([weights[run[0].at : run[0].at + run[0].n_rows] for run in group])
