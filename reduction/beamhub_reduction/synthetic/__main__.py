@@ -1,4 +1,4 @@
-"""Command line: `python -m beamhub_reduction.synthetic facility|powder|tof|saxs|tomography|xrf|xfel|fly-scan ...`."""
+"""Command line: `python -m beamhub_reduction.synthetic VERB FOLDER ...`, one verb for each technique."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from beamhub_reduction.synthetic.xrf import XrfOptions, write_xrf_map
 LINE_EVERY_S = 10.0
 BAR_WIDTH = 30
 MODULE_SHAPE = (128, 64)
-"""Pixels of a module of the XFEL run: a quarter of AGIPD's in each direction, so that a laptop has it soon."""
+"""Pixels of a module of the XFEL run: fewer than AGIPD has, so that a laptop has it soon."""
 
 
 class ProgressBar:
