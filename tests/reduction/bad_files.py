@@ -33,7 +33,11 @@ def write_stack(path: Path, frames: Any, *, libver: str = "latest", **options: A
     if isinstance(frames, np.ndarray):
         options = {"data": frames, "chunks": (1, *frames.shape[1:])} | options
     with h5py.File(path, "w", libver=libver) as file:
-        for name in ("entry:NXentry", "entry/instrument:NXinstrument", "entry/instrument/detector:NXdetector"):
+        for name in (
+            "entry:NXentry",
+            "entry/instrument:NXinstrument",
+            "entry/instrument/detector:NXdetector",
+        ):
             group, nx_class = name.split(":")
             file.create_group(group).attrs["NX_class"] = nx_class
         detector = file["entry/instrument/detector"]

@@ -71,7 +71,9 @@ def test_a_flipped_byte_without_a_checksum_is_said_to_be_unverifiable(
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_flipped_byte_under_a_checksum_is_found_by_name(tmp_path: Path, command: Command, step: str) -> None:
+def test_a_flipped_byte_under_a_checksum_is_found_by_name(
+    tmp_path: Path, command: Command, step: str
+) -> None:
     path = write_stack(tmp_path / "sum.h5", FRAMES, fletcher32=True, **BITSHUFFLE_LZ4)
     assert command(step, path).said["evidence"]["integrity"] == "checksummed"
     (command.folder / "out.nxs").unlink()
@@ -107,10 +109,14 @@ def test_corrupt_block_lengths_are_named_on_every_path(stack: Path, length: int)
 def test_headers_that_are_wrong_end_no_process(tmp_path: Path, command: Command) -> None:
     """The first 12 bytes of a chunk: its decoded size and that of a block; all in one process of its own."""
     files = []
-    for i, sizes in enumerate([(0, 8192), (2**63 - 1, 8192), (1919, 8192), (1920, 2**31), (1920, 0), (1920, 7)]):
+    for i, sizes in enumerate(
+        [(0, 8192), (2**63 - 1, 8192), (1919, 8192), (1920, 2**31), (1920, 0), (1920, 7)]
+    ):
         files.append(write_stack(tmp_path / f"{i}.h5", FRAMES, **BITSHUFFLE_LZ4))
         overwrite(files[i], chunk_of(files[i], 0)[0], struct.pack(">QI", *sizes))
-    jobs = [{"step": "frame_statistics", "file": str(f), "output": str(tmp_path / f"{f.stem}.nxs")} for f in files]
+    jobs = [
+        {"step": "frame_statistics", "file": str(f), "output": str(tmp_path / f"{f.stem}.nxs")} for f in files
+    ]
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     lines = command.batch(tmp_path / "jobs.json")
     assert len(lines) == len(jobs)

@@ -172,7 +172,12 @@ def test_lengths_without_units_that_no_detector_has_are_refused(tmp_path: Path, 
     path = write_stack(tmp_path / "units.h5", FRAMES)
     with h5py.File(path, "r+") as file:
         detector = file["entry/instrument/detector"]
-        del detector["distance"], detector["x_pixel_size"], detector["y_pixel_size"], file["entry/instrument/beam"]
+        del (
+            detector["distance"],
+            detector["x_pixel_size"],
+            detector["y_pixel_size"],
+            file["entry/instrument/beam"],
+        )
         del detector["beam_center_x"], detector["beam_center_y"]
         describe(detector)
         for name, value in (("distance", 513.8), ("x_pixel_size", 0.172), ("y_pixel_size", 0.172)):

@@ -202,8 +202,8 @@ class GeometryImplausible(NexusError):
     def __str__(self) -> str:
         return (
             f"{self.path}:{self.detector} says a distance of {self.distance_m:g} m and pixels of "
-            f"{self.pixel_m:g} m. Its lengths have wrong units, or none (then they count as metres). Pass the "
-            "right geometry: --poni FILE, or geometry=Geometry(...) in a notebook."
+            f"{self.pixel_m:g} m. Its lengths have wrong units, or none (then they count as metres). Pass "
+            "the right geometry: --poni FILE, or geometry=Geometry(...) in a notebook."
         )
 
 

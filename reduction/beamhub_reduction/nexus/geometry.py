@@ -14,7 +14,7 @@ from beamhub_reduction.nexus.tree import NexusFile, Node
 
 MAX_PIXEL_M = 0.01
 MAX_DISTANCE_M = 100.0
-"""No flat area detector has larger pixels; the longest SAXS cameras are about 30 m. What is larger is in mm."""
+"""No flat area detector has larger pixels; the longest SAXS cameras are about 30 m."""
 HC_KEV_ANGSTROM = 12.398419843320026
 """Planck constant times speed of light. Source: CODATA 2018 (exact in SI)."""
 

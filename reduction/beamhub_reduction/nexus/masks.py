@@ -42,7 +42,7 @@ class PixelMasks:
 
 @dataclass(frozen=True, slots=True)
 class ValueLimits:
-    """Which values of a pixel are counts: from `lowest` to `highest`, both included; all others mean 'no value'."""
+    """Which values of a pixel are counts: from `lowest` to `highest`, both included; others are none."""
 
     lowest: float = -np.inf
     highest: float = np.inf

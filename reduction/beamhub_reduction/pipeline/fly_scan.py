@@ -101,7 +101,8 @@ def reduce_points(unit: FrameUnit, task: FlyScanTask) -> FlyScanPart:
         moments = np.zeros((len(frames), 2))
         if task.moments:
             images = frames.reshape(-1, ny, nx)
-            _, moments = frame_moments(images, limit=kind.limit, masked=task.masked, blank=None if blank is None else blank.reshape(images.shape))
+            hidden = None if blank is None else blank.reshape(images.shape)
+            _, moments = frame_moments(images, limit=kind.limit, masked=task.masked, blank=hidden)
         parts.append((batch.numbers, sums, valid[:, 0], moments))
         tally += batch.tally
     numbers, sums, n_valid, moments = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -54,6 +54,13 @@ class FrameStatisticsTask:
         """How the frames are counted."""
         return count_type(np.dtype(self.dtype), self.valid)
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether stored chunks can be summed as they are: sums of regions know the limit of the type only."""
+        whole = self.kind.limit == count_type(np.dtype(self.dtype)).limit
+        by_limit = self.valid.lowest <= 0 and (whole or (self.images and self.regions.n_regions == 0))
+        return by_limit and self.bounds is None and self.corrupt != "mask"
+
 
 @dataclass(frozen=True, slots=True)
 class FrameStatisticsPart:
@@ -82,8 +89,7 @@ def reduce_frame_statistics(unit: FrameUnit, task: FrameStatisticsTask) -> Frame
     CorruptChunk, FilesChanged, CountsTooLarge
     """
     part = None
-    fused = task.bounds is None and task.corrupt != "mask" and task.kind.is_range_from_zero
-    if fused and can_sum_stored(np.dtype(task.dtype)):
+    if task.is_fused and can_sum_stored(np.dtype(task.dtype)):
         regions = task.regions
         bits = pack_regions(regions.spans, n_regions=regions.n_regions, n_pixels=task.masked.size)
         part = None if bits is None else _reduce_stored(unit, task, bits)

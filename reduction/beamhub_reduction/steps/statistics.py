@@ -51,11 +51,6 @@ class CountType:
     def _join(good: BoolArray, blank: BoolArray | None) -> BoolArray:
         return ~good if blank is None else ~good | blank
 
-    @property
-    def is_range_from_zero(self) -> bool:
-        """Whether `limit` alone tells which values count."""
-        return self.kind is not None and self.valid.lowest <= 0
-
     def empty_sums(self, n_pixels: int) -> Sums:
         """Sums of no frames."""
         return empty_float_sums(n_pixels) if self.kind is None else empty_integer_sums(self.kind, n_pixels)
