@@ -12,6 +12,7 @@ from beamhub_core.techniques import X_RAY_PROBE
 from beamhub_reduction.errors import NothingLeft
 from beamhub_reduction.mask_file import read_labels, read_mask
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
+from beamhub_reduction.nexus.masks import ValueLimits, read_value_limits
 from beamhub_reduction.nexus.tree import NexusFile
 from beamhub_reduction.pipeline.azimuthal_input import join_masks
 from beamhub_reduction.pipeline.engine import Engine
@@ -80,6 +81,7 @@ class FrameSource:
 
     stack: FrameStack
     masked: BoolArray
+    valid: ValueLimits
 
     @classmethod
     def read(cls, source: Source, parameters: Any, engine: Engine) -> FrameSource:
@@ -94,11 +96,13 @@ class FrameSource:
             if stack.missing and parameters.missing == "fail":
                 raise stack.missing[0]
             masked = read_pixel_mask(nexus, stack.detector, stack.shape)
+            valid = read_value_limits(nexus, stack.detector, stack.dtype)
         if stack.n_present == 0:
             raise NothingLeft(source.file, "frames")
         return cls(
             stack,
             join_masks(source.file, masked, read_mask(parameters.mask, file=source.file, roots=engine.roots)),
+            valid,
         )
 
     def units(self, target_bytes: int) -> tuple[FrameUnit, ...]:
@@ -123,7 +127,9 @@ def reduce_run_statistics(source: Source, parameters: FrameStatisticsParameters,
         masked=masked,
     )
     counted = regions if parameters.images else regions.and_all(masked)
-    task = FrameStatisticsTask(stack.dtype, masked, counted, parameters.images, None, parameters.corrupt)
+    task = FrameStatisticsTask(
+        stack.dtype, masked, counted, parameters.images, None, parameters.corrupt, frames.valid
+    )
     units = frames.units(UNIT_BYTES if parameters.images else UNIT_BYTES // 8)
     part, execution = engine.run(reduce_frame_statistics, units, task, merge=merge_frame_statistics)
     if part.tally.n_read == 0:
@@ -178,7 +184,7 @@ def _clip(
     task: FrameStatisticsTask,
 ) -> tuple[PixelStatistics, Execution | None, int]:
     """(statistics without outliers, how that was run, number of passes)."""
-    kind = count_type(np.dtype(task.dtype))
+    kind = count_type(np.dtype(task.dtype), task.valid)
     without_regions = replace(task, regions=Regions((), np.zeros((0, 3), dtype=np.int64)))
     bounds, execution, n_rejected, n_done = None, None, 0, 0
     while n_done < parameters.clip_passes:
