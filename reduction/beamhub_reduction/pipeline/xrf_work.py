@@ -122,7 +122,7 @@ class _Worker:
         is_one = unit.is_one_row
         n_rows, per_row = (1, int(np.prod(shape[:-1]))) if is_one else (high - low, int(np.prod(shape[1:-1])))
         dtype = np.float64 if self.sums.total.dtype.kind == "f" else np.int64
-        counts = np.zeros((n_rows, per_row, len(self.ranges)), dtype)
+        counts: np.ndarray[Any, Any] = np.zeros((n_rows, per_row, len(self.ranges)), dtype)
         good = np.zeros(n_rows, np.bool_)
         if self.planes is not None:
             good = self.planes.sum_rows(low, high, ranges=self.ranges, sums=self.sums, counts=counts)
