@@ -14,7 +14,7 @@ from pydantic import Field
 
 from beamhub_core.techniques import TOF_POWDER_DIFFRACTION
 from beamhub_reduction.errors import BadParameter, NothingLeft
-from beamhub_reduction.kernels.event_plan import MAX_CELLS, EventPlan, Fate
+from beamhub_reduction.kernels.event_plan import MAX_CELLS, EventPlan
 from beamhub_reduction.kernels.events import (
     CellSorter,
     SortedCells,

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from beamhub_core.techniques import PHOTON_AND_NEUTRON_TECHNIQUE
-from beamhub_reduction.errors import BadParameter, CorruptChunk, FilesChanged, NothingLeft
+from beamhub_reduction.errors import BadParameter, FilesChanged, NothingLeft
 from beamhub_reduction.kernels.xfel import StoredFrame
 from beamhub_reduction.nexus.access import real_file
 from beamhub_reduction.nexus.tree import NexusFile

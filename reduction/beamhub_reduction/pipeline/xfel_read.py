@@ -18,7 +18,7 @@ from beamhub_reduction.kernels.xfel import StoredFrame
 from beamhub_reduction.storage_chunks import ChunkIndex, file_identity, open_descriptor, read_rows
 
 BATCH_FRAMES = 8
-"""Frames summed at once: decoded they are two MiB, which stay in the cache. Source: benchmarks/bench_xfel.py"""
+"""Frames summed at once: decoded they are two MiB. Source: benchmarks/bench_xfel.py"""
 
 Frame = StoredFrame | CorruptChunk
 IntArray = np.ndarray[Any, np.dtype[np.int64]]

@@ -82,7 +82,7 @@ class ModuleSums:
         return cls(module, np.zeros(n_pixels), zeros, np.zeros(constants.n_cells, dtype=np.int64))
 
     def add(self, frames: Sequence[StoredFrame], cells: IntArray, constants: CellConstants) -> FloatArray:
-        """Add frames of `cells`, each (n_frames,); gives their corrected intensities, sums over good pixels."""
+        """Add frames of `cells` (n_frames,); gives their corrected intensities, sums over good pixels."""
         weights = [constants.weight[cell] for cell in cells.tolist()]
         totals = add_weighted_frames(frames, weights=weights, image=self.image, blank=self.blank)
         np.add.at(self.n_of_cell, cells, 1)

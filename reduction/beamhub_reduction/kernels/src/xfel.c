@@ -58,18 +58,24 @@ int64_t BH(weighted_frame_f32)(const float *frame, int64_t n, const float *weigh
     return 0;
 }
 
-/* Sixteen pixels to doubles: as they are, or with their low bytes first and their high bytes `plane` further on. */
-static inline void pixels_of(const uint8_t *frame, int64_t plane, int64_t at, double *restrict x) {
-    uint16_t v[LANES];
-    if (plane) {
-        const uint8_t *restrict low = frame + at, *restrict high = frame + plane + at;
-        for (int k = 0; k < LANES; k++)
-            v[k] = (uint16_t)(low[k] | high[k] << 8);
-    } else {
-        memcpy(v, frame + 2 * at, sizeof v);
-    }
-    for (int k = 0; k < LANES; k++)
-        x[k] = (double)(int32_t)v[k];
+/* Low and high bytes to pixels. */
+static void join(const uint8_t *restrict low, const uint8_t *restrict high, int64_t n, uint16_t *restrict to) {
+    for (int64_t i = 0; i < n; i++)
+        to[i] = (uint16_t)(low[i] | (uint16_t)high[i] << 8);
+}
+
+/* n is a multiple of LANES. */
+static void add_tile(const uint16_t *restrict v, const float *restrict weight, int64_t n, double *restrict image,
+                     double *restrict sum) {
+    double lane[LANES];
+    memcpy(lane, sum, sizeof lane);
+    for (int64_t i = 0; i < n; i += LANES)
+        for (int k = 0; k < LANES; k++) {
+            const double x = (double)v[i + k] * (double)weight[i + k];
+            image[i + k] += x;
+            lane[k] += x;
+        }
+    memcpy(sum, lane, sizeof lane);
 }
 
 static inline uint16_t pixel_of(const uint8_t *frame, int64_t plane, int64_t at) {
@@ -88,23 +94,16 @@ int64_t BH(weighted_frames_u16)(const uint8_t *const *frames, const int64_t *pla
     if (!frames || !planes || !weights || !image || !totals || n < 0 || n_frames < 0 || n_frames > MAX_FRAMES)
         return -1;
     double lane[MAX_FRAMES][LANES] = {{0}};
+    uint16_t v[TILE];
     const int64_t whole = n / LANES * LANES;
     for (int64_t tile = 0; tile < whole; tile += TILE) {
         const int64_t end = whole - tile < TILE ? whole : tile + TILE;
         for (int64_t j = 0; j < n_frames; j++) {
-            const float *restrict weight = weights[j];
-            double sum[LANES];
-            memcpy(sum, lane[j], sizeof sum);
-            for (int64_t i = tile; i < end; i += LANES) {
-                double x[LANES];
-                pixels_of(frames[j], planes[j], i, x);
-                for (int k = 0; k < LANES; k++) {
-                    x[k] *= (double)weight[i + k];
-                    image[i + k] += x[k];
-                    sum[k] += x[k];
-                }
-            }
-            memcpy(lane[j], sum, sizeof sum);
+            if (planes[j])
+                join(frames[j] + tile, frames[j] + planes[j] + tile, end - tile, v);
+            else
+                memcpy(v, frames[j] + 2 * tile, (size_t)(end - tile) * sizeof *v);
+            add_tile(v, weights[j] + tile, end - tile, image + tile, lane[j]);
         }
     }
     for (int64_t j = 0; j < n_frames; j++) {
