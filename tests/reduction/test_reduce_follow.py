@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import h5py
@@ -47,13 +48,15 @@ def tell(process: subprocess.Popen[str], word: str) -> str:
     return hear(process)
 
 
-class Seen:
+class Seen(StringIO):
     """What the command says on standard error: a state for each; the next frame is written then."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
+        super().__init__()
         self.process, self.states, self.n_written = process, list[int](), 1
 
-    def __call__(self, text: str) -> None:
+    def write(self, text: str) -> int:
+        """A line of standard error."""
         self.states.append(int(text.split()[0]))
         if self.n_written < N_FRAMES:
             tell(self.process, "frame")
@@ -61,20 +64,21 @@ class Seen:
         elif self.process.poll() is None and self.n_written == N_FRAMES:
             self.n_written += 1
             assert tell(self.process, "end") == "closed"
+        return len(text)
 
 
 @pytest.mark.parametrize("mode", ["swmr", "exclusive"])
 def test_a_scan_is_reduced_while_another_process_writes_it(
-    tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, folder = tmp_path / "scan.h5", tmp_path / "products"
     folder.mkdir()
     with writing(mode, path) as process:
         tell(process, "frame")
         seen = Seen(process)
-        monkeypatch.setattr("beamhub_reduction.reduce_command._say", seen)
         words = ["reduce", "frame-statistics", str(path), "-o", str(folder / "out.nxs"), "--json"]
-        assert main([*words, "--follow", "2"]) == 0
+        with redirect_stderr(seen):
+            assert main([*words, "--follow", "2"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["statistics"]["n_frames_read"] == N_FRAMES
     assert said["statistics"]["counts_total"] == 12 * sum(range(1, N_FRAMES + 1))

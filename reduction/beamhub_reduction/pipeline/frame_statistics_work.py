@@ -56,7 +56,7 @@ class FrameStatisticsTask:
 
     @property
     def is_fused(self) -> bool:
-        """Whether stored chunks can be summed as they are: sums of regions know the limit of the type only."""
+        """Whether stored chunks can be summed as they are: sums of regions know the type's limit only."""
         whole = self.kind.limit == count_type(np.dtype(self.dtype)).limit
         by_limit = self.valid.lowest <= 0 and (whole or (self.images and self.regions.n_regions == 0))
         return by_limit and self.bounds is None and self.corrupt != "mask"
