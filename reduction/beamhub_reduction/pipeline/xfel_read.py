@@ -85,7 +85,8 @@ class FrameReader:
         out = self.decoded.get(k)
         if out is None:
             out = self.decoded.setdefault(k, np.empty(index.row_bytes, dtype=np.uint8))
-        got = os.preadv(descriptor, [self.stored[:size]], int(index.offsets[i]))
+        place: Any = self.stored[:size]  # an array is a buffer, which its types do not tell
+        got = os.preadv(descriptor, [place], int(index.offsets[i]))
         try:
             if got != size:
                 raise ChunkUndecodable(f"the file ends {size - got} bytes early")
