@@ -88,12 +88,12 @@ def read_frame_stack(nexus: NexusFile, dataset: str | None = None) -> FrameStack
     NoFrames
         If there are none, or none with a pixel.
     LinkMissing
-        If all of them are behind broken links.
+        If nothing was named and all of them are behind broken links.
     FramesDisagree, FramePositionUnknown, UnsupportedLayout, NodeMissing
     """
     if dataset is not None:
         named = _named(nexus, dataset)
-        if 0 in named.shape:
+        if 0 in named.shape and not named.missing:  # behind broken links nobody knows the shape
             raise NoFrames(nexus.path, f"frames of {named.shape[0]} x {named.shape[1]} pixels in {dataset}")
         return named
     looked_at = []
