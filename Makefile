@@ -10,7 +10,7 @@ PARALLEL := --numprocesses $(JOBS) --dist loadscope
 PLAIN := not (docker or kubernetes or keycloak or oidc_provider or ldap or browser or postgresql)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo journey test postgresql lint format types bench soak reference clean
+.PHONY: help setup demo journey test postgresql lint format types peers bench soak reference clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 12
@@ -54,8 +54,10 @@ format: $(READY) ## rewrite the code in the project's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.kernels ## print every benchmark beside its peer and its limit
+peers: $(VENV)/.kernels ## install what the benchmarks run beside ours
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --editable '.[all,bench]'
+
+bench: peers ## print every benchmark beside its peer and its limit
 	@for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" $(ARGS) || exit 1; done
 
 soak: $(READY) ## compare the policy engine and the login with their oracles in very many cases

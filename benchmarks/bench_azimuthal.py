@@ -3,9 +3,9 @@
 Ours on one and two threads, reading included. Naive: dask.array over h5py, pyFAI's CSR integrator in each
 task. Peers: bslz4_to_sparse with a CSC matrix (no variance), and direct chunks, dectris-compression and
 pyFAI's CSC engine. Limit: 1 / (decode + kernel) of one core, warm: dectris-compression on chunks that lie in
-memory, and the fixed loop of reference_kernel.c. Cold, the storage is a subject of its own. All subjects alternate
-in one run; with the real Eiger frame in BEAMHUB_FACILITY_DATA the stack is drawn around it. Curves are compared
-before anything is measured.
+memory, and the fixed loop of reference_kernel.c. Cold, the storage is a subject of its own. All subjects
+alternate in one run; with the real Eiger frame in BEAMHUB_FACILITY_DATA the stack is drawn around it. Curves
+are compared before anything is measured.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ import numpy as np
 from side_by_side import Scale, alternate, forget_files, parse_arguments, read_through, report, write_json
 
 import beamhub_reduction as br
+from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.progress import silent
 
 DATA = "entry/instrument/detector/data"
@@ -123,11 +124,13 @@ def with_dask(path: Path, out: Path | None, threads: int) -> Any:
         return None
 
 
-def ours(path: Path, out: Path | None, client: Any = None) -> Any:
+def ours(path: Path, out: Path | None, threads: int = 1) -> Any:
     """The step of this package."""
     if out is not None:
         out.unlink(missing_ok=True)
-    result = br.open_run(path).tomography(volume=out, rebin=REBIN, client=client, progress=silent)
+    result = br.open_run(path).reduce(
+        "tomography", volume=out, rebin=REBIN, engine=Engine(threads=threads), progress=silent
+    )
     return result.signal.values
 
 
@@ -166,6 +169,7 @@ def measure(folder: Path, arguments: Any, compression: str | None) -> list[dict[
     for volume in (None, out):
         subjects = {
             "ours, one thread": lambda v=volume: ours(path, v),
+            "ours, two threads": lambda v=volume: ours(path, v, 2),
             "dask.array, 1 thread": lambda v=volume: with_dask(path, v, 1),
             "dask.array, 2 threads": lambda v=volume: with_dask(path, v, 2),
             "h5py and NumPy, 16 frames at a time": lambda v=volume: with_h5py(path, v),

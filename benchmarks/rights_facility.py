@@ -153,7 +153,7 @@ def _dataset(i_proposal: int, i: int) -> dict[str, Any]:
         "kind": "raw",
         "proposal": proposal,
         "title": f"Scan {i} of {proposal}",
-        "technique": "http://purl.org/pan-science/PaNET/PaNET01100",
+        "technique": "http://purl.org/pan-science/PaNET/PaNET01101",
         "technique_label": "powder diffraction",
         "instrument": f"bl{i_proposal % 40:02d}",
         "start": NOW - timedelta(minutes=i),

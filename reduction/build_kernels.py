@@ -8,6 +8,7 @@ a compiler the package installs all the same, and NumPy and SciPy do the work.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shlex
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +73,48 @@ def compile_kernels(library: Path = LIBRARY) -> Path:
     compiler = find_compiler()
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        objects = []
+        objects: list[str] = []
+        commands = []
         for name, flags in instruction_paths().items():
             for source in sorted((KERNELS / "src").glob("*.c")):
                 if source.name == "paths.c" and name != "plain":
                     continue  # what asks the processor is there once
-                made = Path(folder) / f"{source.stem}_{name}.o"
-                _call([*compiler, *FLAGS, *flags, f"-DBH_PATH={name}", "-c", str(source), "-o", str(made)])
-                objects.append(str(made))
+                made = str(Path(folder) / f"{source.stem}_{name}.o")
+                commands.append(
+                    [*compiler, *FLAGS, *flags, f"-DBH_PATH={name}", "-c", str(source), "-o", made]
+                )
+                objects.append(made)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(_call, commands))
         whole = Path(folder) / library.name
         _call([*compiler, "-shared", "-o", str(whole), *objects, "-lm"])
         whole.replace(library)
     return library
+
+
+def ensure_kernels() -> Path:
+    """The library in the checkout, compiled again only if its sources or the way of building changed.
+
+    Raises
+    ------
+    CompilerMissing
+    """
+    if not _is_current():
+        compile_kernels()
+        LIBRARY.with_suffix(".stamp").write_text(_digest())
+    return LIBRARY
+
+
+def _is_current() -> bool:
+    stamp = LIBRARY.with_suffix(".stamp")
+    return LIBRARY.exists() and stamp.exists() and stamp.read_text() == _digest()
+
+
+def _digest() -> str:
+    digest = hashlib.sha256(platform.machine().encode())
+    for source in (Path(__file__), *sorted((KERNELS / "src").iterdir())):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
 
 
 def _call(command: list[str]) -> None:
@@ -117,7 +149,13 @@ class KernelBuildHook(BuildHookInterface):  # type: ignore[misc]  # object where
         editable = version == "editable"
         made = LIBRARY if editable else Path(tempfile.mkdtemp(prefix="beamhub-kernels-")) / LIBRARY.name
         try:
-            compile_kernels(made)
+            find_compiler()
+            if editable:
+                ensure_kernels()
+            elif _is_current():  # a checkout that has compiled them already
+                shutil.copy(LIBRARY, made)
+            else:
+                compile_kernels(made)
         except CompilerMissing as error:
             made.unlink(missing_ok=True)
             self.app.display_warning(f"beamhub installs without compiled kernels: {error}")
@@ -136,7 +174,7 @@ class KernelBuildHook(BuildHookInterface):  # type: ignore[misc]  # object where
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(f"{compile_kernels()}\n")
+        sys.stdout.write(f"{ensure_kernels()}\n")
     except CompilerMissing as error:
         LIBRARY.unlink(missing_ok=True)
         sys.stderr.write(f"no compiled kernels, NumPy and SciPy will do the work: {error}\n")

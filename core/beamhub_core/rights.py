@@ -77,7 +77,7 @@ class DatasetRef(Word):
     pid: str
     proposal: str
     title: str
-    technique: str = Field(description="PaNET term, e.g. 'http://purl.org/pan-science/PaNET/PaNET01100'.")
+    technique: str = Field(description="PaNET term, e.g. 'http://purl.org/pan-science/PaNET/PaNET01101'.")
     instrument: str
     folder: PoolPath
     file: RelativePath = Field(description="The master file, relative to the pool.")

@@ -22,7 +22,7 @@ import numpy as np
 
 from beamhub_reduction.errors import ProductExists, ProductNotWritten, StorageFull
 from beamhub_reduction.nexus.access import first_line
-from beamhub_reduction.product import _FULL, _give_name, _sync_folder
+from beamhub_reduction.product import FULL_ERRNOS, give_name, sync_folder
 
 _NO_FALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _HEAD_BYTES = 8 * 1024**2  # what may stand before and behind the array: metadata and per-frame arrays
@@ -93,12 +93,12 @@ def array_file(
         yield span
         with _refusals(target):
             _sync(hidden)
-            _give_name(hidden, target)
+            give_name(hidden, target)
     finally:
         with suppress(FileNotFoundError):
             hidden.unlink()
     with _refusals(target):
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
 
 @contextmanager
@@ -112,7 +112,9 @@ def _refusals(target: Path) -> Iterator[None]:
         raise ProductNotWritten(str(target), first_line(error)) from error
     except OSError as error:
         reason = error.strerror or first_line(error)
-        raise (StorageFull if error.errno in _FULL else ProductNotWritten)(str(target), reason) from error
+        raise (StorageFull if error.errno in FULL_ERRNOS else ProductNotWritten)(
+            str(target), reason
+        ) from error
 
 
 def _begin(

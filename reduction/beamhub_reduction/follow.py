@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from beamhub_core.errors import BeamhubError
-from beamhub_reduction.nexus import open_header
+from beamhub_reduction.nexus import follow, open_header
 
 POLL_S = 1.0
 Fingerprint = tuple[tuple[int, int], ...]
@@ -19,6 +19,29 @@ class Follower(Protocol):
 
     def wait(self) -> bool:
         """Wait until the run has grown since the last call (True), or has ended (False)."""
+
+
+class FollowedFrames:
+    """Waits for more frames of which all are on disk; SWMR writers and writers that lock the file are fine.
+
+    The run has ended when its file says so (end_time, or all planned frames), or when no frame came for
+    `quiet_s`. A file that was replaced, or that lost frames or bytes, is FileShrank.
+    """
+
+    def __init__(self, file: str, dataset: str | None, quiet_s: float, *, poll_s: float = POLL_S) -> None:
+        poll_s = min(poll_s, quiet_s)
+        self._prefixes = follow(file, dataset, timeout_s=quiet_s, poll_s=poll_s)
+
+    def wait(self) -> bool:
+        """Wait until there are more frames than at the last call (True), or no more will come (False).
+
+        Raises
+        ------
+        FileShrank
+        NexusError
+            What stood in the way of any frame, when there was none until the end.
+        """
+        return next(self._prefixes, None) is not None
 
 
 class PolledRun:

@@ -33,7 +33,7 @@ _SOFTWARE = (
     "beamhub", "pyFAI", "numpy", "scipy", "h5py", "hdf5plugin", "imagecodecs", "dectris-compression", "dask",
     "distributed",
 )  # fmt: skip
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +176,16 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         try:
             _write_file(hidden, content)
-            _give_name(hidden, path)
+            give_name(hidden, path)
         finally:
             with suppress(FileNotFoundError):
                 hidden.unlink()
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except FileExistsError as error:
         raise ProductExists(str(path)) from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise (StorageFull if error.errno in _FULL else ProductNotWritten)(str(path), reason) from error
+        raise (StorageFull if error.errno in FULL_ERRNOS else ProductNotWritten)(str(path), reason) from error
 
 
 def check_output(path: Path) -> None:
@@ -220,7 +220,7 @@ def replace_product(content: ProductContent, path: Path) -> None:
                 hidden.unlink()
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise (StorageFull if error.errno in _FULL else ProductNotWritten)(str(path), reason) from error
+        raise (StorageFull if error.errno in FULL_ERRNOS else ProductNotWritten)(str(path), reason) from error
 
 
 def _write_file(path: Path, content: bytes) -> None:
@@ -234,7 +234,7 @@ def _write_file(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
-def _give_name(hidden: Path, path: Path) -> None:
+def give_name(hidden: Path, path: Path) -> None:
     """Name a file without replacing another one: a hard link refuses where a rename would not."""
     try:
         os.link(hidden, path)
@@ -254,7 +254,7 @@ def _give_name(hidden: Path, path: Path) -> None:
         hidden.rename(path)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -13,6 +13,10 @@ from beamhub_reduction.steps.signal import Axis, Signal
 
 DEFAULT = "data"
 
+PACKED_BYTES = 1024**2
+"""Arrays from this size on are stored in chunks with gzip and shuffle, which every reader knows."""
+CHUNK_BYTES = 4 * 1024**2
+
 
 def valid_name(text: str) -> str:
     """A name that NeXus allows, as close to the text as that.
@@ -87,7 +91,16 @@ def _write_group(entry: h5py.Group, name: str, signals: list[Signal]) -> None:
 def _write_field(group: h5py.Group, name: str, values: Any, units: str) -> None:
     """One array in the machine's byte order, with its unit."""
     array = np.asarray(values)
-    group.create_dataset(name, data=array.astype(array.dtype.newbyteorder("=")))
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    settings: dict[str, Any] = {}
+    if native.nbytes >= PACKED_BYTES:
+        settings = {
+            "chunks": _chunk_of(native),
+            "compression": "gzip",
+            "compression_opts": 1,
+            "shuffle": True,
+        }
+    group.create_dataset(name, data=native, **settings)
     group[name].attrs["units"] = units
 
 
@@ -102,3 +115,13 @@ def _free(group: h5py.Group, name: str) -> str:
 
 def _label(name: str, units: str) -> str:
     return f"{name.replace('_', ' ')} ({units})" if units else name.replace("_", " ")
+
+
+def _chunk_of(array: Any) -> tuple[int, ...]:
+    """Whole planes of the last two axes, or as many of their rows as fit CHUNK_BYTES."""
+    shape = [1] * max(array.ndim - 2, 0) + list(array.shape[-2:])
+    row_bytes = array.dtype.itemsize * shape[-1]
+    if array.ndim == 1:
+        return (min(shape[0], CHUNK_BYTES // array.dtype.itemsize),)
+    shape[-2] = max(1, min(shape[-2], CHUNK_BYTES // max(row_bytes, 1)))
+    return tuple(shape)

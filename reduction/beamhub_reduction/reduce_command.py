@@ -11,7 +11,8 @@ from typing import Any
 
 from beamhub_reduction.batch import ALIASES, read_jobs
 from beamhub_reduction.cluster import connect, session_threads
-from beamhub_reduction.follow import PolledRun
+from beamhub_reduction.errors import RunNotFound
+from beamhub_reduction.follow import FollowedFrames, Follower, PolledRun
 from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.progress import Display, JsonLines, ProgressCallback, silent
 from beamhub_reduction.pipeline.step import STEPS, StepKind, step_kind
@@ -19,11 +20,15 @@ from beamhub_reduction.product import check_output
 from beamhub_reduction.reduce_job import follow_run, job_facts, reduce_file, run_jobs
 from beamhub_reduction.reduce_options import StepParser, add_parameters, chosen_parameters
 from beamhub_reduction.result import Result
+from beamhub_reduction.run import open_run
 
 EXIT_CODES = (
     "Exit codes: 0 fine, 1 failed, 2 usage or a bad parameter, 3 not found, 5 disk or memory full, 6 later, "
     "7 the batch file is invalid, 130 interrupted."
 )
+
+FRAME_STEPS = ("azimuthal", "fly_scan_map", "frame_statistics", "saxs", "tomography")
+"""Steps over one stack of detector frames, which is followed frame by frame."""
 
 
 def run_words(words: Sequence[str]) -> int:
@@ -77,8 +82,9 @@ def build_step_parser(kind: StepKind) -> argparse.ArgumentParser:
         const=60.0,
         default=None,
         metavar="S",
-        help="reduce a file that is still being written, again and again, until it has not grown for S "
-        "seconds (60); beside OUT a .live file shows the state, OUT appears at the end",
+        help="reduce a file that is still being written, again and again, until it says that it has "
+        "ended or has not grown for S seconds (60); beside OUT a .live file shows the "
+        "state, OUT appears at the end",
     )
     return parser
 
@@ -131,13 +137,25 @@ def run_step(kind: StepKind, arguments: argparse.Namespace) -> int:
 
     def work(engine: Engine) -> int:
         if arguments.follow is not None:
-            watcher = PolledRun(arguments.file.partition("::")[0], arguments.follow)
-            result = follow_run(kind, arguments.file, parameters, engine, (watcher, arguments.output, _say))
+            watch = (_follower(kind, arguments.file, arguments.follow), arguments.output, _say)
+            result = follow_run(kind, arguments.file, parameters, engine, watch)
         else:
             result = reduce_file(kind, arguments.file, parameters, engine, show(kind))
         return _report(result, arguments)
 
     return _with_engine(arguments, work)
+
+
+def _follower(kind: StepKind, name: str, quiet_s: float) -> Follower:
+    """Frames are followed one by one; of other data only the sizes of the files are watched."""
+    try:
+        run = open_run(name)
+        file, dataset = run.file, run.dataset
+    except RunNotFound:  # it may come
+        file, _, inside = name.partition("::")
+        dataset = inside or None
+    is_stack = kind.name in FRAME_STEPS and not Path(file).is_dir()
+    return FollowedFrames(file, dataset, quiet_s) if is_stack else PolledRun(file, quiet_s)
 
 
 def run_batch(arguments: argparse.Namespace) -> int:

@@ -12,9 +12,9 @@ from typing import Any
 from beamhub_core.clock import utc_now
 from beamhub_core.errors import BeamhubError
 from beamhub_reduction.batch import Job
-from beamhub_reduction.errors import FilesChanged, NothingLeft
+from beamhub_reduction.errors import CorruptChunk, FilesChanged, NothingLeft
 from beamhub_reduction.follow import Follower
-from beamhub_reduction.nexus.errors import FileDamaged, NoFrames
+from beamhub_reduction.nexus.errors import FileDamaged, FileMissing, LinkMissing, NoFrames
 from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.progress import ProgressCallback, silent
 from beamhub_reduction.pipeline.step import StepKind
@@ -25,7 +25,7 @@ from beamhub_reduction.run import open_run
 log = logging.getLogger(__name__)
 
 Show = Callable[[StepKind], ProgressCallback | None]
-NOT_YET = (FilesChanged, FileDamaged, NoFrames, NothingLeft)
+NOT_YET = (CorruptChunk, FileDamaged, FileMissing, FilesChanged, LinkMissing, NoFrames, NothingLeft)
 """What a file may be while it is being written: not now, but perhaps a moment later."""
 
 

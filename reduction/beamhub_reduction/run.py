@@ -24,6 +24,7 @@ from beamhub_reduction.pipeline.step import (
 from beamhub_reduction.result import Result
 from beamhub_reduction.run_azimuthal import AzimuthalSteps
 from beamhub_reduction.run_events import EventSteps
+from beamhub_reduction.run_frame_batches import FrameBatches
 from beamhub_reduction.run_frames import FrameSteps
 from beamhub_reduction.run_scans import ScanSteps
 from beamhub_reduction.run_summary import StepList, run_html
@@ -54,7 +55,7 @@ def open_run(name: str | Path) -> Run:
 
 
 @dataclass(frozen=True)
-class Run(AzimuthalSteps, ScanSteps, EventSteps, FrameSteps):
+class Run(AzimuthalSteps, ScanSteps, EventSteps, FrameSteps, FrameBatches):
     """One measured dataset."""
 
     file: str

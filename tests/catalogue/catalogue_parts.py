@@ -250,7 +250,7 @@ def write_master(
             detector["data"] = np.random.default_rng(1).poisson(5, (3, 16, 16)).astype("u2")
         _group(entry, "sample", "NXsample")["name"] = "Si"
         technique = _group(entry, "technique", "NXnote")
-        technique["pid"], technique["name"] = POWDER_DIFFRACTION, "powder diffraction"
+        technique["pid"], technique["name"] = POWDER_DIFFRACTION, "x-ray powder diffraction"
         monochromator = _group(instrument, "monochromator", "NXmonochromator")
         monochromator["wavelength"] = 0.5
         monochromator["wavelength"].attrs["units"] = "angstrom"

@@ -119,7 +119,7 @@ def _dataset_row(number: int, made: Made) -> DatasetRow:
     facts = {
         "title": f"Dataset {number}",
         "technique": POWDER_DIFFRACTION,
-        "technique_label": "powder diffraction",
+        "technique_label": "x-ray powder diffraction",
         "instrument": "bl09",
         "size_bytes": 1000 + number,
     } | made.facts

@@ -46,7 +46,8 @@ def test_a_master_becomes_a_dataset_with_its_header_and_preview(
     report = service.harvester.scan()
     assert report.harvested == ["test:OP-1:scan1"]
     view = page(service, None, "test:OP-1:scan1")
-    assert (view.title, view.proposal, view.technique_label) == ("Si powder", "OP-1", "powder diffraction")
+    assert (view.title, view.proposal) == ("Si powder", "OP-1")
+    assert view.technique_label == "x-ray powder diffraction"
     assert (view.instrument, view.sample, view.proposal_title) == ("bl09", "Si", "Standards")
     assert {p.name: (p.value, p.unit) for p in view.parameters}["incident_wavelength"] == (0.5, "angstrom")
     assert view.start is not None

@@ -88,7 +88,7 @@ def test_conditions_select_the_datasets_and_counts_agree(
     ("relation", "conditions", "found"),
     [
         ("techniques", {"pid": POWDER_DIFFRACTION}, OUTSIDERS_SEE),
-        ("techniques", {"panetId": "PaNET01100"}, OUTSIDERS_SEE),
+        ("techniques", {"panetId": "PaNET01101"}, OUTSIDERS_SEE),
         ("techniques", {"name": {"ilike": "NEUTRON"}}, set()),
         ("instrument", {"name": "bl09"}, OUTSIDERS_SEE),
         ("documents", {"title": "Electrodes"}, {"t:MA-2:a"}),
@@ -110,7 +110,7 @@ def test_related_items_come_with_a_dataset(api: Api) -> None:
     assert item["documents"][0]["pid"] == "OP-1"
     assert item["documents"][0]["license"] == "CC-BY-4.0"
     assert item["techniques"] == [
-        {"pid": POWDER_DIFFRACTION, "name": "powder diffraction", "panetId": "PaNET01100"}
+        {"pid": POWDER_DIFFRACTION, "name": "x-ray powder diffraction", "panetId": "PaNET01101"}
     ]
     assert item["instrument"] == {"pid": "bl09", "name": "bl09", "facility": "Test facility"}
     assert [file["name"] for file in item["files"]] == ["plain-file.h5"]

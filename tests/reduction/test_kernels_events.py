@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_refused() -> None:
     for ids in (None, np.zeros(2, np.int32), np.zeros(3)):
         with pytest.raises(ValueError, match="one integer id"):
             count_events(ids, np.zeros(3), plan=plan, counts=new_counts(plan))
-    wrong = SortedCells(np.array([9], dtype=np.uint32), np.array([0, 1]))
+    wrong = SortedCells(np.array([9], dtype=np.uint16), np.array([0, 1]))
     for path in available_paths():
         with using_path(path), pytest.raises(ValueError, match=r"outside|refused"):
             count_cells([wrong], counts=np.zeros(4, dtype=np.uint32))

@@ -14,7 +14,7 @@ import pytest
 
 from beamhub_reduction.errors import BadParameter, CorruptChunk, NothingLeft
 from beamhub_reduction.kernels import available_paths, using_path
-from beamhub_reduction.kernels.xfel import add_weighted_frame
+from beamhub_reduction.kernels.xfel import StoredFrame, add_weighted_frame, add_weighted_frames
 from beamhub_reduction.nexus.xfel import XfelRunInvalid, match_frames, read_xfel_run
 from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.step import Source
@@ -121,6 +121,28 @@ def test_a_weighted_frame_has_the_same_bits_on_every_path(dtype: Any, n: int) ->
         found.append((total, image.tobytes(), blank.tobytes()))
     assert len(set(found)) == 1
     assert found[0][0] == pytest.approx(np.where(np.isfinite(frame), frame, 0).astype(float) @ weight)
+
+
+@pytest.mark.parametrize("n", [0, 15, 1000, 1024])
+def test_frames_together_have_the_bits_of_frames_in_turn_shuffled_or_not(n: int) -> None:
+    rng = np.random.default_rng(n)
+    pixels = rng.integers(0, 1 << 16, (19, 2 * n), dtype=np.uint16)  # behind each frame its gain plane
+    weights = rng.uniform(0.5, 2, (19, n)).astype(np.float32)
+    planes = pixels.view(np.uint8).reshape(19, 2 * n, 2).transpose(0, 2, 1).reshape(19, -1)
+    frames = [
+        StoredFrame(planes[i].copy(), n, 2 * n) if i % 3 and n else StoredFrame(pixels[i], n)
+        for i in range(19)
+    ]
+    image, blank = np.full(n, 0.25), np.zeros(n, dtype=np.int64)
+    totals = [
+        add_weighted_frame(p[:n], weight=w, image=image, blank=blank)
+        for p, w in zip(pixels, weights, strict=True)
+    ]
+    for path in available_paths():
+        together = np.full(n, 0.25)
+        with using_path(path):
+            found = add_weighted_frames(frames, weights=list(weights), image=together, blank=blank)
+        assert (found, together.tobytes()) == (totals, image.tobytes())
 
 
 def test_a_corrupt_frame_fails_by_name_or_its_pulse_is_left_out(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beamhub_reduction.product import ProductContent, build_product_file
-from beamhub_reduction.product_signals import valid_name
+from beamhub_reduction.product_signals import valid_name, write_signals
 from beamhub_reduction.steps.signal import Axis, Signal
 
 Y, X = Axis("y", "mm", np.arange(3.0)), Axis("x", "mm", np.arange(5.0))
@@ -127,3 +127,17 @@ def test_a_state_that_is_not_final_is_no_product_for_a_catalogue(final: bool) ->
     with opened(image("mean"), final=final) as file:
         assert ("provenance" in file["entry/process"]) is final
         assert "evidence" in file["entry/process"]
+
+
+@pytest.mark.parametrize("shape", [(600_000,), (700, 900), (3, 400, 500), (2, 1, 2, 200_000)])
+def test_a_large_array_is_packed_in_chunks_and_reads_back_the_same(shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(1).poisson(3, shape).astype(np.float64)
+    axes = tuple(Axis(f"a{i}", "", np.arange(n)) for i, n in enumerate(shape))
+    with h5py.File("memory", "w", driver="core", backing_store=False) as file:
+        write_signals(file.create_group("entry"), [Signal("image", values, None, "counts", axes)])
+        stored = file["entry/data/image"]
+        assert stored.compression == "gzip"
+        assert np.prod(stored.chunks) * 8 <= 4 * 1024**2
+        assert stored.id.get_storage_size() < values.nbytes / 4
+        np.testing.assert_array_equal(stored[()], values)
+        assert file["entry/data/a0"].chunks is None or shape[0] > 100_000

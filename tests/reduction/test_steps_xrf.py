@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from beamhub_reduction import kernels
 from beamhub_reduction.errors import BadParameter
-from beamhub_reduction.kernels.xrf import SpectrumSums, spectra_sums
+from beamhub_reduction.kernels.xrf import SpectrumSums, shuffled_spectra_sums, spectra_sums, takes_shuffled
 from beamhub_reduction.nexus.scan_errors import DeadTimeMissing
 from beamhub_reduction.nexus.xrf import DeadTimeFields
 from beamhub_reduction.steps.xrf import Roi, dead_time_factors, net_counts, parse_rois, with_sides
@@ -43,6 +43,25 @@ def test_sums_are_exact_and_the_same_on_every_path(
         assert sums.total.tolist() == (exact.sum(axis=0).tolist() if n_spectra else [0] * n_channels)
         if n_spectra:
             assert sums.top.tolist() == spectra.max(axis=0).tolist()
+        if takes_shuffled(kind):  # HDF5's shuffle, undone in the cache: the same numbers
+            planes = np.ascontiguousarray(spectra.reshape(-1, 1).view(np.uint8).T)
+            again, first = SpectrumSums.empty(n_channels, kind), n_spectra // 3
+            with kernels.using_path(path):
+                found = [
+                    shuffled_spectra_sums(planes, first=low, n_spectra=n, ranges=ranges, sums=again)
+                    for low, n in ((0, first), (first, n_spectra - first))
+                ]
+            assert np.concatenate(found).tolist() == expected or not n_spectra
+            assert (again.total.tolist(), again.top.tolist()) == (sums.total.tolist(), sums.top.tolist())
+
+
+def test_planes_that_hold_too_few_spectra_are_refused() -> None:
+    planes, ranges = np.zeros((4, 20), np.uint8), np.array([[0, 10]])
+    sums = SpectrumSums.empty(10, np.dtype("<u4"))
+    with pytest.raises(ValueError, match="are not in planes"):
+        shuffled_spectra_sums(planes, first=1, n_spectra=2, ranges=ranges, sums=sums)
+    with pytest.raises(ValueError, match="hold no shuffled"):
+        shuffled_spectra_sums(planes[:2], first=0, n_spectra=1, ranges=ranges, sums=sums)
 
 
 def test_sums_pass_the_limits_of_32_bits() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,10 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 CellArray = np.ndarray[Any, np.dtype[np.uint32]]
 
-BUCKET_CELLS = 1 << 18
-"""Cells counted at a time: a MiB or two, which stay in the cache. Source: benchmarks/bench_events.py"""
+BUCKET_CELLS = 1 << 16
+"""Cells counted at a time, 256 or 512 KiB: they stay in the cache, and a cell within them has 16 bits.
+
+Source: benchmarks/bench_events.py"""
 
 _ID_TYPES = {np.dtype(np.int32): 0, np.dtype(np.uint32): 1, np.dtype(np.int64): 2}
 _OFFSET_TYPES = {
@@ -33,7 +35,8 @@ _EVENTS = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, cty
 _HISTOGRAM = (*_EVENTS, ctypes.c_void_p)
 _CELLS = (*_EVENTS, ctypes.c_void_p, ctypes.c_void_p)
 _RANGE = (*_EVENTS, ctypes.c_double, ctypes.c_void_p)
-_SORT = (ctypes.c_void_p, *(ctypes.c_int64,) * 3, ctypes.c_void_p, ctypes.c_void_p)
+_SORT = (ctypes.c_void_p, *(ctypes.c_int64,) * 2, ctypes.c_void_p, ctypes.c_void_p)
+_SORTED = (*_EVENTS, ctypes.c_int64, *(ctypes.c_void_p,) * 4)
 _COUNT = (ctypes.c_void_p, ctypes.c_void_p, *(ctypes.c_int64,) * 3, ctypes.c_void_p, ctypes.c_int64)
 
 
@@ -97,61 +100,111 @@ def event_range(
 
 @dataclass(frozen=True, slots=True)
 class SortedCells:
-    """Cells ordered by bucket: bucket k holds cells[starts[k]:starts[k + 1]]; starts (n_buckets + 1,)."""
+    """Cells ordered by bucket, without the bucket: uint16, shape (n,).
 
-    cells: CellArray
+    Bucket k holds k * BUCKET_CELLS + cells[starts[k]:starts[k + 1]]; starts (n_buckets + 1,).
+    """
+
+    cells: np.ndarray[Any, np.dtype[np.uint16]]
     starts: IntArray
 
 
-def bucket_shift(n_cells: int) -> int:
-    """Bits of a cell's number within a bucket, so that a bucket's counts stay in the cache."""
-    return max(BUCKET_CELLS.bit_length() - 1, 0) if n_cells > 4 * BUCKET_CELLS else 31
+def n_buckets_of(n_cells: int) -> int:
+    """Buckets of a map."""
+    return (max(n_cells, 1) - 1) // BUCKET_CELLS + 1
 
 
 def sort_cells(cells: CellArray, *, n_cells: int) -> SortedCells:
     """The cells of some events ordered by bucket, to be counted with others in `count_cells`."""
-    shift = bucket_shift(n_cells)
-    n_buckets = ((max(n_cells, 1) - 1) >> shift) + 1
-    if n_buckets == 1:
-        return SortedCells(cells, np.array([0, cells.size], dtype=np.int64))
+    n_buckets = n_buckets_of(n_cells)
     kernel = function("sort_cells", _SORT)
     if kernel is not None:
-        out, starts = np.empty_like(cells), np.empty(n_buckets + 1, dtype=np.int64)
-        _checked(kernel(pointer(cells), cells.size, shift, n_buckets, pointer(out), pointer(starts)))
+        out, starts = np.empty(cells.size, dtype=np.uint16), np.empty(n_buckets + 1, dtype=np.int64)
+        _checked(kernel(pointer(cells), cells.size, n_buckets, pointer(out), pointer(starts)))
         return SortedCells(out, starts)
-    buckets = cells >> np.uint32(shift)
+    buckets = cells // np.uint32(BUCKET_CELLS)
     starts = np.concatenate([[0], np.cumsum(np.bincount(buckets, minlength=n_buckets))]).astype(np.int64)
-    return SortedCells(cells[np.argsort(buckets, kind="stable")], starts)
+    ordered = cells[np.argsort(buckets, kind="stable")]
+    return SortedCells((ordered % np.uint32(BUCKET_CELLS)).astype(np.uint16), starts)
 
 
-def count_cells(parts: Sequence[SortedCells], *, counts: AnyArray) -> None:
+@dataclass
+class CellSorter:
+    """Events of many blocks as sorted cells; one thread's own, because its scratch is used again.
+
+    `out` takes the cells of all blocks, one behind the other; a block that does not fit gets its own.
+    """
+
+    plan: EventPlan
+    n_cells: int
+    out: np.ndarray[Any, np.dtype[np.uint16]]
+    fates: IntArray = field(default_factory=lambda: np.zeros(len(Fate), dtype=np.int64))
+    n_used: int = 0
+    scratch: CellArray = field(default_factory=lambda: np.empty(0, dtype=np.uint32))
+
+    def sort(self, ids: AnyArray, offsets: AnyArray) -> SortedCells:
+        """The sorted cells of some events; the others are counted in `fates`."""
+        kernel = function("event_sorted_cells", _SORTED)
+        if kernel is None:
+            cells, fates = event_cells(ids, offsets, plan=self.plan)
+            self.fates += fates
+            self.n_used += cells.size
+            return sort_cells(cells, n_cells=self.n_cells)
+        if self.plan.row is None or self.plan.n_cells > self.n_cells:
+            raise ValueError("a map needs the rows of the ids, and all of its cells")
+        prepared, offsets = _prepared(ids, offsets, self.plan)
+        n, n_buckets = offsets.size, n_buckets_of(self.n_cells)
+        if self.scratch.size < n + 1:
+            self.scratch = np.empty(n + 1, dtype=np.uint32)
+        out = self.out[self.n_used :]
+        if out.size < n:
+            out = np.empty(n, dtype=np.uint16)
+        starts = np.empty(n_buckets + 1, dtype=np.int64)
+        n_used = _checked(
+            kernel(
+                *_arguments(prepared, offsets, self.plan), n_buckets, pointer(self.scratch), pointer(out),
+                pointer(starts), pointer(self.fates),
+            )
+        )  # fmt: skip
+        self.n_used += n_used
+        return SortedCells(out[:n_used], starts)
+
+
+def count_cells(parts: Sequence[SortedCells], *, counts: AnyArray, fresh: bool = False) -> None:
     """Add all cells of some parts to `counts`, uint32 or int64, shape (n_cells,).
 
-    uint32 wraps at 2^32: the caller chooses int64 where a run has more events.
+    `fresh` counts hold anything and begin with zeros. uint32 wraps at 2^32: the caller chooses int64 where a
+    run has more events.
     """
     if counts.dtype not in (np.uint32, np.int64) or counts.ndim != 1 or counts.size > MAX_CELLS:
         raise ValueError("counts of cells are uint32 or int64")
     if not parts:
+        if fresh:
+            counts.fill(0)
         return
-    n_buckets = parts[0].starts.size - 1
+    n_buckets = n_buckets_of(counts.size)
     for part in parts:
         n = part.cells.size
         if part.starts.size != n_buckets + 1 or part.starts[0] != 0 or part.starts[-1] != n:
             raise ValueError("the parts have different buckets")
-        if part.cells.dtype != np.uint32 or (np.diff(part.starts) < 0).any():
+        if part.cells.dtype != np.uint16 or (np.diff(part.starts) < 0).any():
             raise ValueError("buckets do not decrease")
     kernel = function("count_cells_u32" if counts.dtype == np.uint32 else "count_cells_i64", _COUNT)
     if kernel is not None:
         cells = np.array([pointer(part.cells) for part in parts], dtype=np.uintp)
         kept = [np.ascontiguousarray(part.starts, dtype=np.int64) for part in parts]
         starts = np.array([pointer(array) for array in kept], dtype=np.uintp)
-        sizes = (len(parts), n_buckets, bucket_shift(counts.size))
+        sizes = (len(parts), n_buckets, int(fresh))
         _checked(kernel(pointer(cells), pointer(starts), *sizes, pointer(counts), counts.size))
         return
+    if fresh:
+        counts.fill(0)
     for part in parts:
-        if part.cells.size and int(part.cells.max()) >= counts.size:
+        buckets = np.repeat(np.arange(n_buckets), np.diff(part.starts))
+        cells = buckets * BUCKET_CELLS + part.cells
+        if cells.size and int(cells.max()) >= counts.size:
             raise ValueError("a cell lies outside the map")
-        found, n_found = np.unique(part.cells, return_counts=True)
+        found, n_found = np.unique(cells, return_counts=True)
         counts[found] += n_found.astype(counts.dtype)
 
 

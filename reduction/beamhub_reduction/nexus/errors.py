@@ -192,6 +192,21 @@ class GeometryMissing(NexusError):
         )
 
 
+class GeometryImplausible(NexusError):
+    """Lengths that no detector has: their units are wrong, or absent."""
+
+    def __init__(self, path: str, detector: str, distance_m: float, pixel_m: float) -> None:
+        super().__init__(path, detector, distance_m, pixel_m)
+        self.path, self.detector, self.distance_m, self.pixel_m = path, detector, distance_m, pixel_m
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}:{self.detector} says a distance of {self.distance_m:g} m and pixels of "
+            f"{self.pixel_m:g} m. Its lengths have wrong units, or none (then they count as metres). Pass "
+            "the right geometry: --poni FILE, or geometry=Geometry(...) in a notebook."
+        )
+
+
 class EventsInvalid(NexusError):
     """The arrays of an NXevent_data group contradict each other."""
 

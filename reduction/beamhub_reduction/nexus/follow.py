@@ -182,6 +182,7 @@ def follow(
             if settled > given:
                 given = settled
                 yield first_frames(stack, settled)
+                deadline = time.monotonic() + timeout_s  # what the caller did meanwhile is not silence
             if ended:
                 return
         if time.monotonic() >= deadline or waiting.wait(poll_s):

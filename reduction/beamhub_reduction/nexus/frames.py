@@ -86,18 +86,21 @@ def read_frame_stack(nexus: NexusFile, dataset: str | None = None) -> FrameStack
     Raises
     ------
     NoFrames
-        If there are none.
+        If there are none, or none with a pixel.
     LinkMissing
-        If all of them are behind broken links.
+        If nothing was named and all of them are behind broken links.
     FramesDisagree, FramePositionUnknown, UnsupportedLayout, NodeMissing
     """
     if dataset is not None:
-        return _named(nexus, dataset)
+        named = _named(nexus, dataset)
+        if 0 in named.shape and not named.missing:  # behind broken links nobody knows the shape
+            raise NoFrames(nexus.path, f"frames of {named.shape[0]} x {named.shape[1]} pixels in {dataset}")
+        return named
     looked_at = []
     broken: FrameStack | None = None
     for node in nexus.entries():
         stack = _of_entry(nexus, node)
-        if stack is not None and stack.n_present:
+        if stack is not None and stack.n_present and 0 not in stack.shape:
             return stack
         broken = broken or stack
         looked_at.append(node.target.path)

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from beamhub_reduction.nexus.errors import GeometryMissing, UnitUnknown
+from beamhub_reduction.nexus.errors import GeometryImplausible, GeometryMissing, UnitUnknown
 from beamhub_reduction.nexus.tilt import PixelGrid, is_turned, poni_of, read_pixel_grid
 from beamhub_reduction.nexus.transformations import read_matrices
 from beamhub_reduction.nexus.tree import NexusFile, Node
 
+MAX_PIXEL_M = 0.01
+MAX_DISTANCE_M = 100.0
+"""No flat area detector has larger pixels; the longest SAXS cameras are about 30 m."""
 HC_KEV_ANGSTROM = 12.398419843320026
 """Planck constant times speed of light. Source: CODATA 2018 (exact in SI)."""
 
@@ -91,6 +94,8 @@ def read_geometry(nexus: NexusFile, entry: str, detector: str) -> Geometry:
         the file does not place its pixels.
     UnitUnknown
         If a length has units that we do not know.
+    GeometryImplausible
+        If a distance or a pixel is larger than any detector has, as millimetres without their units are.
     TransformationInvalid, LinkLoop
         If a chain of transformations cannot be used.
     """
@@ -116,14 +121,22 @@ def read_geometry(nexus: NexusFile, entry: str, detector: str) -> Geometry:
             bad.append(name)
     if bad:
         raise GeometryMissing(nexus.path, detector, tuple(bad))
-    return Geometry(
+    return _plausible(nexus.path, detector, Geometry(
         distance_m=float(found["distance"] or 0),
         poni1_m=float(centre["y"] or 0),
         poni2_m=float(centre["x"] or 0),
         pixel1_m=float(found["y_pixel_size"] or 0),
         pixel2_m=float(found["x_pixel_size"] or 0),
         wavelength_angstrom=float(found["wavelength"] or 0),
-    )
+    ))  # fmt: skip
+
+
+def _plausible(file: str, detector: str, geometry: Geometry) -> Geometry:
+    """The geometry, unless it is one of another unit: millimetres would be a guess, so we do not make it."""
+    pixel_m = max(geometry.pixel1_m, geometry.pixel2_m)
+    if pixel_m > MAX_PIXEL_M or geometry.distance_m > MAX_DISTANCE_M:
+        raise GeometryImplausible(file, detector, geometry.distance_m, pixel_m)
+    return geometry
 
 
 def _of_grid(nexus: NexusFile, entry: str, group: Node, grid: PixelGrid) -> Geometry:

@@ -42,27 +42,15 @@ class PixelMasks:
 
 @dataclass(frozen=True, slots=True)
 class ValueLimits:
-    """Which values of a pixel are counts: from `lowest` to `highest`, and none of `sentinels`.
+    """Which values of a pixel are counts: from `lowest` to `highest`, both included; others are none."""
 
-    None means no limit. `sentinels` are the values that the detector writes where it has none.
-    """
-
-    lowest: float | None
-    highest: float | None
-    sentinels: tuple[int, ...]
+    lowest: float = -np.inf
+    highest: float = np.inf
 
     def is_blank(self, values: np.ndarray[Any, Any]) -> BoolArray:
         """Where an array holds no counts; floating-point values that are not finite never are any."""
-        blank = np.zeros(values.shape, dtype=np.bool_)
-        if values.dtype.kind == "f":
-            blank |= ~np.isfinite(values)
-        for sentinel in self.sentinels:
-            blank |= values == sentinel
-        if self.lowest is not None:
-            blank |= values < self.lowest
-        if self.highest is not None:
-            blank |= values > self.highest
-        return blank
+        blank: BoolArray = (values < self.lowest) | (values > self.highest)
+        return blank | ~np.isfinite(values) if values.dtype.kind == "f" else blank
 
 
 def read_pixel_masks(nexus: NexusFile, detector: str, shape: tuple[int, int]) -> PixelMasks:
@@ -75,8 +63,12 @@ def read_pixel_masks(nexus: NexusFile, detector: str, shape: tuple[int, int]) ->
     ------
     MaskShapeWrong
         If a mask fits neither a frame nor a stack of them.
+    LimitExceeded
+        If a frame has more than MAX_MASK_PIXELS pixels; before anything of its size is allocated.
     LinkMissing, UnsupportedLayout
     """
+    if shape[0] * shape[1] > MAX_MASK_PIXELS:
+        raise LimitExceeded(nexus.path, "pixels in a frame", MAX_MASK_PIXELS)
     masked = np.zeros(shape, dtype=np.bool_)
     per_frame = []
     for node in _mask_nodes(nexus.node(detector)):
@@ -171,29 +163,35 @@ def _flag(group: Node, name: str) -> bool:
 def read_value_limits(nexus: NexusFile, detector: str, dtype: str) -> ValueLimits:
     """Which values of a detector's frames of this type are counts.
 
-    The largest unsigned value is the sentinel of the detector's own bit depth, not only of the file's
-    type: 32-bit files of a 16-bit mode carry 65535. Above saturation_value and below underload_value
-    there are no counts. Signed counts below zero are none (Pilatus: -1 gap, -2 defect).
-    Source: NeXus, NXdetector.nxdl; Dectris, bit_depth_image.
+    Unsigned counts: below the largest value of the type, or of the image's bit depth where the detector
+    names one (16-bit images in 32-bit files hold 65535). Signed counts: from zero on (Pilatus writes -1 and
+    -2). Both within underload_value and saturation_value. Source: NeXus, NXdetector.nxdl; NXmx writers.
     """
     kind = np.dtype(dtype)
+    low, high = _limits_of_type(kind)
     group = nexus.node(detector)
     holders = [holder for holder in (group, group.get("detectorSpecific")) if holder is not None]
-    sentinels: list[int] = []
-    lowest: float | None = None
-    if kind.kind == "u":
-        sentinels = [int(np.iinfo(kind).max)]
-        bits = _first(holders, "bit_depth_image") or _first(holders, "bit_depth_readout")
-        if bits in (8, 16, 32) and bits < 8 * kind.itemsize:
-            sentinels.insert(0, (1 << int(bits)) - 1)
-    elif kind.kind == "i":
-        lowest, sentinels = 0.0, [int(np.iinfo(kind).min), -2, -1]
-    underload, highest = _first(holders, "underload_value"), _first(holders, "saturation_value")
-    if underload is not None:
-        lowest = underload if lowest is None else max(lowest, underload)
-    if highest is not None and (lowest or 0) >= highest:
-        highest = None  # a saturation of zero is a field that nobody filled in
-    return ValueLimits(lowest, highest, tuple(sentinels))
+    saturation, underload = group.number("saturation_value"), group.number("underload_value")
+    bits = _first(holders, "bit_depth_image")
+    # The readout may be narrower than the image, which adds several of them up: the last thing to go by.
+    if bits is None and saturation is None:
+        bits = group.number("bit_depth_readout")
+    if kind.kind == "u" and bits is not None and 1 < bits < 8 * kind.itemsize:
+        high = min(high, 2.0 ** int(bits) - 2)
+    if saturation is not None and saturation > 0:  # zero is a field that nobody filled in
+        high = min(high, saturation)
+    if underload is not None and underload < high:
+        low = max(low, underload)
+    return ValueLimits(low, high)
+
+
+def _limits_of_type(dtype: np.dtype[Any]) -> tuple[float, float]:
+    if dtype.kind not in "iu":
+        return -np.inf, np.inf
+    largest = int(np.iinfo(dtype).max)
+    if dtype.itemsize == 8:  # such values are exact up to 2^53 only, so their largest one is far away
+        return 0.0, 2.0**62
+    return 0.0, float(largest - 1 if dtype.kind == "u" else largest)
 
 
 def _first(holders: list[Node], name: str) -> float | None:

@@ -206,7 +206,7 @@ class Node:
         if child is None or not child.is_dataset:
             return None
         with reading(child.target.file):
-            if child.item.dtype.kind not in "iuf":
+            if child.item.shape is None or child.item.dtype.kind not in "iuf":  # no values, or no numbers
                 return None
         array = np.asarray(child.values(), dtype=np.float64)
         if unit is None:

@@ -26,7 +26,8 @@ from beamhub_reduction.nexus.geometry import (
     read_monitor,
     read_wavelength,
 )
-from beamhub_reduction.nexus.tree import NexusFile, Node
+from beamhub_reduction.nexus.masks import read_value_limits
+from beamhub_reduction.nexus.tree import NexusFile
 from beamhub_reduction.steps.azimuthal_matrix import (
     AzimuthalMatrix,
     Binning,
@@ -92,7 +93,8 @@ def read_input(
             geometry = choices.geometry or read_geometry(nexus, stack.entry, stack.detector)
             integrator = build_integrator(geometry, shape=stack.shape)
         masked = read_pixel_mask(nexus, stack.detector, stack.shape)
-        valid = valid_range(np.dtype(stack.dtype), nexus.node(stack.detector))
+        limits = read_value_limits(nexus, stack.detector, stack.dtype)
+        valid = (limits.lowest, limits.highest)
         monitor = read_monitor(nexus, stack.entry)
     masked = join_masks(file, masked, read_mask(choices.mask, file=file, roots=roots))
     images = {
@@ -111,40 +113,6 @@ def join_masks(file: str, masked: BoolArray, mask: BoolArray | None) -> BoolArra
     if mask.shape != masked.shape:
         raise MaskShapeWrong(file, "the mask that was passed", mask.shape, masked.shape)
     return np.asarray(masked | mask)
-
-
-def valid_range(dtype: np.dtype[Any], detector: Node) -> tuple[float, float]:
-    """Smallest and largest value that a pixel can have; all others mean 'no value'.
-
-    Unsigned counts: below the largest value of the type, or of the image's bit depth where the detector
-    names one (16-bit images in 32-bit files hold 65535). Signed counts: from zero on (Pilatus writes -1 and
-    -2). Both within underload_value and saturation_value. Source: NeXus, NXdetector.nxdl; NXmx writers.
-    """
-    low, high = _range_of_type(dtype)
-    saturation, underload = detector.number("saturation_value"), detector.number("underload_value")
-    specific = detector.get("detectorSpecific")
-    bits = detector.number("bit_depth_image")
-    if bits is None and specific is not None:
-        bits = specific.number("bit_depth_image")
-    # The readout may be narrower than the image, which adds several of them up: the last thing to go by.
-    if bits is None and saturation is None:
-        bits = detector.number("bit_depth_readout")
-    if dtype.kind == "u" and bits is not None and 1 < bits < 8 * dtype.itemsize:
-        high = min(high, 2.0 ** int(bits) - 2)
-    if saturation is not None and saturation > 0:
-        high = min(high, saturation)
-    if underload is not None and underload < high:
-        low = max(low, underload)
-    return low, high
-
-
-def _range_of_type(dtype: np.dtype[Any]) -> tuple[float, float]:
-    if dtype.kind not in "iu":
-        return -np.inf, np.inf
-    largest = int(np.iinfo(dtype).max)
-    if dtype.itemsize == 8:  # such values are exact up to 2^53 only, so their largest one is far away
-        return 0.0, 2.0**62
-    return 0.0, float(largest - 1 if dtype.kind == "u" else largest)
 
 
 def block_items(index: ChunkIndex) -> int | None:

@@ -14,12 +14,11 @@ from pydantic import Field
 
 from beamhub_core.techniques import TOF_POWDER_DIFFRACTION
 from beamhub_reduction.errors import BadParameter, NothingLeft
-from beamhub_reduction.kernels.event_plan import MAX_CELLS, EventPlan, Fate
+from beamhub_reduction.kernels.event_plan import MAX_CELLS, EventPlan
 from beamhub_reduction.kernels.events import (
+    CellSorter,
     SortedCells,
     count_cells,
-    event_cells,
-    sort_cells,
 )
 from beamhub_reduction.nexus.errors import GeometryMissing
 from beamhub_reduction.nexus.event_pulses import IntArray
@@ -34,7 +33,7 @@ from beamhub_reduction.steps.signal import Axis, Signal
 from beamhub_reduction.steps.time_of_flight import EventAxis, event_plan
 
 UNIT_BYTES = 64 * 1024**2
-WAITING_CELLS = 1 << 25
+WAITING_CELLS = 1 << 26
 """Cells that wait before they are counted: 128 MiB. Source: benchmarks/bench_events.py"""
 
 AnyArray = np.ndarray[Any, np.dtype[Any]]
@@ -80,26 +79,25 @@ def map_events(piece: EventPiece, task: MapTask) -> MapPart:
         If a chunk cannot be decoded and the policy is to fail.
     """
     plan = task.plans[piece.i_bank]
-    fates, n_corrupt, problems = np.zeros(len(Fate), dtype=np.int64), 0, []
+    n_events = int((piece.runs[:, 1] - piece.runs[:, 0]).sum())
+    sorter = CellSorter(plan, task.n_cells, np.empty(n_events, dtype=np.uint16))
+    n_corrupt, problems = 0, []
     waiting: list[SortedCells] = []
     for block in event_blocks(piece, with_ids=True, corrupt=task.corrupt):
         if block.ids is None:
             raise ValueError("a map needs ids")
-        cells, left_out = event_cells(block.ids, block.offsets, plan=plan)
-        # Without a sort the cells would be a view of a larger array.
-        waiting.append(sort_cells(cells, n_cells=task.n_cells))
-        fates += left_out
+        waiting.append(sorter.sort(block.ids, block.offsets))
         n_corrupt += block.n_corrupt
         problems += [str(problem) for problem in block.problems]
-    n_used = sum(part.cells.size for part in waiting)
     counts = None
-    if n_used >= task.n_cells:
-        counts = np.zeros(task.n_cells, dtype=np.uint32)  # a unit has fewer than 2^32 events
-        count_cells(waiting, counts=counts)
+    if sorter.n_used >= task.n_cells:
+        counts = np.empty(task.n_cells, dtype=np.uint32)  # a unit has fewer than 2^32 events
+        count_cells(waiting, counts=counts, fresh=True)
         waiting = []
     return MapPart(
-        task.n_cells, task.wide, counts, tuple(waiting), fates, n_used, n_corrupt, tuple(problems[:100])
-    )
+        task.n_cells, task.wide, counts, tuple(waiting), sorter.fates, sorter.n_used, n_corrupt,
+        tuple(problems[:100]),
+    )  # fmt: skip
 
 
 def merge_maps(left: MapPart, right: MapPart) -> MapPart:
@@ -131,8 +129,9 @@ def _widened(counts: AnyArray | None, part: MapPart) -> AnyArray:
 
 
 def _counted(counts: AnyArray | None, waiting: tuple[SortedCells, ...], part: MapPart) -> AnyArray:
-    total = _widened(counts, part)
-    count_cells(waiting, counts=total)
+    fresh = counts is None
+    total = np.empty(part.n_cells, np.int64 if part.wide else np.uint32) if fresh else _widened(counts, part)
+    count_cells(waiting, counts=total, fresh=fresh)
     return total
 
 

@@ -12,6 +12,7 @@ from beamhub_core.techniques import SPATIAL_MAP
 from beamhub_reduction.errors import NothingLeft
 from beamhub_reduction.kernels.statistics_regions import frame_moments, region_sums
 from beamhub_reduction.mask_file import read_labels
+from beamhub_reduction.nexus.masks import ValueLimits
 from beamhub_reduction.nexus.tree import NexusFile
 from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.fly_scan_grid import ScanGrid, choose_grid, read_positions
@@ -28,7 +29,7 @@ from beamhub_reduction.steps.fly_scan import centre_of_mass, grid_places, scan_m
 from beamhub_reduction.steps.frame_regions import Regions, build_regions
 from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
 from beamhub_reduction.steps.signal import Signal
-from beamhub_reduction.steps.statistics import NumberArray, count_type, prepare_frames
+from beamhub_reduction.steps.statistics import NO_LIMITS, NumberArray, count_type, prepare_frames
 
 BATCH_BYTES = 4 * 1024**2
 """Decoded bytes of a batch: it stays in the cache between decoder and sums."""
@@ -61,6 +62,7 @@ class FlyScanTask:
     regions: Regions
     moments: bool
     corrupt: CorruptPolicy
+    valid: ValueLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +86,22 @@ def reduce_points(unit: FrameUnit, task: FlyScanTask) -> FlyScanPart:
     """
     ny, nx = task.masked.shape
     dtype = np.dtype(unit.segments[0].index.dtype)
-    kind, usable = count_type(dtype), ~task.masked.ravel()
+    kind, usable = count_type(dtype, task.valid), ~task.masked.ravel()
     with_all = task.regions.and_all(task.masked)
     n_batch = max(1, min(1024, BATCH_BYTES // max(1, ny * nx * dtype.itemsize)))
     parts: list[tuple[IntArray, NumberArray, IntArray, FloatArray]] = []
     tally = FrameTally()
     for batch in frame_batches(unit, shape=(ny, nx), corrupt=task.corrupt, batch=n_batch):
         frames = prepare_frames(batch.data, usable=usable)
-        blank = None if batch.blank is None else batch.blank.reshape(frames.shape)
+        blank = kind.blank(frames, None if batch.blank is None else batch.blank.reshape(frames.shape))
         sums, valid = region_sums(
             frames, limit=kind.limit, spans=with_all.spans, n_regions=with_all.n_regions, blank=blank
         )
         moments = np.zeros((len(frames), 2))
         if task.moments:
             images = frames.reshape(-1, ny, nx)
-            _, moments = frame_moments(images, limit=kind.limit, masked=task.masked, blank=batch.blank)
+            hidden = None if blank is None else blank.reshape(images.shape)
+            _, moments = frame_moments(images, limit=kind.limit, masked=task.masked, blank=hidden)
         parts.append((batch.numbers, sums, valid[:, 0], moments))
         tally += batch.tally
     numbers, sums, n_valid, moments = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -139,7 +142,7 @@ def reduce_fly_scan(source: Source, parameters: FlyScanParameters, engine: Engin
         labels=read_labels(parameters.labels, file=source.file, roots=engine.roots),
         masked=masked,
     )
-    task = FlyScanTask(masked, regions, parameters.moments, parameters.corrupt)
+    task = FlyScanTask(masked, regions, parameters.moments, parameters.corrupt, frames.valid)
     units = frames.units()
     part, execution = engine.run(reduce_points, units, task, merge=merge_points)
     if part.tally.n_read == 0:

@@ -13,6 +13,7 @@ from beamhub_reduction.errors import NothingLeft
 from beamhub_reduction.kernels.statistics_stored import can_sum_stored, pack_regions
 from beamhub_reduction.mask_file import read_labels, read_mask
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
+from beamhub_reduction.nexus.masks import ValueLimits, read_value_limits
 from beamhub_reduction.nexus.tree import NexusFile
 from beamhub_reduction.pipeline.azimuthal_input import join_masks
 from beamhub_reduction.pipeline.engine import Engine
@@ -83,6 +84,7 @@ class FrameSource:
 
     stack: FrameStack
     masked: BoolArray
+    valid: ValueLimits
 
     @classmethod
     def read(cls, source: Source, parameters: Any, engine: Engine) -> FrameSource:
@@ -97,11 +99,13 @@ class FrameSource:
             if stack.missing and parameters.missing == "fail":
                 raise stack.missing[0]
             masked = read_pixel_mask(nexus, stack.detector, stack.shape)
+            valid = read_value_limits(nexus, stack.detector, stack.dtype)
         if stack.n_present == 0:
             raise NothingLeft(source.file, "frames")
         return cls(
             stack,
             join_masks(source.file, masked, read_mask(parameters.mask, file=source.file, roots=engine.roots)),
+            valid,
         )
 
     def units(
@@ -129,12 +133,12 @@ def reduce_run_statistics(source: Source, parameters: FrameStatisticsParameters,
         masked=masked,
     )
     counted = regions if parameters.images else regions.and_all(masked)
-    can_pack = can_sum_stored(np.dtype(stack.dtype))
-    spans, n_regions = counted.spans, counted.n_regions
-    bits = pack_regions(spans, n_regions=n_regions, n_pixels=masked.size) if can_pack else None
     task = FrameStatisticsTask(
-        stack.dtype, masked, counted, parameters.images, None, parameters.corrupt, bits
+        stack.dtype, masked, counted, parameters.images, None, parameters.corrupt, frames.valid
     )
+    if task.is_fused and can_sum_stored(np.dtype(stack.dtype)):
+        bits = pack_regions(counted.spans, n_regions=counted.n_regions, n_pixels=masked.size)
+        task = replace(task, bits=bits)
     units = frames.units(UNIT_BYTES, MIN_IMAGE_UNITS) if parameters.images else frames.units()
     part, execution = engine.run(reduce_frame_statistics, units, task, merge=merge_frame_statistics)
     if part.tally.n_read == 0:
@@ -189,7 +193,7 @@ def _clip(
     task: FrameStatisticsTask,
 ) -> tuple[PixelStatistics, Execution | None, int]:
     """(statistics without outliers, how that was run, number of passes)."""
-    kind = count_type(np.dtype(task.dtype))
+    kind = count_type(np.dtype(task.dtype), task.valid)
     without_regions = replace(task, bits=None, regions=Regions((), np.zeros((0, 3), dtype=np.int64)))
     bounds, execution, n_rejected, n_done = None, None, 0, 0
     while n_done < parameters.clip_passes:

@@ -13,14 +13,16 @@ from beamhub_reduction.kernels.statistics_stored import (
     Bytes,
     StoredFrames,
     add_stored_frames,
-    can_sum_stored,
 )
+from beamhub_reduction.nexus.masks import ValueLimits
 from beamhub_reduction.pipeline.frames import FrameTally, StoredBatch, frame_batches, stored_batches
 from beamhub_reduction.pipeline.step import CorruptPolicy
 from beamhub_reduction.pipeline.units import FrameUnit
 from beamhub_reduction.steps.frame_regions import Regions
 from beamhub_reduction.steps.frames import BoolArray, IntArray
 from beamhub_reduction.steps.statistics import (
+    NO_LIMITS,
+    CountType,
     NumberArray,
     Sums,
     add_frames,
@@ -48,7 +50,20 @@ class FrameStatisticsTask:
     images: bool
     bounds: Bounds | None
     corrupt: CorruptPolicy
+    valid: ValueLimits = NO_LIMITS
     bits: Bytes | None = None
+
+    @property
+    def kind(self) -> CountType:
+        """How the frames are counted."""
+        return count_type(np.dtype(self.dtype), self.valid)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether stored chunks can be summed as they are: sums of regions know the type's limit only."""
+        whole = self.kind.limit == count_type(np.dtype(self.dtype)).limit
+        by_limit = self.valid.lowest <= 0 and (whole or (self.images and self.regions.n_regions == 0))
+        return by_limit and self.bounds is None and self.corrupt != "mask"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +93,19 @@ def reduce_frame_statistics(unit: FrameUnit, task: FrameStatisticsTask) -> Frame
     CorruptChunk, FilesChanged, CountsTooLarge
     """
     part = None
-    if task.bounds is None and task.corrupt != "mask" and can_sum_stored(np.dtype(task.dtype)):
-        part = None if task.bits is None else _reduce_stored(unit, task, task.bits)
+    if task.bits is not None and task.is_fused:
+        part = _reduce_stored(unit, task, task.bits)
     return part if part is not None else _reduce_decoded(unit, task)
 
 
 def _reduce_decoded(unit: FrameUnit, task: FrameStatisticsTask) -> FrameStatisticsPart:
-    kind, counted, ny_nx = count_type(np.dtype(task.dtype)), task.regions, task.masked.shape
+    kind, counted, ny_nx = task.kind, task.regions, task.masked.shape
     usable = np.ascontiguousarray(~task.masked.ravel())
     collected = _Collected(task, kind.empty_sums(usable.size) if task.images else None)
     n_batch = _batch(task, BATCH_BYTES)
     for batch in frame_batches(unit, shape=(ny_nx[0], ny_nx[1]), corrupt=task.corrupt, batch=n_batch):
         frames = prepare_frames(batch.data, usable=usable)
-        blank = None if batch.blank is None else batch.blank.reshape(frames.shape)
+        blank = kind.blank(frames, None if batch.blank is None else batch.blank.reshape(frames.shape))
         sums, valid = region_sums(
             frames, limit=kind.limit, spans=counted.spans, n_regions=counted.n_regions, blank=blank
         )
@@ -121,7 +136,7 @@ def _try_stored(
     unit: FrameUnit, task: FrameStatisticsTask, bits: Bytes, failed: dict[int, str]
 ) -> FrameStatisticsPart | None:
     """One round without the frames in `failed`; those that fail now are put there, and end the round."""
-    kind, ny_nx = count_type(np.dtype(task.dtype)), task.masked.shape
+    kind, ny_nx = task.kind, task.masked.shape
     usable = np.ascontiguousarray(~task.masked.ravel())
     n_batch = _batch(task, STORED_BATCH_BYTES)
     if not task.images:
@@ -166,7 +181,7 @@ class _Collected:
 
     def __init__(self, task: FrameStatisticsTask, sums: Sums | None) -> None:
         self.task, self.sums = task, sums
-        kind = np.float64 if count_type(np.dtype(task.dtype)).kind is None else np.int64
+        kind = np.float64 if task.kind.kind is None else np.int64
         n_regions = task.regions.n_regions
         self.numbers = [np.zeros(0, dtype=np.int64)]
         self.totals = [np.zeros(0, dtype=kind)]

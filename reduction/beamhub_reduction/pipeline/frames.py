@@ -28,7 +28,7 @@ READ_AHEAD_BYTES = 256 * 1024**2
 """Decoded frames are read ahead of the caller where two readings take no more than this."""
 MIN_RUN_BYTES = 4 * 1024**2
 """Small frames are read in runs of several batches: a call costs as much as decoding some hundred KiB."""
-KEPT_BYTES = 512 * 1024**2
+KEPT_BYTES = 256 * 1024**2
 """A thread keeps its buffer of stored bytes for its next unit: fresh memory costs as much as reading."""
 MAX_RUN_BYTES = 512 * 1024**2
 """Frames that are read at once take no more than this, unless they share a chunk."""
@@ -312,8 +312,7 @@ def _is_stored_by_frame(index: ChunkIndex, shape: tuple[int, int]) -> bool:
 
 def _stored_batches(unit: FrameUnit, corrupt: CorruptPolicy, batch: int) -> Iterator[StoredBatch]:
     # Taken out while it is used: two readings in one thread never share it.
-    buffer = getattr(_kept, "buffer", np.empty(0, dtype=np.uint8))
-    _kept.buffer = np.empty(0, dtype=np.uint8)
+    buffer: np.ndarray[Any, np.dtype[np.uint8]] = _kept.__dict__.pop("buffer", np.empty(0, dtype=np.uint8))
     first = 0
     for segment in unit.segments:
         index = segment.index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,8 +23,13 @@ from beamhub_reduction.pipeline.tomography_plan import ProjectionUnit
 from beamhub_reduction.steps.frames import IntArray
 from beamhub_reduction.steps.tomography import FlatWeights, Float32Array, ReferencePlanes
 
-BATCH_FRAMES = 8
-"""Frames read at once: few enough to stay in the last cache until the kernel has taken them."""
+BATCH_BYTES = 4 * 1024**2
+"""Frames read at once, at least one: few enough to stay in the last cache until the kernel has taken them."""
+MAX_BATCH_FRAMES = 16
+MAX_KEPT_BYTES = 256 * 1024**2
+"""A buffer that a thread keeps for its next unit is no larger."""
+
+_kept = threading.local()  # the block that each thread filled last: the next unit pays no page faults for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +75,18 @@ def reduce_projections(unit: ProjectionUnit, task: TomographyTask) -> Tomography
     """
     blocks = _Blocks(unit, task)
     tally = FrameTally()
-    for batch in frame_batches(unit.frames, shape=task.raw_shape, corrupt=task.corrupt, batch=BATCH_FRAMES):
+    n = _batch_frames(unit, task)
+    for batch in frame_batches(unit.frames, shape=task.raw_shape, corrupt=task.corrupt, batch=n):
         blocks.take(batch)
         tally += batch.tally
     blocks.finish()
     return TomographyPart(blocks.sums, (blocks.sinogram,), tally)
+
+
+def _batch_frames(unit: ProjectionUnit, task: TomographyTask) -> int:
+    item_bytes = max((np.dtype(s.index.dtype).itemsize for s in unit.frames.segments), default=1)
+    frame_bytes = task.raw_shape[0] * task.raw_shape[1] * item_bytes
+    return max(1, min(MAX_BATCH_FRAMES, BATCH_BYTES // max(1, frame_bytes)))
 
 
 def merge_projections(left: TomographyPart, right: TomographyPart) -> TomographyPart:
@@ -91,9 +104,11 @@ class _Blocks:
 
     def __init__(self, unit: ProjectionUnit, task: TomographyTask) -> None:
         per_block, rows = task.block
+        if task.span is None:  # nobody needs whole chunks: stay in the cache
+            per_block = min(per_block, _batch_frames(unit, task))
         ny, nx = task.planes.dark.shape
-        self.unit, self.task = unit, task
-        self.buffer = np.full((-(-ny // rows), per_block, rows, nx), np.nan, np.float32)
+        self.unit, self.task, self.per_block = unit, task, per_block
+        self.buffer = _block_buffer((-(-ny // rows), per_block, rows, nx), ny)
         self.sinogram = np.full((unit.stop - unit.first, nx), np.nan, np.float32)
         self.sums = ProjectionSums.empty((ny, nx))
         self.first = unit.first
@@ -105,7 +120,7 @@ class _Blocks:
         if not at.size:
             return
         flats = self.task.flats
-        block = at // self.task.block[0]
+        block = (at - self.unit.first) // self.per_block
         same = (np.diff(at) == 1) & (np.diff(block) == 0)
         same &= (np.diff(flats.before[at]) == 0) & (np.diff(flats.after[at]) == 0)
         data = as_kernel_frames(self._blanked(batch))
@@ -127,7 +142,7 @@ class _Blocks:
         return values
 
     def _correct(self, data: np.ndarray[Any, Any], first: int, stop: int) -> None:
-        while first >= self.first + self.task.block[0]:
+        while first >= self.first + self.per_block:
             self._flush()
         task, low = self.task, first - self.first
         counted = self.sums.counts[1]
@@ -145,7 +160,7 @@ class _Blocks:
 
     def _flush(self) -> None:
         """Write the block and begin the next one; projections that never came are NaN."""
-        task, (per_block, rows) = self.task, self.task.block
+        task, per_block, rows = self.task, self.per_block, self.task.block[1]
         n = min(per_block, self.unit.stop - self.first)
         self.buffer[:, ~self.done] = np.nan
         row = task.sinogram_row
@@ -162,3 +177,13 @@ class _Blocks:
         """Write what is left."""
         while self.first < self.unit.stop:
             self._flush()
+        if self.buffer.nbytes <= MAX_KEPT_BYTES:
+            _kept.block = (self.task.planes.dark.shape[0], self.buffer)
+
+
+def _block_buffer(shape: tuple[int, ...], ny: int) -> Float32Array:
+    """A block whose rows from ny on are NaN; what its projections hold is no matter."""
+    kept: tuple[int, Float32Array] | None = _kept.__dict__.pop("block", None)
+    if kept is not None and kept[0] == ny and kept[1].shape == shape:
+        return kept[1]
+    return np.full(shape, np.nan, np.float32)

@@ -21,6 +21,8 @@ FRAME_UNIT_BYTES = 1024**3
 MIN_UNITS = 8
 """Small runs are cut into at least this many units, so that progress shows and workers share. Frames are cut
 into a multiple of it: all units are alike, and as many workers end together."""
+MIN_MULTIPLE_BYTES = 64 * 1024**2
+"""Below this many bytes a batch that is not full costs less than units that are too few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def plan_frame_units(
     weights: FloatArray,
     target_bytes: int = FRAME_UNIT_BYTES,
     min_units: int = MIN_UNITS,
+    multiple: int = 1,
 ) -> tuple[FrameUnit, ...]:
     """Cut the present frames of a stack into units.
 
@@ -84,11 +87,15 @@ def plan_frame_units(
         Decoded bytes that a unit should not exceed; a storage chunk is never cut.
     min_units:
         The number of units is a multiple of it where there are as many frames.
+    multiple:
+        Frames that a kernel wants at once: where frames are large, units hold multiples of it.
     """
     runs = [[_frame_segment(tile, stack.shape) for tile in run.tiles] for run in stack.present]
     frame_bytes = max(1, int(np.prod(stack.shape)) * np.dtype(stack.dtype).itemsize)
     n_units = max(1, -(-stack.n_present * frame_bytes // max(1, target_bytes)))
     n_rows = max(1, -(-stack.n_present // (-(-n_units // min_units) * min_units)))
+    if frame_bytes * multiple >= MIN_MULTIPLE_BYTES:
+        n_rows = -(-n_rows // multiple) * multiple
     units = []
     for number, group in enumerate(_pack(runs, n_rows)):
         of_unit = np.concatenate([weights[run[0].at : run[0].at + run[0].n_rows] for run in group])

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from beamhub_core.techniques import PHOTON_AND_NEUTRON_TECHNIQUE
-from beamhub_reduction.bitshuffle import ChunkUndecodable
-from beamhub_reduction.codecs import decode_chunk
-from beamhub_reduction.errors import BadParameter, CorruptChunk, FilesChanged, NothingLeft
+from beamhub_reduction.errors import BadParameter, FilesChanged, NothingLeft
+from beamhub_reduction.kernels.xfel import StoredFrame
 from beamhub_reduction.nexus.access import real_file
 from beamhub_reduction.nexus.tree import NexusFile
 from beamhub_reduction.nexus.xfel import ModuleFrames, XfelRun, match_frames, read_xfel_run
@@ -24,6 +20,7 @@ from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.statistics import Statistics
 from beamhub_reduction.pipeline.step import CorruptPolicy, Reduced, Source, StepKind, StepParameters
 from beamhub_reduction.pipeline.units import TARGET_UNIT_BYTES
+from beamhub_reduction.pipeline.xfel_read import BATCH_FRAMES, FrameReader
 from beamhub_reduction.steps.signal import Axis, Signal
 from beamhub_reduction.steps.xfel import (
     CellConstants,
@@ -39,12 +36,8 @@ from beamhub_reduction.storage_chunks import (
     ChunkIndex,
     FileIdentity,
     file_identity,
-    open_descriptor,
     read_chunk_index,
-    read_rows,
 )
-
-BATCH_ROWS = 16
 
 
 class XfelPulsesParameters(StepParameters):
@@ -117,16 +110,23 @@ def reduce_pulses(piece: XfelPiece, task: XfelTask) -> XfelPart:
     cells = piece.cell if task.constants else np.zeros(piece.cell.size, dtype=np.int64)
     known = (cells >= 0) & (cells < constants.n_cells)
     value, problems = np.full(piece.rows.size, np.nan), []
-    n_corrupt = 0
+    n_corrupt, reader = 0, FrameReader(piece.index)
     chosen = np.flatnonzero(known)
-    for i, frame in zip(chosen.tolist(), _read_frames(piece.index, piece.rows[chosen]), strict=True):
-        if isinstance(frame, CorruptChunk):
+    for low in range(0, chosen.size, BATCH_FRAMES):
+        batch = chosen[low : low + BATCH_FRAMES]
+        frames: list[StoredFrame] = []
+        readable: list[int] = []
+        for i, frame in zip(batch.tolist(), reader.read(piece.rows[batch]), strict=True):
+            if isinstance(frame, StoredFrame):
+                frames.append(frame)
+                readable.append(i)
+                continue
             if task.corrupt == "fail":
                 raise frame
             n_corrupt += 1
             problems.append(str(frame))
-            continue
-        value[i] = sums.add(frame, int(cells[i]), constants)
+        if frames:
+            value[readable] = sums.add(frames, cells[readable], constants)
     good = np.isfinite(value)
     intensities = Intensities(piece.module, piece.i_train[good], piece.i_pulse[good], value[good])
     n_unknown = int(np.count_nonzero(~known))
@@ -146,73 +146,6 @@ def merge_pulses(left: XfelPart, right: XfelPart) -> XfelPart:
         left.n_without_constants + right.n_without_constants,
         (*left.problems, *right.problems)[:100],
     )
-
-
-def _read_frames(index: ChunkIndex, rows: IntArray) -> Iterator[np.ndarray[Any, Any] | CorruptChunk]:
-    """The analog part of each row, flat; of raw frames the gain plane behind it is left out."""
-    plane = int(np.prod(index.shape[-2:]))
-    if index.way == "direct" and index.chunk_shape == (1, *index.shape[1:]):
-        yield from _read_single(index, rows, plane)
-        return
-    for low in range(0, rows.size, BATCH_ROWS):
-        batch = rows[low : low + BATCH_ROWS]
-        start, stop = int(batch.min()), int(batch.max()) + 1
-        if stop - start > 4 * BATCH_ROWS:  # far apart: one at a time
-            for row in batch.tolist():
-                read = read_rows(index, row, row + 1)
-                yield _one(read.data[0], bool(read.good[0]), read.problems, index, row, plane)
-            continue
-        read = read_rows(index, start, stop)
-        for row in batch.tolist():
-            yield _one(read.data[row - start], bool(read.good[row - start]), read.problems, index, row, plane)
-
-
-def _one(
-    data: np.ndarray[Any, Any], good: bool, problems: tuple[CorruptChunk, ...], index: ChunkIndex, row: int,
-    plane: int,
-) -> np.ndarray[Any, Any] | CorruptChunk:  # fmt: skip
-    if good:
-        return data.reshape(-1)[:plane]
-    found = next((p for p in problems if p.chunk[0] <= row < p.chunk[0] + index.rows_per_chunk), None)
-    return found or CorruptChunk(index.file, index.dataset, (row,), "no chunk was written")
-
-
-def _read_single(
-    index: ChunkIndex, rows: IntArray, plane: int
-) -> Iterator[np.ndarray[Any, Any] | CorruptChunk]:
-    """Frames that are chunks of their own: one positional read each, and its decoding."""
-    if file_identity(index.file) != index.identity:
-        raise FilesChanged(index.file)
-    across = prod(index.grid[1:])
-    at = np.searchsorted(index.numbers, rows * across)
-    dtype = np.dtype(index.dtype)
-    n_bytes = index.row_bytes
-    with ExitStack() as stack:
-        descriptor = stack.enter_context(open_descriptor(index.file))
-        for row, i in zip(rows.tolist(), at.tolist(), strict=True):
-            if i >= index.numbers.size or int(index.numbers[i]) != row * across:
-                yield CorruptChunk(index.file, index.dataset, (row,), "no chunk was written")
-                continue
-            yield _decoded(descriptor, index, i, (dtype, n_bytes, plane))
-
-
-def _decoded(
-    descriptor: int, index: ChunkIndex, i: int, form: tuple[np.dtype[Any], int, int]
-) -> np.ndarray[Any, Any] | CorruptChunk:
-    dtype, n_bytes, plane = form
-    size = int(index.sizes[i])
-    stored = os.pread(descriptor, size, int(index.offsets[i]))
-    try:
-        if len(stored) != size:
-            raise ChunkUndecodable(f"the file ends {size - len(stored)} bytes early")
-        raw = decode_chunk(
-            stored, filters=index.filters, skipped=int(index.filter_masks[i]), item_bytes=dtype.itemsize,
-            n_bytes=n_bytes,
-        )  # fmt: skip
-    except ChunkUndecodable as error:
-        return CorruptChunk(index.file, index.dataset, index.coord(i), str(error))
-    values = np.frombuffer(raw, dtype=dtype, count=plane)
-    return values if dtype.isnative else values.astype(dtype.newbyteorder("="))
 
 
 def load_constants(task: XfelTask, module: int) -> CellConstants:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from beamhub_core.techniques import FLUORESCENCE_MICROSCOPY
+from beamhub_core.techniques import SCANNING_X_RAY_FLUORESCENCE
 from beamhub_reduction.errors import BadParameter, NothingLeft
 from beamhub_reduction.kernels import describe_kernels
 from beamhub_reduction.nexus.tree import NexusFile
@@ -223,5 +223,10 @@ def _ways(units: tuple[SpectrumUnit, ...]) -> list[str]:
 
 
 KIND = StepKind(
-    "xrf_map", "Fluorescence map", FLUORESCENCE_MICROSCOPY, XrfParameters, reduce_xrf_map, counted="events"
+    "xrf_map",
+    "Fluorescence map",
+    SCANNING_X_RAY_FLUORESCENCE,
+    XrfParameters,
+    reduce_xrf_map,
+    counted="events",
 )

@@ -200,7 +200,12 @@ class AzimuthalAccumulator:
             lanes.append(group.image.lost_weight * matrix.pixels.norm)
             if matrix.pixels.dark is not None:
                 lanes.append(group.image.n_blank * matrix.pixels.dark)
-        found = integrate_frames(matrix.pixels.unlimited, np.stack(lanes), floor=floor, work=self._work)
+        found = integrate_frames(
+            matrix.pixels.unlimited,
+            lanes[0][np.newaxis] if len(lanes) == 1 else np.stack(lanes),
+            floor=floor,
+            work=self._work,
+        )
         norm, signal = matrix.norm * group.weight, found.signal[0]
         if any_blank:
             norm = norm - found.signal[1]

@@ -18,6 +18,7 @@ from beamhub_reduction.kernels.statistics import (
     empty_integer_sums,
 )
 from beamhub_reduction.kernels.statistics_finish import FinishedSums, finish_integer_sums, mean_errors
+from beamhub_reduction.nexus.masks import ValueLimits
 from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
 
 Sums = IntegerSums | FloatSums
@@ -27,6 +28,7 @@ MAD_TO_SIGMA = 1.482602218505602
 """Standard deviation of a normal distribution with median absolute deviation 1: 1 / (sqrt(2) erfinv(1/2)).
 Source: doi 10.1080/01621459.1974.10482962."""
 MAX_32 = 2**32 - 2
+NO_LIMITS = ValueLimits()
 EXACT_FLOAT = 2**53
 
 
@@ -36,6 +38,19 @@ class CountType:
 
     kind: np.dtype[Any] | None
     limit: int
+    valid: ValueLimits = NO_LIMITS
+
+    def blank(self, frames: NumberArray, blank: BoolArray | None) -> BoolArray | None:
+        """`blank` with the prepared frames' values outside `valid` that `limit` does not tell."""
+        if self.kind is None and self.valid != NO_LIMITS:
+            return self._join(~self.valid.is_blank(frames), blank)
+        if self.kind is not None and self.valid.lowest > 0:
+            return self._join(frames >= self.valid.lowest, blank)
+        return blank
+
+    @staticmethod
+    def _join(good: BoolArray, blank: BoolArray | None) -> BoolArray:
+        return ~good if blank is None else ~good | blank
 
     def empty_sums(self, n_pixels: int) -> Sums:
         """Sums of no frames."""
@@ -62,16 +77,18 @@ class PixelStatistics:
     n_rejected: IntArray
 
 
-def count_type(dtype: np.dtype[Any]) -> CountType:
-    """How frames of this type are counted. 64-bit integers have to fit 32 bits; see `prepare_frames`."""
+def count_type(dtype: np.dtype[Any], valid: ValueLimits = NO_LIMITS) -> CountType:
+    """How frames of this type are counted, and which values are; `valid` as `read_value_limits` gives it.
+
+    64-bit integers have to fit 32 bits; see `prepare_frames`.
+    """
     if dtype.kind == "f":
-        return CountType(None, 0)
+        return CountType(None, 0, valid)
     size = min(dtype.itemsize, 4)
     unsigned = np.dtype(f"u{size}")
     is_narrow_signed = dtype.kind == "i" and dtype.itemsize <= 4
-    return CountType(
-        unsigned, int(np.iinfo(f"i{size}").max if is_narrow_signed else np.iinfo(unsigned).max - 1)
-    )
+    limit = int(np.iinfo(f"i{size}").max if is_narrow_signed else np.iinfo(unsigned).max - 1)
+    return CountType(unsigned, int(max(0, min(limit, valid.highest))), valid)
 
 
 def prepare_frames(frames: NumberArray, *, usable: BoolArray | None = None) -> NumberArray:

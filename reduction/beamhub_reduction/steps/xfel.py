@@ -6,12 +6,13 @@ weighted with its cell's gain, and the offsets are taken off at the end, cell by
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from beamhub_reduction.kernels.xfel import add_weighted_frame
+from beamhub_reduction.kernels.xfel import StoredFrame, add_weighted_frame, add_weighted_frames
 
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -80,11 +81,13 @@ class ModuleSums:
         zeros = np.zeros(n_pixels, dtype=np.int64)
         return cls(module, np.zeros(n_pixels), zeros, np.zeros(constants.n_cells, dtype=np.int64))
 
-    def add(self, frame: np.ndarray[Any, Any], cell: int, constants: CellConstants) -> float:
-        """Add one frame, shape (n_pixels,); gives its corrected intensity, the sum over good pixels."""
-        total = add_weighted_frame(frame, weight=constants.weight[cell], image=self.image, blank=self.blank)
-        self.n_of_cell[cell] += 1
-        return total - float(constants.dark[cell])
+    def add(self, frames: Sequence[StoredFrame], cells: IntArray, constants: CellConstants) -> FloatArray:
+        """Add frames of `cells` (n_frames,); gives their corrected intensities, sums over good pixels."""
+        weights = [constants.weight[cell] for cell in cells.tolist()]
+        totals = add_weighted_frames(frames, weights=weights, image=self.image, blank=self.blank)
+        np.add.at(self.n_of_cell, cells, 1)
+        intensities: FloatArray = np.array(totals) - constants.dark[cells]
+        return intensities
 
 
 def add_modules(left: ModuleSums, right: ModuleSums) -> ModuleSums:

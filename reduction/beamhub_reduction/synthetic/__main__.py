@@ -1,4 +1,4 @@
-"""Command line: `python -m beamhub_reduction.synthetic facility|powder|tof ...`."""
+"""Command line: `python -m beamhub_reduction.synthetic VERB FOLDER ...`, one verb for each technique."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from beamhub_core.errors import BeamhubError
 from beamhub_reduction.synthetic.facility import build_demo_facility
+from beamhub_reduction.synthetic.fly_scan import FlyScanOptions, write_fly_scan
 from beamhub_reduction.synthetic.powder import PowderOptions, write_powder_scan
+from beamhub_reduction.synthetic.saxs import write_saxs_runs
 from beamhub_reduction.synthetic.tof import TofOptions, write_tof_run
+from beamhub_reduction.synthetic.tomography import TomographyOptions, write_tomography_scan
 from beamhub_reduction.synthetic.truth import Truth, update_truth_file
+from beamhub_reduction.synthetic.xfel import XfelOptions, write_xfel_run
+from beamhub_reduction.synthetic.xrf import XrfOptions, write_xrf_map
 
 LINE_EVERY_S = 10.0
 BAR_WIDTH = 30
+MODULE_SHAPE = (128, 64)
+"""Pixels of a module of the XFEL run: fewer than AGIPD has, so that a laptop has it soon."""
 
 
 class ProgressBar:
@@ -54,9 +63,49 @@ def _parser() -> argparse.ArgumentParser:
     verbs.choices["powder"].add_argument("--frames", type=int, default=80)
     verbs.choices["tof"].add_argument("--events", type=int, default=1_500_000)
     for verb in verbs.choices.values():
-        verb.add_argument("--seed", type=int, required=True, help="the same seed gives the same data")
         verb.add_argument("--truth", type=Path, metavar="FILE", help="JSON file to add the facts to")
+    for name, (help_text, counted, n) in MEASUREMENTS.items():
+        one = verbs.add_parser(name, help=help_text)
+        one.add_argument("folder", type=Path, metavar="FOLDER", help="a folder for its files")
+        one.add_argument("--count", type=int, default=n, help=f"{counted} (default {n})")
+    for verb in verbs.choices.values():
+        verb.add_argument("--seed", type=int, required=True, help="the same seed gives the same data")
     return parser
+
+
+MEASUREMENTS = {
+    "saxs": ("a sample in solution and its buffer", "frames of each", 12),
+    "tomography": ("one tomography scan with flats and darks", "projections", 60),
+    "xrf": ("one fluorescence map", "points of a line", 32),
+    "xfel": ("one run of an X-ray laser, with its constants", "trains", 8),
+    "fly-scan": ("one fly scan, a file for each line", "lines", 12),
+}
+"""Verb to what it writes, what `--count` counts, and how many there are."""
+
+
+def _measured(verb: str, folder: Path, seed: int, count: int) -> dict[str, Any]:
+    """Write one measurement and give the planted facts that fit a line."""
+    if count < 1:
+        raise ValueError(f"a count is one or more, not {count}")
+    folder.mkdir(parents=True, exist_ok=True)
+    truth: Any
+    if verb == "saxs":
+        truth = write_saxs_runs(folder, seed=seed, n_frames=count, first_damaged=max(1, count * 3 // 4))
+    elif verb == "tomography":
+        truth = write_tomography_scan(folder, seed=seed, options=TomographyOptions(n_projections=count))
+    elif verb == "xrf":
+        truth = write_xrf_map(folder, seed=seed, options=XrfOptions(shape=(24, count)))
+    elif verb == "xfel":
+        truth = write_xfel_run(folder, seed=seed, options=XfelOptions(n_trains=count, shape=MODULE_SHAPE))
+    else:
+        truth = write_fly_scan(folder, seed=seed, shape=(count, 20), options=FlyScanOptions(snake=True))
+    facts = {field.name: getattr(truth, field.name) for field in fields(truth)}
+    plain = (str, int, float, bool, tuple, type(None))
+    return {
+        name: str(fact) if isinstance(fact, Path) else fact
+        for name, fact in facts.items()
+        if isinstance(fact, (*plain, Path))
+    }
 
 
 def _written(arguments: argparse.Namespace, bar: ProgressBar) -> tuple[Truth, ...]:
@@ -83,6 +132,10 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"beamhub: a seed is zero or more, not {arguments.seed}\n")
         return 2
     try:
+        if arguments.verb in MEASUREMENTS:
+            facts = _measured(arguments.verb, arguments.folder, arguments.seed, arguments.count)
+            sys.stdout.write(json.dumps([facts], indent=1) + "\n")
+            return 0
         truths = _written(arguments, ProgressBar())
         if arguments.truth:
             update_truth_file(arguments.truth, truths)

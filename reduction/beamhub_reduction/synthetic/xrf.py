@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from beamhub_core.techniques import FLUORESCENCE_MICROSCOPY
+from beamhub_core.techniques import SCANNING_X_RAY_FLUORESCENCE
 from beamhub_reduction.synthetic import tree
 
 CREATOR = "beamhub_reduction.synthetic"
@@ -54,7 +54,7 @@ class XrfTruth:
     factors: FloatArray
     monitor: FloatArray
     energies_keV: FloatArray  # noqa: N815  # the unit's own spelling
-    technique: str = FLUORESCENCE_MICROSCOPY
+    technique: str = SCANNING_X_RAY_FLUORESCENCE
 
 
 def write_xrf_map(
@@ -115,7 +115,7 @@ def _write(
     entry = tree.add_group(file, "entry", "NXentry", default="data")
     tree.add_fields(entry, title="fluorescence map", definition="NXfluo")
     tree.add_field(entry, "start_time", tree.measurement_time(seed).isoformat())
-    tree.add_technique(entry, FLUORESCENCE_MICROSCOPY)
+    tree.add_technique(entry, SCANNING_X_RAY_FLUORESCENCE)
     instrument = tree.add_group(entry, "instrument", "NXinstrument")
     if options.layout == "elements":
         parts = [("xspress3", np.moveaxis(spectra, 0, 2), np.moveaxis(live, 0, 2))]

@@ -1,11 +1,13 @@
 /* Projections of a tomography scan: dark and flat correction, binning, -log, in one pass over the counts.
 
    The counts of bin x bin raw pixels are summed first (integers exactly, floats row by row from left to right),
-   so that flat and dark are needed at the binned size only. Work goes band by band: the reference rows of one
-   binned row stay in the cache while all frames of the batch pass. Every float operation is a single float32
-   operation in a fixed order, so all paths and NumPy give the same bits. */
+   so that flat and dark are needed at the binned size only. Work goes band by band: the references and sums of a
+   few binned rows stay in the cache while all frames of the batch pass, each with a stretch of neighbouring rows
+   (row by row, every access would begin a new page of memory). Every float operation is a single float32 operation
+   in a fixed order, so all paths and NumPy give the same bits. */
 #include "kernels.h"
 
+#define BAND_BYTES (1 << 18) /* of references and sums that stay in the cache: 24 bytes a binned pixel */
 #define TILE 1024 /* raw columns that are summed at once; a multiple of every bin up to 16 fits into it */
 
 typedef struct {
@@ -100,11 +102,14 @@ static inline float or_nan(float s) { return s - s == 0.0f ? s : __builtin_nanf(
             for (int64_t row = 0; row < bin; row++) {                                                           \
                 const TYPE *restrict v = rows + row * raw_nx + first * bin;                                     \
                 if (has_limit) {                                                                                \
-                    int32_t at_limit = 0;                                                                       \
+                    TYPE most = 0; /* narrow lanes; `limit` is the largest value of an integer */               \
                     for (int64_t x = 0; x < width; x++)                                                         \
-                        at_limit += v[x] == limit;                                                              \
-                    found += at_limit;                                                                          \
+                        most = v[x] > most ? v[x] : most;                                                       \
+                    for (int64_t x = 0; most == limit && x < width; x++)                                        \
+                        found += v[x] == limit;                                                                 \
                 }                                                                                               \
+                if (bin <= 2 && !good)                                                                          \
+                    continue; /* summed below, without a line between */                                        \
                 if (good) {                                                                                     \
                     const uint8_t *restrict g = good + row * raw_nx + first * bin;                              \
                     for (int64_t x = 0; x < width; x++) {                                                       \
@@ -119,7 +124,15 @@ static inline float or_nan(float s) { return s - s == 0.0f ? s : __builtin_nanf(
                         line[x] = (WIDE)v[x];                                                                   \
                 }                                                                                               \
             }                                                                                                   \
-            if (bin == 1)                                                                                       \
+            const TYPE *restrict a = rows + first * bin, *restrict b = a + (bin - 1) * raw_nx;                  \
+            if (bin == 1 && !good)                                                                              \
+                for (int64_t x = 0; x < n; x++)                                                                 \
+                    out[first + x] = FINITE((float)(WIDE)a[x]);                                                 \
+            else if (bin == 2 && !good)                                                                         \
+                for (int64_t x = 0; x < n; x++)                                                                 \
+                    out[first + x] = FINITE((float)(((WIDE)a[2 * x] + (WIDE)b[2 * x]) +                         \
+                                                    ((WIDE)a[2 * x + 1] + (WIDE)b[2 * x + 1])));                \
+            else if (bin == 1)                                                                                  \
                 for (int64_t x = 0; x < n; x++)                                                                 \
                     out[first + x] = FINITE((float)line[x]);                                                    \
             else if (bin == 2)                                                                                  \
@@ -193,20 +206,24 @@ int64_t BH(correct_frames)(const int64_t *dims, const uint8_t *frames, const uin
     const int64_t nx = dims[NX], bin = dims[BIN], raw_nx = dims[RAW_NX], rows = dims[ROWS_PER_BLOCK];
     const int64_t frame_bytes = dims[RAW_NY] * raw_nx * ITEM_BYTES[dims[KIND]];
     const int64_t row_bytes = bin * raw_nx * ITEM_BYTES[dims[KIND]];
-    for (int64_t y = 0; y < dims[NY]; y++) {
-        double *restrict t = total + y * nx;
-        uint32_t *restrict count = n_finite + y * nx;
+    const int64_t fit = nx ? BAND_BYTES / (24 * nx) : 1, band = fit < 1 ? 1 : fit;
+    for (int64_t low = 0; low < dims[NY]; low += band) {
+        const int64_t high = dims[NY] - low < band ? dims[NY] : low + band;
         for (int64_t i = 0; i < dims[N_FRAMES]; i++) {
             const bh_correction c = {dark, before, after, weights[i], rests[i], scales[i], least, dims[TAKE_LOG]};
-            float *restrict o =
-                out + (((y / rows) * dims[FRAMES_PER_BLOCK] + dims[FIRST] + i) * rows + y % rows) * nx;
-            sum_row(dims, frames + i * frame_bytes + y * row_bytes, good ? good + y * bin * raw_nx : 0, limit,
-                    sums, &counts[1]);
-            counts[0] += correct_row(sums, y * nx, nx, &c, o);
-            for (int64_t x = 0; x < nx; x++) {
-                const int is = o[x] == o[x];
-                t[x] += is ? (double)o[x] : 0.0;
-                count[x] += (uint32_t)is;
+            for (int64_t y = low; y < high; y++) {
+                double *restrict t = total + y * nx;
+                uint32_t *restrict count = n_finite + y * nx;
+                float *restrict o =
+                    out + (((y / rows) * dims[FRAMES_PER_BLOCK] + dims[FIRST] + i) * rows + y % rows) * nx;
+                sum_row(dims, frames + i * frame_bytes + y * row_bytes, good ? good + y * bin * raw_nx : 0, limit,
+                        sums, &counts[1]);
+                counts[0] += correct_row(sums, y * nx, nx, &c, o);
+                for (int64_t x = 0; x < nx; x++) {
+                    const int is = o[x] == o[x];
+                    t[x] += is ? (double)o[x] : 0.0;
+                    count[x] += (uint32_t)is;
+                }
             }
         }
     }
