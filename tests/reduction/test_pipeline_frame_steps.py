@@ -190,6 +190,15 @@ def test_a_sample_is_averaged_without_its_damaged_frames_and_its_buffer(saxs: Sa
     )
 
 
+def test_bins_finer_than_pixels_are_told_where_curves_are_compared(saxs: SaxsTruth) -> None:
+    run = open_run(saxs.sample)
+    [told] = [w for w in run.saxs(bins=2000, progress=silent).warnings if "finer than pixels" in w]
+    most = int(told.partition("at most ")[2].split()[0])
+    for bins, test in ((most, "cormap"), (2000, "none")):
+        warnings = run.saxs(bins=bins, test=test, progress=silent).warnings
+        assert not [w for w in warnings if "finer than pixels" in w]
+
+
 def test_a_background_that_does_not_fit_is_refused(saxs: SaxsTruth, stack: tuple[Path, Any]) -> None:
     run = open_run(saxs.sample)
     with pytest.raises(FramesDisagree):

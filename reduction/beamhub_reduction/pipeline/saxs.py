@@ -25,7 +25,7 @@ from beamhub_reduction.pipeline.frames import FrameTally
 from beamhub_reduction.pipeline.statistics import Statistics
 from beamhub_reduction.pipeline.step import Reduced, Source, StepKind, StepParameters
 from beamhub_reduction.pipeline.units import plan_frame_units
-from beamhub_reduction.steps.azimuthal_matrix import Binning, Unit
+from beamhub_reduction.steps.azimuthal_matrix import AzimuthalMatrix, Binning, Unit
 from beamhub_reduction.steps.curve import MAX_BINS, Curve
 from beamhub_reduction.steps.frames import BoolArray, FloatArray
 from beamhub_reduction.steps.saxs import (
@@ -37,6 +37,11 @@ from beamhub_reduction.steps.saxs import (
 )
 from beamhub_reduction.steps.signal import Axis, Signal, curve_signal
 
+MAX_SHARES = 2.5
+"""Bins that share a pixel on average, above which curves are not compared without a warning.
+
+Source: tests/reduction/test_pipeline_frame_steps.py; an Eiger 4M frame over 1000 bins has 1.7.
+"""
 MAX_CURVE_VALUES = 2**28
 """Frames times bins that are kept at once: three float64 arrays of 2 GiB."""
 
@@ -177,7 +182,7 @@ def reduce_saxs(source: Source, parameters: SaxsParameters, engine: Engine) -> R
         "frames_rejected": curves.numbers[~kept][:1000].tolist(),
         **extra,
     }
-    warnings = _warnings(sample, averaged)
+    warnings = (*_warnings(sample, averaged), *_fine_bins(matrix, parameters))
     return Reduced(tuple(signals), _counts(sample, averaged, masked), execution, chosen, warnings)
 
 
@@ -294,6 +299,19 @@ def _warnings(series: _Series, part: _Averaged) -> tuple[str, ...]:
             f"{rejected.size} of {kept.size} frames differ from the first ones and were left out: {shown}"
         )
     return tuple(told)
+
+
+def _fine_bins(matrix: AzimuthalMatrix, parameters: SaxsParameters) -> tuple[str, ...]:
+    """A warning where bins are finer than pixels: what neighbours share, the comparison takes for a trend."""
+    n_pixels = int(np.count_nonzero(matrix.pixels.good))
+    shares = float(matrix.n_entries.sum()) / max(n_pixels, 1)
+    if parameters.test == "none" or shares <= MAX_SHARES:
+        return ()
+    most = max(1, int(parameters.bins * (MAX_SHARES - 1) / (shares - 1)))
+    return (
+        f"Bins are finer than pixels: a pixel is shared by {shares:.1f} of them, so neighbours are not "
+        f"independent, and the comparison may reject good frames. Take at most {most} bins, or test='none'.",
+    )
 
 
 KIND = StepKind("saxs", "Small-angle scattering", SMALL_ANGLE_X_RAY_SCATTERING, SaxsParameters, reduce_saxs)
