@@ -9,6 +9,9 @@ PARALLEL := --numprocesses $(JOBS) --dist loadscope
 # Tests that need nothing but Python.
 PLAIN := not (docker or kubernetes or keycloak or oidc_provider or ldap or browser or postgresql)
 
+# What `make soak` runs with thousands of examples for each law: what reads and counts bytes from outside.
+SOAKED := $(addprefix tests/reduction/test_,codecs.py kernels*.py storage_chunks*.py bad_input_*.py)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo journey test postgresql lint format types peers bench soak reference clean
 
@@ -60,10 +63,11 @@ peers: $(VENV)/.kernels ## install what the benchmarks run beside ours
 bench: peers ## print every benchmark beside its peer and its limit
 	@for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" $(ARGS) || exit 1; done
 
-soak: $(READY) ## compare the policy engine and the login with their oracles in very many cases
+soak: $(VENV)/.kernels ## compare policy, login and the decoding of chunks with their oracles in very many cases
 	cd tests && ../$(BIN)/python -m catalogue.policy_cases --json ../docs/measurements/policy-oracle.json $(ARGS)
 	cd tests && ../$(BIN)/python -m hub.claims_fuzz --json ../docs/measurements/login-fuzz.json
 	cd tests && ../$(BIN)/python -m core.entitlement_fuzz
+	BEAMHUB_HYPOTHESIS=soak BEAMHUB_SOAK=1 $(BIN)/python -m pytest $(PARALLEL) $(SOAKED)
 
 reference: $(READY) ## regenerate the configuration's schema and reference page, and the internal API's document
 	$(BIN)/beamhub config write-reference

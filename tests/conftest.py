@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from beamhub_core.config import FacilityConfig, read_config
+from examples import SOAK_EXAMPLES
 from kept_processes import kept_processes
 from postgresql_server import (  # noqa: F401  # fixtures, for all rooms
     chosen_database,
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # measure the machine's other work, so there is none.
 hypothesis.settings.register_profile("ci", derandomize=True, max_examples=25, deadline=None, print_blob=True)
 hypothesis.settings.register_profile("dev", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("soak", max_examples=SOAK_EXAMPLES, deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("BEAMHUB_HYPOTHESIS", "dev"))
 
 LEAK_GRACE_S = 10.0

@@ -11,7 +11,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beamhub_reduction import kernels
@@ -28,6 +28,7 @@ from beamhub_reduction.kernels.azimuthal import (
     takes_stored,
     tile_of,
 )
+from examples import few
 
 FIELDS = ("signal", "variance", "lost_norm", "lost_dark", "n_lost", "counts", "blanks")
 COMPILED = [path for path in kernels.available_paths() if path != "numpy"]
@@ -103,7 +104,7 @@ def on_compiled_paths() -> Iterator[str]:
 
 
 @needs_compiler
-@settings(max_examples=40)
+@few(40)
 @given(
     dtype=st.sampled_from(["u1", "u2", "u4", "i2", "i4", "f4", "f8", ">u2", "u8"]),
     n_pixels=st.sampled_from([1, 7, 50, 1003]),
@@ -133,7 +134,7 @@ def test_every_path_gives_scipys_bits(dtype: str, n_pixels: int, tile: int, n: i
 
 
 @needs_compiler
-@settings(max_examples=40)
+@few(40)
 @given(
     dtype=st.sampled_from(["u1", "u2", "u4", "i4"]),
     shape=st.sampled_from([(1, 1), (1, 7), (1, 8), (3, 5), (37, 41), (64, 130)]),
@@ -177,7 +178,7 @@ def good_chunks() -> tuple[Any, list[bytes], Pixels]:
 
 
 @needs_compiler
-@settings(max_examples=60)
+@few(60)
 @given(
     position=st.floats(0, 1), value=st.integers(0, 255), cut=st.floats(0, 1), how=st.sampled_from("fcaz"),
     where=st.integers(0, 40),

@@ -8,7 +8,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beamhub_reduction import kernels
@@ -26,6 +26,7 @@ from beamhub_reduction.kernels.statistics_stored import (
     can_sum_stored,
     pack_regions,
 )
+from examples import few
 
 Array = np.ndarray[Any, np.dtype[Any]]
 TYPES = ("u1", "u2", "u4", "i1", "i2", "i4")
@@ -57,7 +58,7 @@ def bits(sums: Any, *more: Array) -> list[bytes]:
     kind=st.sampled_from(TYPES), seed=st.integers(0, 999), n_frames=st.integers(0, 20),
     n_pixels=st.sampled_from([0, 1, 7, 255, 256, 257, 700]), clipped=st.booleans(), gaps=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=30)
+@few(30)
 def test_integer_sums_are_the_same_on_every_path(
     kind: str, seed: int, n_frames: int, n_pixels: int, clipped: bool, gaps: bool
 ) -> None:
@@ -79,7 +80,7 @@ def test_integer_sums_are_the_same_on_every_path(
 
 
 @given(seed=st.integers(0, 999), single=st.booleans(), clipped=st.booleans())
-@settings(max_examples=15)
+@few(15)
 def test_floating_sums_are_the_same_on_every_path(seed: int, single: bool, clipped: bool) -> None:
     random = np.random.default_rng(seed)
     frames = random.normal(1e6, 3, (5, 301)).astype("f4" if single else "f8")
@@ -96,7 +97,7 @@ def test_floating_sums_are_the_same_on_every_path(seed: int, single: bool, clipp
 
 
 @given(kind=st.sampled_from(TYPES), seed=st.integers(0, 999), blanks=st.booleans())
-@settings(max_examples=25)
+@few(25)
 def test_regions_and_moments_are_the_same_on_every_path_and_in_numpy(
     kind: str, seed: int, blanks: bool
 ) -> None:
@@ -156,7 +157,7 @@ def some_regions(n_pixels: int, usable: Array) -> Array:
     kind=st.sampled_from(TYPES), seed=st.integers(0, 999), block=st.sampled_from([0, 64, 1024]),
     n_pixels=st.sampled_from([9, 64, 1003, 9001]),
 )  # fmt: skip
-@settings(max_examples=25)
+@few(25)
 def test_stored_frames_give_what_decoded_ones_give(kind: str, seed: int, block: int, n_pixels: int) -> None:
     frames = draw(kind, seed, (5, n_pixels))
     usable = np.random.default_rng(seed).random(n_pixels) < 0.95
@@ -185,7 +186,7 @@ def test_stored_frames_give_what_decoded_ones_give(kind: str, seed: int, block: 
 
 @pytest.mark.skipif(not COMPILED, reason="no compiled kernels: no C compiler")
 @given(data=st.data())
-@settings(max_examples=40)
+@few(40)
 def test_no_damage_in_a_chunk_reaches_past_it_or_ends_the_process(data: st.DataObject) -> None:
     frames = draw("u4", 3, (4, 5003))
     chunks = stored(frames)

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beamhub_reduction.nexus import (
@@ -28,6 +28,7 @@ from beamhub_reduction.nexus import (
 )
 from beamhub_reduction.nexus.text import as_text, natural_key, unit_factor
 from beamhub_reduction.synthetic import Truth, write_damaged_file, write_dangling_link_file
+from examples import few
 
 
 def test_a_scan_file_gives_what_a_catalogue_needs(powder_truth: Truth) -> None:
@@ -81,7 +82,7 @@ except NexusError:
 """
 
 
-@settings(max_examples=6)
+@few(6)
 @given(place=st.integers(0, 60_000), value=st.integers(0, 255))
 def test_a_file_with_a_wrong_byte_never_gives_an_unexpected_error(
     powder_truth: Truth, tmp_path_factory: pytest.TempPathFactory, place: int, value: int

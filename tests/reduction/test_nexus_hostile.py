@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beamhub_reduction.nexus import (
@@ -26,6 +26,7 @@ from beamhub_reduction.nexus import (
 )
 from beamhub_reduction.nexus.virtual import read_plain
 from beamhub_reduction.synthetic import NxmxOptions, write_nxmx_run
+from examples import few
 
 ODD: Any = st.one_of(
     st.integers(-(2**40), 2**40),
@@ -43,7 +44,7 @@ FIELDS = (
 ATTRIBUTES = ("units", "vector", "offset", "offset_units", "transformation_type", "depends_on", "NX_class")
 
 
-@settings(max_examples=10)
+@few(10)
 @given(
     fields=st.dictionaries(st.sampled_from(FIELDS), ODD, max_size=3),
     attributes=st.dictionaries(

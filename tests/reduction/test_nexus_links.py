@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beamhub_reduction.nexus import (
@@ -23,6 +23,7 @@ from beamhub_reduction.nexus import (
     resolve,
 )
 from beamhub_reduction.nexus.virtual import read_plain
+from examples import few
 
 
 def write_frames(path: Path, n_frames: int, first: int = 0, name: str = "data") -> Path:
@@ -156,7 +157,7 @@ def test_external_raw_storage_is_never_read(tmp_path: Path) -> None:
         open_header(tmp_path / "a.h5")
 
 
-@settings(max_examples=40)
+@few(40)
 @given(
     lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
     cuts=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 5)), min_size=1, max_size=4),

@@ -9,11 +9,12 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beamhub_reduction.nexus import LinkMissing, NexusFile, NoDefaultPlot, read_default_plot
 from beamhub_reduction.nexus.plot import DefaultPlot
+from examples import few
 
 
 def plot_of(path: Path) -> DefaultPlot:
@@ -174,7 +175,7 @@ WHERE = ("/", "entry", "entry/data", "entry/data/y")
 WHAT = ("default", "signal", "axes", "x_indices", "axis", "NX_class", "auxiliary_signals", "units")
 
 
-@settings(max_examples=60)
+@few(60)
 @given(attributes=st.dictionaries(st.tuples(st.sampled_from(WHERE), st.sampled_from(WHAT)), ODD, max_size=6))
 def test_odd_attributes_give_a_plot_or_say_that_there_is_none(
     tmp_path_factory: pytest.TempPathFactory, attributes: dict[tuple[str, str], Any]

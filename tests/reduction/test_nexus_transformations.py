@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyFAI.detectors import Detector
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
@@ -27,6 +27,7 @@ from beamhub_reduction.nexus import (
     read_matrices,
 )
 from beamhub_reduction.nexus.text import unit_factor
+from examples import few
 
 DETECTOR = "entry/instrument/det"
 
@@ -145,7 +146,7 @@ def two_theta(geometry: Any, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
     return np.stack([np.broadcast_to(np.asarray(part), shape) for part in (x, y, z)], axis=-1)
 
 
-@settings(max_examples=12)
+@few(12)
 @given(
     turns=st.lists(
         st.tuples(

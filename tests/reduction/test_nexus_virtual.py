@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beamhub_reduction.nexus import (
@@ -24,6 +24,7 @@ from beamhub_reduction.nexus.tiles import read_run
 from beamhub_reduction.nexus.virtual import read_plain
 from beamhub_reduction.pipeline.frames import frame_batches
 from beamhub_reduction.pipeline.units import plan_frame_units
+from examples import few
 
 UNLIMITED = h5py.h5s.UNLIMITED
 
@@ -71,7 +72,7 @@ def frames_of(path: Path) -> np.ndarray[Any, Any]:
     return np.concatenate(batches)
 
 
-@settings(max_examples=30)
+@few(30)
 @given(data=st.data())
 def test_any_product_of_runs_gives_what_hdf5_gives(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

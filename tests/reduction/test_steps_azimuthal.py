@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -25,6 +25,7 @@ from beamhub_reduction.steps import (
     is_sentinel,
     sum_frames,
 )
+from examples import few
 
 SHAPE = (40, 30)
 GEOMETRY = Geometry(0.1, 20 * 1e-3, 15 * 1e-3, 1e-3, 1e-3, 1.0)
@@ -68,7 +69,7 @@ stacks = hnp.arrays(
 groupings = st.sampled_from([None, 1, 2, 3])
 
 
-@settings(max_examples=20)
+@few(20)
 @given(frames=stacks, flux=st.floats(0.1, 10), every=groupings)
 def test_a_stronger_beam_gives_the_same_intensity(frames: Any, flux: float, every: int | None) -> None:
     weights = np.arange(1.0, len(frames) + 1)
@@ -77,7 +78,7 @@ def test_a_stronger_beam_gives_the_same_intensity(frames: Any, flux: float, ever
     np.testing.assert_allclose(strong, weak, rtol=1e-9)
 
 
-@settings(max_examples=20)
+@few(20)
 @given(frames=stacks, every=groupings)
 def test_masked_pixels_do_not_matter(frames: Any, every: int | None) -> None:
     other = frames.copy()
@@ -89,7 +90,7 @@ def test_masked_pixels_do_not_matter(frames: Any, every: int | None) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
-@settings(max_examples=20)
+@few(20)
 @given(frames=stacks, every=groupings)
 def test_counts_are_conserved_exactly_and_over_bins(frames: Any, every: int | None) -> None:
     sums = sums_of(frames, np.ones(len(frames)), every=every)
@@ -98,7 +99,7 @@ def test_counts_are_conserved_exactly_and_over_bins(frames: Any, every: int | No
     assert signal == pytest.approx(sums.counts_total, rel=1e-6)
 
 
-@settings(max_examples=20)
+@few(20)
 @given(frames=stacks, cut=st.integers(0, 4), every=groupings)
 def test_parts_add_up_to_the_whole(frames: Any, cut: int, every: int | None) -> None:
     cut = min(cut, len(frames))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beamhub_reduction.errors import BadParameter, CountsTooLarge
@@ -23,6 +23,7 @@ from beamhub_reduction.steps.statistics import (
     merge_sums,
     prepare_frames,
 )
+from examples import few
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SHAPE = (3, 7)
@@ -63,7 +64,7 @@ def values_of(frames: Array, masked: Array) -> Array:
 
 
 @given(kind=st.sampled_from(TYPES), seed=st.integers(0, 999), n_frames=st.integers(0, 9))
-@settings(max_examples=40)
+@few(40)
 def test_the_numbers_are_those_of_numpy(kind: str, seed: int, n_frames: int) -> None:
     frames = draw(kind, seed, n_frames)
     masked = np.random.default_rng(seed).random(SHAPE) < 0.2
@@ -85,7 +86,7 @@ def test_the_numbers_are_those_of_numpy(kind: str, seed: int, n_frames: int) -> 
 
 
 @given(kind=st.sampled_from(["u2", "u4", "i4"]), seed=st.integers(0, 999), data=st.data())
-@settings(max_examples=20)
+@few(20)
 def test_the_order_of_frames_and_how_they_are_cut_change_no_bit(
     kind: str, seed: int, data: st.DataObject
 ) -> None:
@@ -99,7 +100,7 @@ def test_the_order_of_frames_and_how_they_are_cut_change_no_bit(
 
 
 @given(kind=st.sampled_from(["f4", "f8"]), seed=st.integers(0, 999), cut=st.integers(0, 9))
-@settings(max_examples=20)
+@few(20)
 def test_floating_sums_hold_their_digits_when_they_are_cut(kind: str, seed: int, cut: int) -> None:
     random = np.random.default_rng(seed)
     frames = (1e7 + random.normal(0, 1, (9, *SHAPE))).astype(kind)

@@ -11,12 +11,13 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beamhub_reduction.errors import CorruptChunk, FilesChanged
 from beamhub_reduction.nexus import FileDamaged, NodeMissing, UnsupportedLayout, preview_image
 from beamhub_reduction.storage_chunks import read_chunk_index, read_rows
+from examples import few
 
 FILTERS: dict[str, dict[str, Any]] = {
     "raw": {},
@@ -29,7 +30,7 @@ FILTERS: dict[str, dict[str, Any]] = {
 }
 
 
-@settings(max_examples=60)
+@few(60)
 @given(
     data=st.data(), name=st.sampled_from(sorted(FILTERS)), dtype=st.sampled_from(["u1", "<u2", ">u4", "<f8"])
 )
