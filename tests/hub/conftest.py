@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hub.hub_parts import RunningHub, running_hub  # the folder of these tests, not the room
+from hub.hub_parts import RunningHub, await_hub, running_hub  # the folder of these tests, not the room
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +33,7 @@ def module_hub(shared_hub: RunningHub) -> Iterator[RunningHub]:
     """The shared hub, awake for the tests of one module; while others run it takes no processor time."""
     make_honest(shared_hub)
     os.kill(shared_hub.process.pid, signal.SIGCONT)
+    await_hub(shared_hub.process, shared_hub.url, shared_hub.folder)  # one that died says here what it said
     yield shared_hub
     os.kill(shared_hub.process.pid, signal.SIGSTOP)
 
