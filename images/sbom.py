@@ -8,6 +8,7 @@ Source: CycloneDX 1.6, ECMA-424; package URLs, ECMA-427.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -34,6 +35,11 @@ def said(image: str, *command: str) -> str:
     ).stdout
 
 
+def normal(name: str) -> str:
+    """A distribution's name as package indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def packages(image: str) -> list[PackageURL]:
     """Every package of an image, sorted."""
     found = set()
@@ -42,7 +48,7 @@ def packages(image: str) -> list[PackageURL]:
         found.add(PackageURL("deb", "debian", name, version))
     if said(image, "sh", "-c", "command -v python || true").strip():
         for name, version in json.loads(said(image, "python", "-P", "-c", PYTHON)):
-            found.add(PackageURL("pypi", None, name.lower().replace("_", "-"), version))
+            found.add(PackageURL("pypi", None, normal(name), version))
     for path in said(image, "sh", "-c", NPM).splitlines():
         about = json.loads(said(image, "cat", path))
         if "name" in about and "version" in about:
