@@ -208,6 +208,10 @@ def reduce_fly_scan(source: Source, parameters: FlyScanParameters, engine: Engin
     }
     warnings = (*(str(error) for error in stack.missing), *part.tally.problems)
     signals = _maps(part, grid, regions, parameters)
+    if frames.times is not None:
+        places = grid_places(part.numbers, shape=grid.shape, snake=parameters.snake)
+        times = scan_map(frames.times[part.numbers], places=places, shape=grid.shape)
+        signals = (*signals, Signal("frame_time", times, None, "s", grid.axes))
     return Reduced(signals, frame_counts(stack, part, masked), execution, chosen, warnings)
 
 
