@@ -61,7 +61,7 @@ def read_frame_times(entry: Node, detector: Node | None, n_frames: int) -> Float
     Source: NeXus, NXdetector.nxdl; BLISS, data_nexus.
     """
     measurement = entry.get("measurement")
-    places = [(detector, name, None) for name in _DETECTOR_TIMES]
+    places: list[tuple[Node | None, str, str | None]] = [(detector, name, None) for name in _DETECTOR_TIMES]
     places += [(measurement, name, "s") for name in _SCAN_TIMES]
     for group, name, assumed in places:
         column = _column(group, name)
