@@ -95,6 +95,9 @@ def test_a_product_is_catalogued_at_once_and_once(stocked: Stocked, plan: Sessio
     )
     assert view.provenance is not None
     assert view.provenance.who == "Ines Ferreira"
+    assert view.provenance.evidence == (
+        ("frames_read", "12"), ("frames_missing", "1"), ("integrity", "not verifiable")
+    )  # fmt: skip
     stocked.service.harvester.scan()
     assert stocked.service.search(INES, "pattern").total == 1
 
