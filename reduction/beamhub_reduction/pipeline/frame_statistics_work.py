@@ -213,7 +213,9 @@ class _Collected:
         sums = np.concatenate(self.region_sums)
         n_usable = int(np.count_nonzero(~self.task.masked))
         if self.sums is not None:
-            n_used = int(self.sums.n_valid.sum(dtype=np.int64) + self.sums.n_rejected.sum(dtype=np.int64))
+            n_used = int(self.sums.n_valid.sum(dtype=np.int64))
+            if self.task.bounds is not None:  # else nobody has written them, and reading takes time
+                n_used += int(self.sums.n_rejected.sum(dtype=np.int64))
         else:
             n_used = int(valid[:, 0].sum())
             sums, valid = sums[:, 1:], valid[:, 1:]  # the whole frame stands in `totals`

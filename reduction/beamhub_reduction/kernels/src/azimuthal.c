@@ -354,6 +354,59 @@ static void az_put_rest(u32 rest[8][AZ_LANES], int64_t n, int64_t width, uint8_t
             memcpy(lanes + (p * AZ_LANES + f) * width, &rest[p][f], (size_t)width);
 }
 
+/* Pixels whose counts of one frame are added up in 32 bits: as many values of 16 bits fit. */
+#define AZ_STRIP 4096
+
+#define AZ_ADD_ROW(T)                                                                                          \
+    static uint64_t az_add_row_##T(const T *restrict x, const uint8_t *restrict good, int64_t n, u32 *restrict sum) { \
+        uint64_t total = 0;                                                                                    \
+        for (int64_t done = 0; done < n; done += AZ_STRIP) {                                                   \
+            const int64_t end = n - done < AZ_STRIP ? n : done + AZ_STRIP;                                     \
+            u32 counts = 0;                                                                                    \
+            for (int64_t p = done; p < end; p++) {                                                             \
+                const u32 v = good[p] ? x[p] : 0;                                                              \
+                sum[p] += v, counts += v;                                                                      \
+            }                                                                                                  \
+            total += counts;                                                                                   \
+        }                                                                                                      \
+        return total;                                                                                          \
+    }
+AZ_ADD_ROW(u8)
+AZ_ADD_ROW(u16)
+AZ_ADD_ROW(u32)
+
+/* Add a tile of which no value is blank, negative or above 65535 to the sum of frames, frame by frame: nothing has
+   to be turned into lanes. `sum` has room for a tile, `row` for a block. */
+static void az_add_planes(const az_call *z, const az_stream *s, int64_t first, int64_t n_whole, u32 rest[8][AZ_LANES],
+                          u32 *sum, uint8_t *row) {
+    const int64_t n = z->n_pixels - first < z->tile ? z->n_pixels - first : z->tile;
+    const int64_t block_items = s->block_bytes / s->item;
+    memset(sum, 0, (size_t)n * sizeof *sum);
+    for (int64_t b = 0, p = 0; p < n_whole; b++, p += block_items) {
+        const int64_t items = n_whole - p < block_items ? n_whole - p : block_items;
+        const uint8_t *good = z->good + first + p;
+        for (int64_t f = 0; f < z->n_frames; f++) {
+            bh_unbitshuffle(s->planes + (b * AZ_LANES + f) * s->block_bytes, items, s->item, row);
+            uint64_t counts;
+            if (s->item == 1)
+                counts = az_add_row_u8(row, good, items, sum + p);
+            else if (s->item == 2)
+                counts = az_add_row_u16((const u16 *)(const void *)row, good, items, sum + p);
+            else
+                counts = az_add_row_u32((const u32 *)(const void *)row, good, items, sum + p);
+            z->counts[f] += (int64_t)counts;
+        }
+    }
+    for (int64_t p = n_whole; p < n; p++)
+        for (int64_t f = 0; f < AZ_LANES; f++)
+            sum[p] += rest[p - n_whole][f];
+    for (int64_t f = 0; f < z->n_frames; f++)
+        z->counts[f] += (int64_t)s->counts[f]; /* of the rest */
+    int64_t *restrict image = z->sum + first;
+    for (int64_t p = 0; p < n; p++)
+        image[p] += z->sign * (int64_t)sum[p];
+}
+
 /* One tile: all blocks of all frames decoded, then lanes as narrow as the good pixels' values allow. */
 static void az_stored_tile(const az_call *z, az_stream *s, int64_t t, int64_t kind, uint8_t *lanes,
                            uint16_t *blank) {
@@ -370,7 +423,12 @@ static void az_stored_tile(const az_call *z, az_stream *s, int64_t t, int64_t ki
         az_rest(z, s, first + n_whole, rest);
     az_forget_failed(z, s, n_blocks, rest);
     const int is_signed = kind == AZ_I32;
-    const int negative = is_signed && s->used >> 31;
+    const int negative = is_signed && s->used >> 31, blanks = negative || z->low > 0 || (int64_t)s->used > z->high;
+    if (z->is_sum && !blanks && s->used < 65536) {
+        uint8_t *row = lanes + z->tile * 4;
+        az_add_planes(z, s, first, n_whole, rest, (u32 *)(void *)lanes, row);
+        return;
+    }
     int64_t width = s->used < 256 ? 1 : s->used < 65536 ? 2 : 4;
     width = width > s->item ? s->item : width;
     for (int64_t b = 0, p = 0; p < n_whole; b++, p += block_items) {
@@ -381,7 +439,7 @@ static void az_stored_tile(const az_call *z, az_stream *s, int64_t t, int64_t ki
     az_put_rest(rest, n - n_whole, width, lanes + n_whole * AZ_LANES * width);
     const int64_t lane_kind = width == 1 ? AZ_U8 : width == 2 ? AZ_U16 : is_signed ? AZ_I32 : AZ_U32;
     int has_blank = 0;
-    if (negative || z->low > 0 || (int64_t)s->used > z->high) {
+    if (blanks) {
         has_blank = az_scan(z, lane_kind, lanes, first, n, blank);
     } else {
         for (int64_t f = 0; f < z->n_frames; f++)
