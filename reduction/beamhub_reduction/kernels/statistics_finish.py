@@ -61,15 +61,23 @@ def finish_integer_sums(sums: IntegerSums) -> FinishedSums:
 
 
 def merge_integer_sums(left: IntegerSums, right: IntegerSums) -> None:
-    """Add the right sums to the left ones, in place; exact, so the order of several does not matter."""
+    """Add the right sums to the left ones, in place; exact, so the order of several does not matter.
+
+    Raises
+    ------
+    ValueError
+        If they are of another type or of other pixels.
+    """
     kernel = function("pixel_merge", (ctypes.c_void_p,) * 2)
+    _check(left)
+    _check(right)
+    if left.sum.shape != right.sum.shape or left.minimum.dtype != right.minimum.dtype:
+        raise ValueError(f"sums of {right.minimum.dtype} cannot be added to {left.minimum.dtype}")
     if kernel is not None:
         nobody = np.zeros(0, dtype=np.bool_)
-        _check(left)
-        _check(right)
         layouts = [integer_layout(sums, limit=0, usable=nobody) for sums in (left, right)]
         if kernel(*(ctypes.addressof(layout) for layout in layouts)) < 0:
-            raise ValueError(f"sums of {right.minimum.dtype} cannot be added to {left.minimum.dtype}")
+            raise ValueError(f"sums of {left.minimum.dtype} cannot be added")
         return
     for name in ("sum", "square_low", "square_high", "n_valid", "n_rejected"):
         np.add(getattr(left, name), getattr(right, name), out=getattr(left, name))
