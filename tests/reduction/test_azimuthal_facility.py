@@ -34,7 +34,12 @@ def test_pyfai_gives_the_same_curve_of_a_real_frame(facility_data: Path) -> None
         frame, BINS, unit="q_nm^-1", mask=gaps, method=("no", "csr", "cython"), error_model="poisson"
     )
     parameters = AzimuthalParameters(
-        bins=BINS, every=1, split="no", mask=gaps, geometry=Geometry(*poni, PIXEL_M, PIXEL_M, 1.0), normalise=False
+        bins=BINS,
+        every=1,
+        split="no",
+        mask=gaps,
+        geometry=Geometry(*poni, PIXEL_M, PIXEL_M, 1.0),
+        normalise=False,
     )
     found = reduce_azimuthal(Source(str(path), "/entry/data/data"), parameters, Engine(threads=1)).signals[0]
     filled = np.asarray(expected.count) > 0

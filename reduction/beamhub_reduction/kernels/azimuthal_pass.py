@@ -179,9 +179,7 @@ class Pass:
         if chunks.descriptor != IN_MEMORY:
             n_window = window_bytes(chunks.block_items * chunks.dtype.itemsize)
             data = self._work.scratch(n_window * max(1, chunks.offsets.size), "windows")
-        layout = chunk_layout(
-            chunks.descriptor, data=data, offsets=chunks.offsets, sizes=chunks.sizes
-        )
+        layout = chunk_layout(chunks.descriptor, data=data, offsets=chunks.offsets, sizes=chunks.sizes)
         self.check(kernel(self.address, ctypes.addressof(layout), kind, chunks.block_items))
 
     def failed(self) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""Exact sums of pixels: two parts put together, and what they say, in one pass; the same bits as with NumPy."""
+"""Exact sums of pixels, put together and finished in one pass; the same bits as with NumPy."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ UNIT_BYTES = 1024**3
 """Decoded bytes of one unit: 60 frames of 4 million pixels, 0.3 s of work. Source: bench_azimuthal.py."""
 SUM_UNIT_BYTES = 4 * 1024**3
 MIN_SUM_UNITS = 2
-"""One curve of all frames costs each unit a pass over the matrix and an image of pixels: units are few and large."""
+"""One curve of all frames costs each unit an image of pixels and a pass over the matrix: few large units."""
 MAX_VALUES = 2**27
 """Values of a result (curves times bins): 1 GiB for each of its sums."""
 

@@ -28,10 +28,11 @@ READ_AHEAD_BYTES = 256 * 1024**2
 """Decoded frames are read ahead of the caller where two readings take no more than this."""
 MIN_RUN_BYTES = 4 * 1024**2
 """Small frames are read in runs of several batches: a call costs as much as decoding some hundred KiB."""
-ANNOUNCED_BYTES = 128 * 1024
-"""What the system is asked for at once; the least that any device's read-ahead is set to."""
+ANNOUNCED_BYTES = 1024 * 1024
+"""What the system is asked for at once: it cuts each call to what the device takes in one go."""
 MAX_RUN_BYTES = 512 * 1024**2
 """Frames that are read at once take no more than this, unless they share a chunk."""
+
 
 @dataclass(frozen=True, slots=True)
 class FrameTally:
@@ -259,9 +260,25 @@ def announce_frames(index: ChunkIndex, start: int, stop: int, descriptor: int | 
     low, high = int(index.offsets.min()), int((index.offsets + index.sizes).max())
     if high - low > 2 * int(index.sizes.sum()) + (1 << 20):
         return  # scattered: the gaps would be read too
-    with suppress(OSError), nullcontext(descriptor) if descriptor is not None else open_descriptor(index.file) as opened:
-        for at in range(low, high, ANNOUNCED_BYTES):
-            os.posix_fadvise(opened, at, min(ANNOUNCED_BYTES, high - at), os.POSIX_FADV_WILLNEED)
+    with (
+        suppress(OSError),
+        nullcontext(descriptor) if descriptor is not None else open_descriptor(index.file) as opened,
+    ):
+        _announce(opened, low, high)
+
+
+def _announce(descriptor: int, low: int, high: int) -> None:
+    for at in range(low, high, ANNOUNCED_BYTES):
+        os.posix_fadvise(descriptor, at, min(ANNOUNCED_BYTES, high - at), os.POSIX_FADV_WILLNEED)
+
+
+def _announce_behind(index: ChunkIndex, start: int, stop: int, descriptor: int) -> None:
+    """Have what lies behind these rows read: the next unit's frames, as detectors write them."""
+    index = index.select(start, stop)
+    if index.numbers.size:
+        end = int((index.offsets + index.sizes).max())
+        with suppress(OSError):
+            _announce(descriptor, end, end + int(index.sizes.sum()))
 
 
 def _batches_of(
@@ -338,7 +355,10 @@ def _stored_batches(unit: FrameUnit, corrupt: CorruptPolicy, batch: int) -> Iter
             for low in range(0, segment.n_rows, batch):
                 high = min(low + batch, segment.n_rows)
                 start = segment.start
-                announce_frames(segment.index, start + high, start + high + batch, descriptor)
+                if high < segment.n_rows:
+                    announce_frames(segment.index, start + high, start + high + batch, descriptor)
+                else:
+                    _announce_behind(segment.index, start + low, start + high, descriptor)
                 yield _stored_batch(segment, (low, high), weights[low:high], descriptor)
                 if identity_of(os.fstat(descriptor)) != segment.index.identity:
                     raise FilesChanged(segment.index.file)  # what was used may be of both contents
@@ -359,7 +379,8 @@ def _stored_batch(
         n_without_flux=int((~use).sum()),
     )
     return StoredBatch(
-        descriptor, np.asarray(part.offsets[use], dtype=np.int64), np.asarray(part.sizes[use], dtype=np.int64),
+        descriptor,
+        np.asarray(part.offsets[use], dtype=np.int64), np.asarray(part.sizes[use], dtype=np.int64),
         weights[kept], np.asarray(segment.at + rows[0] + kept, dtype=np.int64), np.dtype(part.dtype),
         part.chunk_bytes, tally, segment,
     )  # fmt: skip
