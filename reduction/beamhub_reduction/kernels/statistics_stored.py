@@ -128,7 +128,8 @@ def add_stored_frames(
     chunks = chunk_layout(frames.descriptor, data=data, offsets=offsets, sizes=sizes)
     layout = _Layout(
         chunks, n_frames, item, frames.n_pixels, frames.dtype.kind == "i",
-        pointer(bits), bits.shape[1], n_regions, pointer(region_sums), pointer(valid), pointer(scratch), scratch.size, pointer(failed),
+        pointer(bits), bits.shape[1], n_regions, pointer(region_sums), pointer(valid),
+        pointer(scratch), scratch.size, pointer(failed),
     )  # fmt: skip
     done = _call(layout, sums, limit, usable, totals)
     if done == -2:

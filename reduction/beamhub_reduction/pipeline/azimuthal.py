@@ -23,7 +23,7 @@ from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.frames import BATCH_FRAMES
 from beamhub_reduction.pipeline.statistics import Statistics
 from beamhub_reduction.pipeline.step import Reduced, Source, StepKind, StepParameters
-from beamhub_reduction.pipeline.units import MIN_UNITS, FrameUnit, plan_frame_units
+from beamhub_reduction.pipeline.units import FrameUnit, plan_frame_units
 from beamhub_reduction.steps.azimuthal import azimuthal_curves
 from beamhub_reduction.steps.azimuthal_matrix import (
     AzimuthalMatrix,
@@ -46,9 +46,6 @@ LEAST_VARIANCE = 1.0
 """The variance of a pixel without counts, as pyFAI has it. Source: pyFAI, doi 10.1107/S1600576715004306."""
 UNIT_BYTES = 1024**3
 """Decoded bytes of one unit: 60 frames of 4 million pixels, 0.3 s of work. Source: bench_azimuthal.py."""
-SUM_UNIT_BYTES = 4 * 1024**3
-MIN_SUM_UNITS = 2
-"""One curve of all frames costs each unit an image of pixels and a pass over the matrix: few large units."""
 MAX_VALUES = 2**27
 """Values of a result (curves times bins): 1 GiB for each of its sums."""
 
@@ -135,10 +132,7 @@ def reduce_azimuthal(source: Source, parameters: AzimuthalParameters, engine: En
     n_groups = _n_groups(stack, parameters)
     monitor = found.monitor if parameters.normalise else None
     weights, reference = frame_weights(stack, monitor)
-    target, at_least = (UNIT_BYTES, MIN_UNITS) if parameters.every else (SUM_UNIT_BYTES, MIN_SUM_UNITS)
-    units = plan_frame_units(
-        stack, weights=weights, target_bytes=target, min_units=at_least, multiple=BATCH_FRAMES
-    )
+    units = plan_frame_units(stack, weights=weights, target_bytes=UNIT_BYTES, multiple=BATCH_FRAMES)
     matrix = matrix_of(found, binning, units[0].segments[0].index)
     floor = LEAST_VARIANCE if parameters.error_model == "poisson" else None
     task = AzimuthalTask(matrix, stack.shape, parameters.every, floor, parameters.corrupt)
