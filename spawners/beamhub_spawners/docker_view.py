@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+
+from docker.errors import APIError
 
 from beamhub_core.config import FacilityConfig
-from beamhub_spawners.docker_host import DockerHost
-from beamhub_spawners.docker_render import LABEL
-from beamhub_spawners.docker_spawner import DockerSessionSpawner, end_container, find_containers, shared_host
+from beamhub_core.errors import Unavailable
+from beamhub_spawners.docker_containers import Look, end_container, look_everywhere
+from beamhub_spawners.docker_network import LABEL
+from beamhub_spawners.docker_render import RUNNING
 from beamhub_spawners.sweeper import Found, Inventory
 
 
@@ -19,31 +21,36 @@ class DockerView:
         self._config = config
 
     async def look(self) -> Inventory:
-        """Every container with this facility's label."""
-        found, is_complete = await self._containers()
+        """Every container with this facility's label, and which places are silent."""
+        look = await self._look()
         return Inventory(
             tuple(
                 Found(
-                    plan_id=container["Labels"].get(f"{LABEL}plan-id", ""),
-                    backend_id=f"container:{container['Id']}",
-                    is_running=container["State"] in ("running", "paused", "restarting"),
-                    age_s=time.time() - int(container["Created"]),
-                    token_digest=container["Labels"].get(f"{LABEL}token-digest"),
+                    plan_id=one.labels.get(f"{LABEL}plan-id", ""),
+                    backend_id=f"container:{one.fields['Id']}",
+                    is_running=one.fields["State"] in RUNNING,
+                    age_s=time.time() - int(one.fields["Created"]),
+                    token_digest=one.labels.get(f"{LABEL}token-digest"),
                 )
-                for _, container in found
+                for one in look.seen
             ),
-            is_complete,
+            silent=look.silent,
         )
 
     async def end(self, found: Found) -> None:
-        """Stop and remove the container."""
-        containers, _ = await self._containers()
-        for host, container in containers:
-            if f"container:{container['Id']}" == found.backend_id:
-                await end_container(host, container, self._config.sessions.state_folder, now=False)
+        """Stop and remove the container.
 
-    async def _containers(self) -> tuple[list[tuple[DockerHost, dict[str, Any]]], bool]:
-        labels = {f"{LABEL}facility": self._config.short_name}
-        return await find_containers(
-            self._config, labels, lambda place: shared_host(DockerSessionSpawner._hosts, place)
-        )
+        Raises
+        ------
+        Unavailable
+            When its host failed or does not answer.
+        """
+        for one in (await self._look()).seen:
+            if f"container:{one.fields['Id']}" == found.backend_id:
+                try:
+                    await end_container(one, self._config.sessions.state_folder, now=False)
+                except APIError as error:
+                    raise Unavailable("container", f"HTTP {error.status_code}") from error
+
+    async def _look(self) -> Look:
+        return await look_everywhere(self._config, {f"{LABEL}facility": self._config.short_name})

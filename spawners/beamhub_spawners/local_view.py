@@ -31,7 +31,7 @@ class LocalView:
                     token_digest=process.token_digest,
                 )
             )
-        return Inventory(tuple(found), is_complete=True)
+        return Inventory(tuple(found))
 
     async def end(self, found: Found) -> None:
         """End the process if it lives, and remove the session's files, all but the log."""
