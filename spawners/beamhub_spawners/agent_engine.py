@@ -124,9 +124,9 @@ class Engine:
         body: Mapping[str, Any] | None = None,
         longer_s: float = 0.0,
     ) -> Answer:
-        timeout = self._http.timeout
-        if longer_s:
-            timeout = httpx.Timeout(timeout, read=(timeout.read or 0) + longer_s)
+        known = self._http.timeout
+        read_s = (known.read or 0.0) + longer_s
+        timeout = httpx.Timeout(connect=known.connect, read=read_s, write=known.write, pool=known.pool)
         request = self._http.build_request(method, path, params=dict(query or {}), json=body, timeout=timeout)
         try:
             response = await self._http.send(request, stream=True)

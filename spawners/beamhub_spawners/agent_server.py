@@ -261,4 +261,5 @@ def _log_refusal(request: HTTPServerRequest, route: str, refused: NotAdmitted) -
         "caller": common_names(request.get_ssl_certificate())[:1],
         "address": request.remote_ip,
     }
-    log.warning("refused: %s %s", refused.reason, json.dumps(facts), extra=facts)
+    level = logging.INFO if refused.status == 404 else logging.WARNING  # the hub asks whether a thing is gone
+    log.log(level, "refused: %s %s", refused.reason, json.dumps(facts), extra=facts)

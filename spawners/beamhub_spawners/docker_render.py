@@ -86,16 +86,6 @@ def server_labels(facility: str, account: str, server_name: str) -> dict[str, st
     }
 
 
-def promises(plan: SessionPlan) -> dict[str, bool]:
-    """What a plan's container enforces.
-
-    What the host mounts later below a read-only mount that follows the host is as writable as the host has
-    it.
-    """
-    follows = any(mount.mode == "ro" and mount.propagation != "private" for mount in plan.mounts)
-    return {**ENFORCED, "raw_read_only": not follows}
-
-
 def container_fields(
     plan: SessionPlan,
     place: DockerPlaceConfig,
@@ -116,7 +106,7 @@ def container_fields(
         raise ValueError(f"plan {plan.id} has no numeric identity to run a container with")
     if len(set(ground.gpus)) != plan.limits.gpus:
         raise ValueError(f"plan {plan.id} has {plan.limits.gpus} graphics processors, not {ground.gpus}")
-    info = session_info(plan, enforced=promises(plan))
+    info = session_info(plan, enforced=ENFORCED)
     variables = {
         **environment,
         **plan.environment_variables,
@@ -211,7 +201,8 @@ def bind_mount(mount: Mount, *, recursive: bool) -> dict[str, Any]:
 
     Engines before 25 leave what is mounted below a read-only bind writable: there nothing below is bound but
     what the plan mounts by itself. Later ones refuse a mount that they cannot make read-only all through. A
-    mount that follows the host takes what lies below it as the host has it; see `promises`.
+    mount that follows the host takes what lies below it as the host has it: configured only where that is
+    read-only.
     """
     options: dict[str, Any] = {"NonRecursive": True}
     if mount.propagation == "host_to_container":
