@@ -22,7 +22,7 @@ from contracts.spawner_parts import HubPart, StandIn, facility_fields, hub_part
 BASE_IMAGE = os.environ.get("BEAMHUB_BASE_IMAGE", "beamhub-base:dev")
 SOCKET_FILE = Path("/var/run/docker.sock")
 SOCKET = f"unix://{SOCKET_FILE}"
-FACILITY = "dockertest"
+FACILITY = f"dt{secrets.token_hex(3)}"  # runs side by side keep off each other's containers
 # Not one that a facility, a cloud or Docker itself is likely to use.
 NETWORK_BLOCK = "10.213.128.0/20"
 

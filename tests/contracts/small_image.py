@@ -7,6 +7,7 @@ anything of the session itself: that is the base image's, in the contract.
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -33,13 +34,15 @@ SKIPPED = re.compile(
 )
 
 
-def image_tar(*, group_lines: Iterable[str] = (), command: str = SERVER) -> bytes:
+def image_tar(
+    *, group_lines: Iterable[str] = (), passwd_lines: Iterable[str] = (), command: str = SERVER
+) -> bytes:
     """The root file system of the image, as a tar archive.
 
     Parameters
     ----------
-    group_lines:
-        What its /etc/group says besides root's line.
+    group_lines, passwd_lines:
+        What its /etc/group and /etc/passwd say besides root's line.
     command:
         The Python program that it is to run, as /server.py.
     """
@@ -48,7 +51,8 @@ def image_tar(*, group_lines: Iterable[str] = (), command: str = SERVER) -> byte
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name in ("tmp", "run", "home", "data", "proc", "sys", "dev", "etc"):
             folder = tarfile.TarInfo(name)
-            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            # The engine gives a folder in memory the mode that the image's has.
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             tar.addfile(folder)
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         binary = (base / "bin" / version).resolve()
@@ -58,7 +62,7 @@ def image_tar(*, group_lines: Iterable[str] = (), command: str = SERVER) -> byte
             tar.add(library.resolve(), str(library).lstrip("/"), recursive=False)
         texts = {
             "server.py": command,
-            "etc/passwd": "root:x:0:0::/:/bin/false\n",
+            "etc/passwd": "\n".join(("root:x:0:0::/:/bin/false", *passwd_lines)) + "\n",
             "etc/group": "\n".join(("root:x:0:", *group_lines)) + "\n",
         }
         for name, text in texts.items():
@@ -83,11 +87,14 @@ def _libraries(binary: Path, modules: Path) -> set[Path]:
     return {Path(found) for found in re.findall(r"(/\S+\.so[.\d]*)", said)} - set(modules.glob("*.so"))
 
 
-def make_image(engine: Any, name: str, **image: Any) -> str:
+START = ("/usr/bin/python", "-I", "-S", "/server.py")
+
+
+def make_image(engine: Any, name: str, *, start: Iterable[str] = START, **image: Any) -> str:
     """Import the image into an engine under a name; returns its id."""
     changes = [
         "ENV PYTHONHOME=/usr PYTHONDONTWRITEBYTECODE=1 PATH=/usr/bin",
-        'CMD ["/usr/bin/python", "-I", "-S", "/server.py"]',
+        f"CMD {json.dumps(list(start))}",
     ]
     repository, _, tag = name.partition(":")
     with tempfile.NamedTemporaryFile(suffix=".tar") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from contracts.docker_parts import engine_client, own_network
 from contracts.small_image import make_image
 from contracts.spawner_parts import StandIn, serving_stand_in
 
-SMALL_IMAGE = "beamhub-test-small:dev"
+SMALL_IMAGE = f"beamhub-test-small:{secrets.token_hex(3)}"
 
 
 @pytest.fixture

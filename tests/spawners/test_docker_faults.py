@@ -1,4 +1,7 @@
-"""Hosts that hang, fail and come back: a real engine behind a proxy that does it on demand."""
+"""Hosts that hang, fail and come back: a real engine behind a proxy that does it on demand.
+
+The second host is only a socket that answers: it has no containers.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,9 @@ from beamhub_spawners.docker_host import MAX_WAITING, N_THREADS
 from beamhub_spawners.docker_spawner import docker_place
 from beamhub_spawners.session_options import read_options
 from beamhub_spawners.sweeper import SETTLE, sweep_once
-from contracts.docker_parts import SOCKET, SOCKET_FILE, DockerBackend, docker_backend, docker_facility
+from contracts.docker_parts import SOCKET_FILE, DockerBackend, docker_backend, docker_facility
 from contracts.fault_proxy import FaultProxy, fault_proxy
+from contracts.recording_engine import recording_engine
 from contracts.spawner_contract import OPTIONS
 from contracts.spawner_parts import StandIn, make_facility
 
@@ -31,7 +35,7 @@ LOOK_S = 0.7
 
 @dataclass
 class TwoHosts:
-    """Place hall-a behind the proxy, place hall-b straight at the engine."""
+    """Place hall-a behind the proxy; place hall-b a host without containers."""
 
     backend: DockerBackend
     proxy: FaultProxy
@@ -56,6 +60,7 @@ def hosts(
     with (
         tempfile.TemporaryDirectory(prefix="bh-") as short,
         fault_proxy(Path(short) / "engine.sock", SOCKET_FILE) as proxy,
+        recording_engine(Path(short) / "other.sock") as other,
     ):
         host = {
             "unsafe_direct_socket": True,
@@ -64,8 +69,9 @@ def hosts(
             "timeout_s": 8,
             "pause_s": 1.0,
         }
-        fields = docker_facility(tmp_path, docker_stand_in, {**host, "url": SOCKET}, image=small_image)
-        fields["sessions"]["places"][0]["docker"]["url"] = proxy.url
+        other.answers["GET", "/containers/json"] = 200, []
+        fields = docker_facility(tmp_path, docker_stand_in, {**host, "url": proxy.url}, image=small_image)
+        fields["sessions"]["places"][1]["docker"]["url"] = f"unix://{short}/other.sock"
         fields["sessions"]["unknown_limit_s"] = 0.2
         with docker_backend(docker_engine, docker_stand_in, fields, run) as backend:
             yield TwoHosts(backend, proxy)
