@@ -24,7 +24,8 @@ MAX_STOP_S = 60
 VERSION = r"(?:/v1\.(?:4[1-9]|[5-9][0-9]))?"  # 1.41 is Docker 20.10, the oldest that we speak to
 CONTAINER = r"(?P<container>[0-9a-f]{64}|beamhub-[0-9a-f]{32})"
 NETWORK = r"beamhub-(?P<plan>[0-9a-f]{32})"
-IMAGE = r"(?P<image>(?!.*(?:\.\.|//))[a-z0-9][A-Za-z0-9._/:-]{0,250}(?:(?:@|%40)sha256(?::|%3A)[0-9a-f]{64})?)"
+NAME = r"(?!.*(?:\.\.|//))[a-z0-9][A-Za-z0-9._/:-]{0,250}"
+IMAGE = rf"(?P<image>{NAME}(?:(?:@|%40)sha256(?::|%3A)[0-9a-f]{{64}})?)"
 # Labels by which the hub looks for containers; the facility's own is added to whatever is asked.
 ASKED_LABEL = re.compile(
     rf"{re.escape(LABEL)}(facility|account|server|plan-id)=[A-Za-z0-9_.-]{{1,{MAX_LABEL}}}"

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 from docker.errors import APIError
 
 from beamhub_core.config import FacilityConfig
 from beamhub_core.errors import Unavailable
-from beamhub_spawners.docker_containers import Look, end_container, look_everywhere
+from beamhub_spawners.docker_containers import (
+    Look,
+    end_container,
+    look_everywhere,
+    remove_network,
+    shared_host,
+)
+from beamhub_spawners.docker_host import DockerHost
 from beamhub_spawners.docker_network import LABEL
 from beamhub_spawners.docker_render import RUNNING
-from beamhub_spawners.sweeper import Found, Inventory
+from beamhub_spawners.sweeper import SETTLE, Found, Inventory
+
+log = logging.getLogger(__name__)
 
 
 class DockerView:
@@ -52,5 +65,34 @@ class DockerView:
                 except APIError as error:
                     raise Unavailable("container", f"HTTP {error.status_code}") from error
 
+    async def tidy(self) -> None:
+        """Remove networks whose session has no container any more."""
+        look = await self._look()
+        for place in self._config.sessions.places:
+            if place.docker is None or place.docker.network_block is None or place.name in look.silent:
+                continue
+            await self._tidy_host(shared_host(place.docker), look)
+
+    async def _tidy_host(self, host: DockerHost, look: Look) -> None:
+        used = {one.labels.get(f"{LABEL}plan-id") for one in look.seen}
+        try:
+            for network in await host.call("networks"):
+                labels = network.get("Labels") or {}
+                plan_id = labels.get(f"{LABEL}plan-id")
+                is_ours = labels.get(f"{LABEL}facility") == self._config.short_name and plan_id
+                if is_ours and plan_id not in used and _age_s(network) > SETTLE.total_seconds():
+                    log.warning("removing the network of a session that is gone", extra={"plan_id": plan_id})
+                    await remove_network(host, plan_id)
+        except (APIError, Unavailable) as error:
+            log.warning("networks could not be tidied; the next pass tries again: %s", error)
+
     async def _look(self) -> Look:
         return await look_everywhere(self._config, {f"{LABEL}facility": self._config.short_name})
+
+
+def _age_s(network: Mapping[str, Any]) -> float:
+    """Seconds since a network was made, by the machine's clock; 0 where nobody can tell."""
+    try:
+        return time.time() - datetime.fromisoformat(str(network.get("Created"))).timestamp()
+    except ValueError:
+        return 0.0

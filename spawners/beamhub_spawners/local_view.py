@@ -39,3 +39,6 @@ class LocalView:
         if process is not None:
             await end_process(process, self._store, now=False)
         self._store.remove(found.plan_id)
+
+    async def tidy(self) -> None:
+        """A local session leaves nothing but its files, which go with it."""

@@ -60,6 +60,10 @@ class BackendView(Protocol):
         """End one, and remove its files."""
         ...
 
+    async def tidy(self) -> None:
+        """Remove what a cut-off start or stop left that is no session itself; what cannot be is left."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -159,6 +163,7 @@ async def sweep_once(config: FacilityConfig, web_client: WebClient) -> Decision:
         await _tell(web_client, found.plan_id, update)
     for found in decision.orphans:
         await _end_orphan(web_client, view, found)
+    await view.tidy()
     return decision
 
 
