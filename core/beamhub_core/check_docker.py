@@ -25,6 +25,13 @@ def docker_weaknesses(config: FacilityConfig) -> Iterator[tuple[str, str, str]]:
                 f"is not set: sessions of {place.name!r} share a network and reach each other's ports",
                 "set a private block, e.g. '10.77.0.0/16', that nothing else here uses",
             )
+        if place.docker.publish_address is not None:
+            yield (
+                f"{here}.publish_address",
+                f"every session of {place.name!r} reaches the published ports of the others, unless its engine "
+                "runs with 'userland-proxy: false' or its firewall drops it",
+                "see 'Networks' in docs/operate/docker-hosts.md",
+            )
         for tag in _images_by_tag(config, place.docker.image):
             yield (
                 f"{here}.image" if place.docker.image else "sessions.environments",
