@@ -28,8 +28,8 @@ def docker_weaknesses(config: FacilityConfig) -> Iterator[tuple[str, str, str]]:
         if place.docker.publish_address is not None:
             yield (
                 f"{here}.publish_address",
-                f"every session of {place.name!r} reaches the published ports of the others, unless its engine "
-                "runs with 'userland-proxy: false' or its firewall drops it",
+                f"every session of {place.name!r} reaches the published ports of the others, unless its "
+                "engine runs with 'userland-proxy: false' or its firewall drops it",
                 "see 'Networks' in docs/operate/docker-hosts.md",
             )
         for tag in _images_by_tag(config, place.docker.image):

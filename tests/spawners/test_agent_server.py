@@ -71,7 +71,7 @@ class Host:
             socket.create_connection(("127.0.0.1", self.agent.server.port), 5) as plain,
             context.wrap_socket(plain, server_hostname="127.0.0.1") as stream,
         ):
-            stream.settimeout(1)
+            stream.settimeout(0.3)
             said = b""
             try:
                 stream.sendall(sent)
