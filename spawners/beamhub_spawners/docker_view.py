@@ -78,9 +78,9 @@ class DockerView:
         try:
             for network in await host.call("networks"):
                 labels = network.get("Labels") or {}
-                plan_id = labels.get(f"{LABEL}plan-id")
-                is_ours = labels.get(f"{LABEL}facility") == self._config.short_name and plan_id
-                if is_ours and plan_id not in used and _age_s(network) > SETTLE.total_seconds():
+                plan_id = str(labels.get(f"{LABEL}plan-id") or "")
+                is_ours = labels.get(f"{LABEL}facility") == self._config.short_name
+                if is_ours and plan_id and plan_id not in used and _age_s(network) > SETTLE.total_seconds():
                     log.warning("removing the network of a session that is gone", extra={"plan_id": plan_id})
                     await remove_network(host, plan_id)
         except (APIError, Unavailable) as error:
