@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from beamhub_core.check_docker import docker_weaknesses
 from beamhub_core.config import FacilityConfig, read_config
 from beamhub_core.config.facility import lies_in
 from beamhub_core.config.reading import is_secret
@@ -126,6 +127,7 @@ def check_environment(config: FacilityConfig, config_file: Path) -> tuple[Findin
         *_database_folders(config),
         *_confinement(config),
         *_unsafe_switches(config),
+        *(Finding("warning", *one) for one in docker_weaknesses(config)),
         *_addresses(config),
         *_extra_settings(config_file),
     )

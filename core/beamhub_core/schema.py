@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from beamhub_core.config import FacilityConfig
-from beamhub_core.config.reading import is_secret, sections
+from beamhub_core.config.agent import AgentConfig
+from beamhub_core.config.reading import is_secret, sections, sections_of
 from beamhub_core.errors import BeamhubError
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_FILE = Path("docs/reference/facility.schema.json")
 REFERENCE_FILE = Path("docs/reference/facility.md")
+AGENT_FILE = Path("docs/reference/agent.md")
 CHART_SOURCE = Path("helm/beamhub/schema/chart.schema.json")
 CHART_FILE = Path("helm/beamhub/values.schema.json")
 
@@ -64,7 +66,7 @@ def _print(text: str) -> int:
 
 def generated(root: Path) -> dict[Path, str]:
     """The files of a checkout that follow from the model, with the text each must have."""
-    found = {SCHEMA_FILE: schema_text(), REFERENCE_FILE: reference_text()}
+    found = {SCHEMA_FILE: schema_text(), REFERENCE_FILE: reference_text(), AGENT_FILE: agent_reference_text()}
     if (root / CHART_SOURCE).exists():
         found[CHART_FILE] = chart_schema_text((root / CHART_SOURCE).read_text(encoding="utf-8"))
     return found
@@ -127,20 +129,31 @@ def reference_text() -> str:
         "Text, numbers and `true` or `false` are told apart as in YAML 1.2: `no`, `010` and dates are text.",
         "Aliases may repeat a value; merge keys (`<<`), tags and keys that stand twice are refused.",
     ]
-    for path, model in sections():
+    return "\n".join([*lines, *_tables(sections())]) + "\n"
+
+
+def agent_reference_text() -> str:
+    """The reference page of `agent.yaml`."""
+    lines = [
+        "# `agent.yaml`",
+        "",
+        "The configuration of `beamhub agent` on one Docker host, beside the facility's own. Written by",
+        "`beamhub config write-reference` from the model in `beamhub_core.config.agent`; do not edit it by",
+        "hand. What it is for stands in [Docker hosts](../operate/docker-hosts.md). A key that is not listed",
+        "here is an error; a secret is the path of a file.",
+    ]
+    return "\n".join([*lines, *_tables(sections_of(AgentConfig))]) + "\n"
+
+
+def _tables(found: Iterable[tuple[str, type[BaseModel]]]) -> Iterator[str]:
+    """A heading and a table of keys for each section."""
+    for path, model in found:
         title = f"`{path}`" if path else "Top level"
         summary = (model.__doc__ or "").partition("\n")[0]
-        lines += [
-            "",
-            f"## {title}",
-            "",
-            summary,
-            "",
-            "| Key | Type | Default | Meaning |",
-            "| --- | --- | --- | --- |",
-        ]
-        lines += [_row(name, info, model) for name, info in model.model_fields.items()]
-    return "\n".join(lines) + "\n"
+        yield from ("", f"## {title}", "", summary, "")
+        yield from ("| Key | Type | Default | Meaning |", "| --- | --- | --- | --- |")
+        for name, info in model.model_fields.items():
+            yield _row(name, info, model)
 
 
 def _row(name: str, info: FieldInfo, model: type[BaseModel]) -> str:

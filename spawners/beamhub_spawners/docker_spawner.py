@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any, ClassVar
+import asyncio
+from contextlib import aclosing
+from typing import Any
 
 from docker.errors import APIError
 from dockerspawner import DockerSpawner
 
 from beamhub_core.config import FacilityConfig
-from beamhub_core.config.storage import DockerPlaceConfig
+from beamhub_core.config.docker_place import DockerPlaceConfig
 from beamhub_core.errors import Unavailable
 from beamhub_core.session import SessionPlan
 from beamhub_core.word import digest
+from beamhub_spawners.docker_containers import (
+    GONE,
+    Look,
+    end_container,
+    look_everywhere,
+    looks,
+    make_network,
+    newest,
+    remove_network,
+    shared_host,
+)
 from beamhub_spawners.docker_host import DockerHost
+from beamhub_spawners.docker_images import ANOTHER, NOT_THERE, image_fault, refusal_in_words
+from beamhub_spawners.docker_network import LABEL, network_name
 from beamhub_spawners.docker_render import (
-    LABEL,
     PORT,
+    RUNNING,
+    ContainerFields,
+    Ground,
     container_fields,
     container_name,
+    engine_is_recursive,
+    free_gpus,
     server_labels,
 )
-from beamhub_spawners.paths import PathEscapes, check_beneath
-from beamhub_spawners.person_folders import ensure_person_folders
+from beamhub_spawners.host_folders import check_and_ensure_folders
+from beamhub_spawners.paths import PathEscapes
 from beamhub_spawners.refusal import StartFailed
 from beamhub_spawners.session_environment import session_environment
 from beamhub_spawners.session_spawner import PlanSpawnerMixin
 
-GRACE_S = 5
-LOG_LINES = 200
+SERVER = "The session"
 
 
 class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[misc]  # both untyped outside
@@ -39,59 +55,62 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
     made, found and removed here, on whichever host the plan names.
     """
 
-    _hosts: ClassVar[dict[str, DockerHost]] = {}
-
     # -- the backend's part -------------------------------------------------------------------------
 
     async def launch(self, plan: SessionPlan) -> None:
-        """Create the plan's container and start it."""
+        """Create the plan's container, with a network of its own where configured, and start it.
+
+        What was made of a start that fails is removed again.
+        """
         config = self.platform.config
         place = docker_place(config, plan.place.name)
-        host = self._host(place)
+        host = shared_host(place)
         self.ip, self.port, self.image = "0.0.0.0", PORT, plan.image  # noqa: S104 - of the container's network
+        if place.unsafe_direct_socket:  # else the host's agent does it, where the folders are
+            await self._folders(plan)
         try:
-            ensure_person_folders(
-                plan, config.pools, config.sessions.homes_folder, owner=(plan.uid or -1, plan.gid or -1)
-            )
-            self._check_sources(plan)
-        except (OSError, PathEscapes) as error:
-            self.log.exception("the folders of session %s cannot be made", plan.id)
-            raise StartFailed("The session", "its folders could not be made") from error
-        fields = container_fields(
-            plan, place, facility=config.short_name, environment=self._environment(plan, place)
-        )
-        try:
-            host_config = await host.call("create_host_config", **fields.host)
-            container_id = await self._created(host, plan, {**fields.create, "host_config": host_config})
+            container_id = await self._made(host, plan, place)
             await host.call("start", container_id)
+        except (StartFailed, Unavailable):
+            await self._undo(host, plan)
+            raise
         except APIError as error:
             self.log.error("the engine refused session %s: %s", plan.id, error.explanation)
-            missing = error.status_code == 404 and "image" in str(error.explanation).lower()
-            reason = "its image is not on the host" if missing else "the container engine refused it"
-            raise StartFailed("The session", reason) from error
+            await self._undo(host, plan)
+            raise StartFailed(SERVER, refusal_in_words(error)) from error
         self.object_id, self.object_name = container_id, container_name(plan)
 
     async def is_running(self) -> bool | None:
-        """By label on every configured host; None when one is silent and no other has it."""
-        found, is_complete = await self._containers()
-        if any(container["State"] in ("running", "paused", "restarting") for _, container in found):
-            return True
-        return False if is_complete else None
+        """By label on every configured host; None when the one that may have it is silent."""
+        silent: set[str] = set()
+        async with aclosing(looks(self.platform.config, self._labels())) as answers:
+            async for look in answers:
+                if any(one.fields["State"] in RUNNING for one in look.seen):
+                    return True  # without waiting for a host that hangs
+                silent.update(look.silent)
+        if self.plan is not None:
+            return None if self.plan.place.name in silent else False
+        return None if silent else False
 
     async def find_url(self) -> str | None:
-        """The container's address in its network."""
-        found, _ = await self._containers()
-        for _, container in found:
-            for network in (container.get("NetworkSettings") or {}).get("Networks", {}).values():
-                if container["State"] == "running" and network.get("IPAddress"):
+        """The published port, else the container's address in its network."""
+        look = await self._look()
+        for one in look.seen:
+            if one.fields["State"] != "running":
+                continue
+            for port in one.fields.get("Ports") or ():
+                if port.get("PrivatePort") == PORT and port.get("PublicPort"):
+                    return f"http://{port['IP']}:{port['PublicPort']}"
+            networks = (one.fields.get("NetworkSettings") or {}).get("Networks") or {}
+            for network in networks.values():
+                if network.get("IPAddress"):
                     return f"http://{network['IPAddress']}:{PORT}"
         return None
 
     async def find_plan_id(self) -> str | None:
         """From the newest container's label."""
-        found, _ = await self._containers()
-        newest = max(found, key=lambda item: int(item[1]["Created"]), default=None)
-        return str(newest[1]["Labels"].get(f"{LABEL}plan-id")) if newest is not None else None
+        found = newest((await self._look()).seen)
+        return str(found.labels.get(f"{LABEL}plan-id")) if found is not None else None
 
     async def backend_id(self) -> str | None:
         """The container's id."""
@@ -99,9 +118,11 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
 
     async def exit_reason(self) -> str:
         """The exit code, and whether memory ran out."""
-        found, _ = await self._containers()
-        for host, container in found:
-            state = (await host.call("inspect_container", container["Id"]))["State"]
+        for one in (await self._look()).seen:
+            try:
+                state = (await one.host.call("inspect_container", one.fields["Id"]))["State"]
+            except (APIError, Unavailable):
+                return "its container ended, and its host does not say why"
             if state.get("OOMKilled"):
                 return "it used more memory than its profile allows"
             return f"its container ended with status {state.get('ExitCode')}"
@@ -109,14 +130,93 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
 
     async def end(self, *, now: bool) -> None:
         """Stop and remove this server's containers, their last lines kept in the state folder."""
-        found, is_complete = await self._containers()
-        for host, container in found:
-            await end_container(host, container, self.platform.config.sessions.state_folder, now=now)
-        if not is_complete:
-            raise Unavailable("container", "a host does not answer")
+        look = await self._look()
+        for one in look.seen:
+            await end_container(one, self.platform.config.sessions.state_folder, now=now)
+        if look.silent:
+            raise Unavailable("container", f"no answer of {', '.join(sorted(look.silent))}")
         self.object_id = ""
 
-    # -- rendering ------------------------------------------------------------------------------------
+    # -- parts of a start ------------------------------------------------------------------------------
+
+    async def _folders(self, plan: SessionPlan) -> None:
+        try:
+            await asyncio.to_thread(check_and_ensure_folders, plan, self.platform.config)
+        except (OSError, PathEscapes) as error:
+            self.log.exception("the folders of session %s cannot be made", plan.id)
+            raise StartFailed(SERVER, "its folders could not be made") from error
+
+    async def _made(self, host: DockerHost, plan: SessionPlan, place: DockerPlaceConfig) -> str:
+        """The id of the plan's container, made but not started."""
+        config = self.platform.config
+        image = await self._checked_image(host, plan)
+        network, gateway = place.network, None
+        if place.network_block is not None:
+            network = network_name(plan.id)
+            gateway = await make_network(host, plan, place, config.short_name)
+        recursive = engine_is_recursive(await host.engine_version())
+        async with host.allocating:
+            gpus = await self._gpus(host, plan)
+            fields = container_fields(
+                plan,
+                place,
+                facility=config.short_name,
+                environment=self._environment(plan, place),
+                ground=Ground(network, gateway, gpus, recursive),
+            )
+            container_id = await self._created(host, plan, fields)
+        known = await host.call("inspect_container", container_id)
+        if known["Image"] != image["Id"]:
+            raise StartFailed(SERVER, ANOTHER)
+        return container_id
+
+    async def _checked_image(self, host: DockerHost, plan: SessionPlan) -> dict[str, Any]:
+        try:
+            image: dict[str, Any] = await host.call("inspect_image", plan.image)
+        except APIError as error:
+            if error.status_code != 404:
+                raise
+            raise StartFailed(SERVER, NOT_THERE) from error
+        fault = image_fault(plan.image, image)
+        if fault is not None:
+            raise StartFailed(SERVER, fault)
+        return image
+
+    async def _gpus(self, host: DockerHost, plan: SessionPlan) -> tuple[str, ...]:
+        if not plan.limits.gpus:
+            return ()
+        labels = {f"{LABEL}facility": self.platform.config.short_name}
+        free = free_gpus(host.place, await host.containers(labels))
+        if len(free) < plan.limits.gpus:
+            raise StartFailed(SERVER, f"its host has {len(free)} free graphics processors")
+        return free[: plan.limits.gpus]
+
+    async def _created(self, host: DockerHost, plan: SessionPlan, fields: ContainerFields) -> str:
+        """The id of the plan's container; one of that name serves only when made from this very plan."""
+        try:
+            created = await host.call("create_container_from_config", fields.body, fields.name)
+            return str(created["Id"])
+        except APIError as error:
+            if error.status_code != 409:
+                raise
+        known = await host.call("inspect_container", fields.name)
+        if known["Config"]["Labels"].get(f"{LABEL}plan-hash") != digest(plan):
+            raise StartFailed(SERVER, "a container of its name was made from another plan")
+        return str(known["Id"])
+
+    async def _undo(self, host: DockerHost, plan: SessionPlan) -> None:
+        """Remove what a start left; what cannot be removed now is the sweeper's."""
+        try:
+            await host.call("remove_container", container_name(plan), v=True, force=True)
+        except APIError as error:
+            if error.status_code not in GONE:
+                self.log.warning("what session %s left could not be removed: %s", plan.id, error.explanation)
+        except Unavailable:
+            return
+        try:
+            await remove_network(host, plan.id)
+        except (APIError, Unavailable) as error:
+            self.log.warning("the network of session %s could not be removed: %s", plan.id, error)
 
     def _environment(self, plan: SessionPlan, place: DockerPlaceConfig) -> dict[str, str]:
         environment = session_environment(
@@ -131,41 +231,12 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
             environment["JUPYTERHUB_ACTIVITY_URL"] = f"{url}/users/{self.user.escaped_name}/activity"
         return environment
 
-    def _check_sources(self, plan: SessionPlan) -> None:
-        """Resolve each source again: somebody may have put a link where a folder was."""
-        config = self.platform.config
-        roots = {pool.name: pool.root for pool in config.pools}
-        for mount in plan.mounts:
-            root = config.sessions.homes_folder if mount.purpose == "home" else roots[mount.pool]
-            check_beneath(root, mount.path)
+    def _labels(self) -> dict[str, str]:
+        return server_labels(self.platform.config.short_name, self.user.name, self.name)
 
-    async def _created(self, host: DockerHost, plan: SessionPlan, fields: dict[str, Any]) -> str:
-        """The id of the plan's container; one of that name serves only when made from this very plan."""
-        try:
-            created = await host.call("create_container", **fields)
-            return str(created["Id"])
-        except APIError as error:
-            if error.status_code != 409:
-                raise
-        known = await host.call("inspect_container", container_name(plan))
-        if known["Config"]["Labels"].get(f"{LABEL}plan-hash") != digest(plan):
-            raise StartFailed("The session", "a container of its name was made from another plan")
-        return str(known["Id"])
-
-    async def _containers(self) -> tuple[list[tuple[DockerHost, dict[str, Any]]], bool]:
-        """This server's containers on all hosts, and whether every host answered."""
-        labels = server_labels(self.platform.config.short_name, self.user.name, self.name)
-        return await find_containers(self.platform.config, labels, self._host)
-
-    def _host(self, place: DockerPlaceConfig) -> DockerHost:
-        return shared_host(self._hosts, place)
-
-
-def shared_host(hosts: dict[str, DockerHost], place: DockerPlaceConfig) -> DockerHost:
-    """The one object of a host in this process."""
-    if place.url not in hosts:
-        hosts[place.url] = DockerHost(place.url, place.timeout_s)
-    return hosts[place.url]
+    async def _look(self) -> Look:
+        """This server's containers on all hosts."""
+        return await look_everywhere(self.platform.config, self._labels())
 
 
 def docker_place(config: FacilityConfig, name: str) -> DockerPlaceConfig:
@@ -173,38 +244,4 @@ def docker_place(config: FacilityConfig, name: str) -> DockerPlaceConfig:
     for place in config.sessions.places:
         if place.name == name and place.docker is not None:
             return place.docker
-    raise StartFailed("The session", f"the place {name} has no Docker host")
-
-
-async def find_containers(
-    config: FacilityConfig, labels: dict[str, str], host_of: Any
-) -> tuple[list[tuple[DockerHost, dict[str, Any]]], bool]:
-    """Containers with some labels on every configured host, and whether every host answered."""
-    hosts = {place.docker.url: host_of(place.docker) for place in config.sessions.places if place.docker}
-    found: list[tuple[DockerHost, dict[str, Any]]] = []
-    is_complete = True
-    for host in hosts.values():
-        try:
-            found.extend((host, container) for container in await host.containers(labels))
-        except (Unavailable, APIError):
-            is_complete = False
-    return found, is_complete
-
-
-async def end_container(host: DockerHost, container: dict[str, Any], log_folder: Path, *, now: bool) -> None:
-    """Stop and remove one container; what it said last stays in a file. One that is gone already is fine."""
-    try:
-        await host.call("stop", container["Id"], timeout=0 if now else GRACE_S)
-        said = await host.call("logs", container["Id"], tail=LOG_LINES)
-        _keep_log(log_folder / f"{container['Labels'].get(f'{LABEL}plan-id', 'unknown')}.log", said)
-        await host.call("remove_container", container["Id"], v=True, force=True)
-    except APIError as error:
-        if error.status_code not in (404, 409):  # 409: being removed already
-            raise
-
-
-def _keep_log(file: Path, said: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "wb") as stream:
-        stream.write(said)
+    raise StartFailed(SERVER, f"the place {name} has no Docker host")

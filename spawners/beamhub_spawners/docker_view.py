@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from docker.errors import APIError
+
 from beamhub_core.config import FacilityConfig
+from beamhub_core.errors import Unavailable
+from beamhub_spawners.docker_containers import (
+    Look,
+    end_container,
+    look_everywhere,
+    remove_network,
+    shared_host,
+)
 from beamhub_spawners.docker_host import DockerHost
-from beamhub_spawners.docker_render import LABEL
-from beamhub_spawners.docker_spawner import DockerSessionSpawner, end_container, find_containers, shared_host
-from beamhub_spawners.sweeper import Found, Inventory
+from beamhub_spawners.docker_network import LABEL
+from beamhub_spawners.docker_render import RUNNING
+from beamhub_spawners.sweeper import SETTLE, Found, Inventory
+
+log = logging.getLogger(__name__)
 
 
 class DockerView:
@@ -19,31 +34,65 @@ class DockerView:
         self._config = config
 
     async def look(self) -> Inventory:
-        """Every container with this facility's label."""
-        found, is_complete = await self._containers()
+        """Every container with this facility's label, and which places are silent."""
+        look = await self._look()
         return Inventory(
             tuple(
                 Found(
-                    plan_id=container["Labels"].get(f"{LABEL}plan-id", ""),
-                    backend_id=f"container:{container['Id']}",
-                    is_running=container["State"] in ("running", "paused", "restarting"),
-                    age_s=time.time() - int(container["Created"]),
-                    token_digest=container["Labels"].get(f"{LABEL}token-digest"),
+                    plan_id=one.labels.get(f"{LABEL}plan-id", ""),
+                    backend_id=f"container:{one.fields['Id']}",
+                    is_running=one.fields["State"] in RUNNING,
+                    age_s=time.time() - int(one.fields["Created"]),
+                    token_digest=one.labels.get(f"{LABEL}token-digest"),
                 )
-                for _, container in found
+                for one in look.seen
             ),
-            is_complete,
+            silent=look.silent,
         )
 
     async def end(self, found: Found) -> None:
-        """Stop and remove the container."""
-        containers, _ = await self._containers()
-        for host, container in containers:
-            if f"container:{container['Id']}" == found.backend_id:
-                await end_container(host, container, self._config.sessions.state_folder, now=False)
+        """Stop and remove the container.
 
-    async def _containers(self) -> tuple[list[tuple[DockerHost, dict[str, Any]]], bool]:
-        labels = {f"{LABEL}facility": self._config.short_name}
-        return await find_containers(
-            self._config, labels, lambda place: shared_host(DockerSessionSpawner._hosts, place)
-        )
+        Raises
+        ------
+        Unavailable
+            When its host failed or does not answer.
+        """
+        for one in (await self._look()).seen:
+            if f"container:{one.fields['Id']}" == found.backend_id:
+                try:
+                    await end_container(one, self._config.sessions.state_folder, now=False)
+                except APIError as error:
+                    raise Unavailable("container", f"HTTP {error.status_code}") from error
+
+    async def tidy(self) -> None:
+        """Remove networks whose session has no container any more."""
+        look = await self._look()
+        for place in self._config.sessions.places:
+            if place.docker is None or place.docker.network_block is None or place.name in look.silent:
+                continue
+            await self._tidy_host(shared_host(place.docker), look)
+
+    async def _tidy_host(self, host: DockerHost, look: Look) -> None:
+        used = {one.labels.get(f"{LABEL}plan-id") for one in look.seen}
+        try:
+            for network in await host.call("networks"):
+                labels = network.get("Labels") or {}
+                plan_id = str(labels.get(f"{LABEL}plan-id") or "")
+                is_ours = labels.get(f"{LABEL}facility") == self._config.short_name
+                if is_ours and plan_id and plan_id not in used and _age_s(network) > SETTLE.total_seconds():
+                    log.warning("removing the network of a session that is gone", extra={"plan_id": plan_id})
+                    await remove_network(host, plan_id)
+        except (APIError, Unavailable) as error:
+            log.warning("networks could not be tidied; the next pass tries again: %s", error)
+
+    async def _look(self) -> Look:
+        return await look_everywhere(self._config, {f"{LABEL}facility": self._config.short_name})
+
+
+def _age_s(network: Mapping[str, Any]) -> float:
+    """Seconds since a network was made, by the machine's clock; 0 where nobody can tell."""
+    try:
+        return time.time() - datetime.fromisoformat(str(network.get("Created"))).timestamp()
+    except ValueError:
+        return 0.0

@@ -31,7 +31,7 @@ class LocalView:
                     token_digest=process.token_digest,
                 )
             )
-        return Inventory(tuple(found), is_complete=True)
+        return Inventory(tuple(found))
 
     async def end(self, found: Found) -> None:
         """End the process if it lives, and remove the session's files, all but the log."""
@@ -39,3 +39,6 @@ class LocalView:
         if process is not None:
             await end_process(process, self._store, now=False)
         self._store.remove(found.plan_id)
+
+    async def tidy(self) -> None:
+        """A local session leaves nothing but its files, which go with it."""

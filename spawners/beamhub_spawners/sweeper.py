@@ -8,8 +8,8 @@ service that was away when it should have been told. Each pass repairs what it c
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -43,10 +43,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What all backends show; incomplete while one does not answer."""
+    """What all backends show; `silent` has the places that do not answer, with their seconds of silence."""
 
     found: tuple[Found, ...]
-    is_complete: bool
+    silent: Mapping[str, float] = field(default_factory=dict)
 
 
 class BackendView(Protocol):
@@ -60,18 +60,28 @@ class BackendView(Protocol):
         """End one, and remove its files."""
         ...
 
+    async def tidy(self) -> None:
+        """Remove what a cut-off start or stop left that is no session itself; what cannot be is left."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one pass does: plan ids of rows without a process, and processes by what becomes of them."""
+    """What one pass does: plan ids of rows without a process, and processes by what becomes of them.
+
+    `unknown` are rows of places that have been silent for too long: nobody can tell whether they run.
+    """
 
     lost: tuple[str, ...]
     adopted: tuple[Found, ...]
     orphans: tuple[Found, ...]
     expired: tuple[Found, ...]
+    unknown: tuple[str, ...] = ()
 
 
-def decide(live: Sequence[StoredSession], inventory: Inventory, *, now: datetime) -> Decision:
+def decide(
+    live: Sequence[StoredSession], inventory: Inventory, *, now: datetime, unknown_limit_s: float = 120.0
+) -> Decision:
     """Compare the live rows with what exists. Pure.
 
     Parameters
@@ -80,14 +90,25 @@ def decide(live: Sequence[StoredSession], inventory: Inventory, *, now: datetime
         Rows that are neither ended nor failed. Read *before* the inventory, so that what started in
         between has a process and no row here: such a young one is left alone.
     inventory:
-        What exists. While incomplete, no row counts as lost.
+        What exists. A row of a silent place is never lost; one of a place that answered may be.
+    unknown_limit_s:
+        Seconds of a place's silence after which its rows say `unknown`.
     """
     rows = {stored.plan.id: stored for stored in live}
     running = {found.plan_id: found for found in inventory.found if found.is_running}
     lost = [
         plan_id
         for plan_id, stored in rows.items()
-        if inventory.is_complete and plan_id not in running and now - stored.plan.created_at > SETTLE
+        if stored.plan.place.name not in inventory.silent
+        and plan_id not in running
+        and now - stored.plan.created_at > SETTLE
+    ]
+    unknown = [
+        plan_id
+        for plan_id, stored in rows.items()
+        if inventory.silent.get(stored.plan.place.name, 0.0) > unknown_limit_s
+        and plan_id not in running
+        and stored.record.state in ("planned", "starting", "running")
     ]
     adopted = [
         found
@@ -105,7 +126,7 @@ def decide(live: Sequence[StoredSession], inventory: Inventory, *, now: datetime
     expired = [
         found for plan_id, found in running.items() if plan_id in rows and rows[plan_id].plan.expires_at < now
     ]
-    return Decision(tuple(lost), tuple(adopted), tuple(orphans), tuple(expired))
+    return Decision(tuple(lost), tuple(adopted), tuple(orphans), tuple(expired), tuple(unknown))
 
 
 async def sweep_once(config: FacilityConfig, web_client: WebClient) -> Decision:
@@ -124,9 +145,17 @@ async def sweep_once(config: FacilityConfig, web_client: WebClient) -> Decision:
     view = _view(config)
     live = await web_client.live_sessions()
     inventory = await view.look()
-    decision = decide(live, inventory, now=clock_of(config)())
+    decision = decide(
+        live, inventory, now=clock_of(config)(), unknown_limit_s=config.sessions.unknown_limit_s
+    )
     for plan_id in decision.lost:
         await _tell(web_client, plan_id, SessionUpdate(state="ended", reason="its process is gone"))
+    for plan_id in decision.unknown:
+        await _tell(
+            web_client,
+            plan_id,
+            SessionUpdate(state="unknown", reason="the host of its place does not answer"),
+        )
     for found in decision.adopted:
         update = SessionUpdate(
             state="running", token_digest=found.token_digest, backend_id=found.backend_id, url=found.url
@@ -134,6 +163,7 @@ async def sweep_once(config: FacilityConfig, web_client: WebClient) -> Decision:
         await _tell(web_client, found.plan_id, update)
     for found in decision.orphans:
         await _end_orphan(web_client, view, found)
+    await view.tidy()
     return decision
 
 

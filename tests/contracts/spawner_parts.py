@@ -234,7 +234,7 @@ def docker_plan(**person: Any) -> SessionPlan:
     """A plan for a Docker place, of a person with these changes."""
     fields = facility_fields(Path("/srv"), hub_url="http://hub", web_url="http://web")
     for place in fields["sessions"]["places"]:
-        place.update(backend="docker", docker={"url": "unix:///x"})
+        place.update(backend="docker", docker={"url": "unix:///x", "unsafe_direct_socket": True})
     config = FacilityConfig.model_validate(fields)
     placed = (PLACE.model_copy(update={"backend": "docker"}), EXPLAIN)
     request = SessionRequest(datasets=(GRANTED_PID,))

@@ -60,6 +60,8 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "sessions": ("sessions",),
     "sessions.places[]": ("sessions", "places", 0),
     "sessions.places[].docker": ("sessions", "places", 0, "docker"),
+    "sessions.places[].docker.tls": ("sessions", "places", 0, "docker", "tls"),
+    "sessions.places[].docker.peers[]": ("sessions", "places", 0, "docker", "peers", 0),
     "sessions.profiles[]": ("sessions", "profiles", 0),
     "sessions.environments[]": ("sessions", "environments", 0),
     "sessions.templates[]": ("sessions", "templates", 0),
@@ -85,7 +87,13 @@ def everything(file: FacilityFile) -> dict[str, Any]:
         ],
     }
     data["catalogue"]["user_offices"].append({"name": "far", "kind": "rest", "url": "https://office.example"})
-    data["sessions"]["places"][0] |= {"backend": "docker", "docker": {"url": "unix:///var/run/docker.sock"}}
+    docker = {
+        "url": "https://node1.example.org:8443",
+        "tls": {name: f"/etc/beamhub/{name}.pem" for name in ("ca_file", "cert_file", "key_file")},
+        "network_block": "10.77.0.0/16",
+        "peers": [{"container": "beamhub-proxy", "alias": "proxy"}],
+    }
+    data["sessions"]["places"][0] |= {"backend": "docker", "docker": docker}
     data["sessions"]["templates"] = [{"name": "t", "title": "T", "technique": "x", "file": "a/b.ipynb"}]
     return data
 

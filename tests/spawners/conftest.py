@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from contracts.docker_parts import engine_client, own_network
+from contracts.small_image import make_image
 from contracts.spawner_parts import StandIn, serving_stand_in
+
+SMALL_IMAGE = f"beamhub-test-small:{secrets.token_hex(3)}"
 
 
 @pytest.fixture
@@ -22,4 +27,33 @@ def run() -> Iterator[Any]:
 def stand_in() -> Iterator[StandIn]:
     """The stand-in for hub API and web service."""
     with serving_stand_in() as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[Any]:
+    """A client of this machine's engine, or a skip."""
+    with engine_client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def small_image(docker_engine: Any) -> Iterator[str]:
+    """The name of the small image, which is there until the tests end."""
+    make_image(docker_engine, SMALL_IMAGE)
+    yield SMALL_IMAGE
+    docker_engine.remove_image(SMALL_IMAGE, force=True)
+
+
+@pytest.fixture
+def docker_network(docker_engine: Any) -> Iterator[tuple[str, str]]:
+    """A network of the test's own, and this machine's address in it."""
+    with own_network(docker_engine) as network:
+        yield network
+
+
+@pytest.fixture
+def docker_stand_in(docker_network: tuple[str, str]) -> Iterator[StandIn]:
+    """The stand-in where containers reach it."""
+    with serving_stand_in(docker_network[1]) as serving:
         yield serving

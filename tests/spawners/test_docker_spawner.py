@@ -3,58 +3,49 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
-from docker.errors import DockerException, ImageNotFound
 
 from beamhub_core.config import FacilityConfig
-from beamhub_spawners.docker_render import LABEL, container_name
-from beamhub_spawners.docker_spawner import DockerSessionSpawner
-from contracts.spawner_contract import OPTIONS, SpawnerContract
-from contracts.spawner_parts import (
-    ACCOUNT,
-    HubPart,
-    StandIn,
-    facility_fields,
-    granted_answer,
-    hub_part,
-    make_facility,
-    serving_stand_in,
+from beamhub_core.config.agent import AgentConfig
+from beamhub_spawners.docker_inventory import read_host_inventories
+from beamhub_spawners.docker_render import container_name
+from contracts.agent_parts import agent_fields, free_port, hub_tls, make_agent_files, running_agent
+from contracts.docker_parts import (
+    BASE_IMAGE,
+    NETWORK_BLOCK,
+    SOCKET,
+    SOCKET_FILE,
+    DockerBackend,
+    docker_backend,
+    docker_facility,
+    engine_client,
+    needs_image,
+    own_network,
 )
+from contracts.spawner_contract import OPTIONS, SpawnerContract
+from contracts.spawner_parts import ACCOUNT, StandIn, granted_answer, make_facility, serving_stand_in
 
 pytestmark = pytest.mark.docker
-IMAGE = os.environ.get("BEAMHUB_BASE_IMAGE", "beamhub-base:dev")
-SOCKET = "unix:///var/run/docker.sock"
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Any]:
-    try:
-        client = docker.APIClient(base_url=SOCKET, version="auto", timeout=60)
-        client.inspect_image(IMAGE)
-    except ImageNotFound:
-        client.close()
-        pytest.skip(f"no image {IMAGE}; build it from images/base/Dockerfile")
-    except DockerException as error:
-        pytest.skip(f"no Docker engine answers ({type(error).__name__})")
-    yield client
-    client.close()
+    with engine_client() as client:
+        needs_image(client, BASE_IMAGE)
+        yield client
 
 
 @pytest.fixture
 def network(engine: Any) -> Iterator[tuple[str, str]]:
-    """A network of the test's own: its name and the address by which containers reach this process."""
-    name = f"beamhub-test-{secrets.token_hex(4)}"
-    network_id = engine.create_network(name, driver="bridge")["Id"]
-    yield name, engine.inspect_network(network_id)["IPAM"]["Config"][0]["Gateway"]
-    engine.remove_network(network_id)
+    with own_network(engine) as network:
+        yield network
 
 
 @pytest.fixture
@@ -63,56 +54,18 @@ def stand_in(network: tuple[str, str]) -> Iterator[StandIn]:
         yield serving
 
 
-class DockerBackend:
-    def __init__(self, engine: Any, stand_in: StandIn, part: HubPart) -> None:
-        self.engine, self.stand_in, self.part = engine, stand_in, part
-
-    def spawner(self, server_name: str = "") -> Any:
-        return self.part.spawner(DockerSessionSpawner, server_name=server_name)
-
-    def look(self, plan_id: str, code: str) -> str:
-        in_session = "import os; os.environ['BEAMHUB_SESSION_FILE'] = '/run/beamhub/session.json'\n" + code
-        command = self.engine.exec_create(f"beamhub-{plan_id}", ["python", "-c", in_session])
-        said = self.engine.exec_start(command["Id"]).decode()
-        assert self.engine.exec_inspect(command["Id"])["ExitCode"] == 0, said
-        return str(said.splitlines()[-1])
-
-    def kill(self, plan_id: str) -> None:
-        self.engine.kill(f"beamhub-{plan_id}")
-
-    def containers(self) -> list[Any]:
-        found: list[Any] = self.engine.containers(all=True, filters={"label": f"{LABEL}facility=dockertest"})
-        return found
-
-    def n_objects(self) -> int:
-        return len(self.containers())
-
-
-@pytest.fixture
-def backend(
-    tmp_path: Path, engine: Any, network: tuple[str, str], stand_in: StandIn, run: Any
-) -> Iterator[DockerBackend]:
-    """A facility with one Docker host as two places; containers that a test leaves are removed after it."""
-    make_facility(tmp_path)
-    fields = facility_fields(tmp_path, hub_url=stand_in.url, web_url=stand_in.url, target="/data")
-    fields["short_name"] = "dockertest"
-    for place in fields["sessions"]["places"]:
-        place["backend"] = "docker"
-        place["docker"] = {"url": SOCKET, "network": network[0], "hub_api_url": f"{stand_in.url}/hub/api"}
-    fields["sessions"]["environments"][0]["image"] = IMAGE
-    with hub_part(FacilityConfig.model_validate(fields), stand_in) as part:
-        backend = DockerBackend(engine, stand_in, part)
-        yield backend
-        for container in backend.containers():
-            engine.remove_container(container["Id"], force=True, v=True)
-        run(part.platform.web.close())
-        for host in DockerSessionSpawner._hosts.values():
-            host.close()
-        DockerSessionSpawner._hosts.clear()
-
-
 class TestDockerSpawner(SpawnerContract):
-    """The contract on containers."""
+    """The contract on containers that share a network, over the engine's own socket."""
+
+    @pytest.fixture
+    def backend(
+        self, tmp_path: Path, engine: Any, network: tuple[str, str], stand_in: StandIn, run: Any
+    ) -> Iterator[DockerBackend]:
+        make_facility(tmp_path)
+        host = {"url": SOCKET, "unsafe_direct_socket": True, "network": network[0]}
+        fields = docker_facility(tmp_path, stand_in, host, image=BASE_IMAGE)
+        with docker_backend(engine, stand_in, fields, run) as backend:
+            yield backend
 
     def test_a_container_is_what_its_plan_says_and_no_more(self, backend: DockerBackend, run: Any) -> None:
         spawner, _ = self.start(backend, run)
@@ -174,3 +127,52 @@ class TestDockerSpawner(SpawnerContract):
         run(spawner.start())
         code = f"print(open('/data/hall-a/{awkward}/scan.h5').read())"
         assert backend.look(spawner.plan.id, code) == "awkward"
+
+
+class TestDockerSpawnerThroughTheAgent(SpawnerContract):
+    """The contract again: certificates on both sides, a network of each session's own, a published port."""
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path, engine: Any, stand_in: StandIn, run: Any) -> Iterator[DockerBackend]:
+        make_facility(tmp_path)
+        make_agent_files(tmp_path)
+        port = free_port()
+        host = {
+            "url": f"https://127.0.0.1:{port}",
+            "tls": hub_tls(tmp_path),
+            "network_block": NETWORK_BLOCK,
+            "publish_address": "127.0.0.1",
+        }
+        fields = docker_facility(tmp_path, stand_in, host, image=BASE_IMAGE)
+        # One host, one agent, one place: an agent admits the plans of its own place only.
+        fields["sessions"]["places"] = fields["sessions"]["places"][:1]
+        agent = agent_fields(tmp_path, place="hall-a", socket_file=SOCKET_FILE)
+        agent["listen"]["port"] = port
+        facility = FacilityConfig.model_validate(fields)
+        with (
+            running_agent(AgentConfig.model_validate(agent), facility),
+            docker_backend(engine, stand_in, fields, run) as backend,
+        ):
+            yield backend
+
+    def test_the_hub_reads_what_the_host_has(self, backend: DockerBackend, run: Any) -> None:
+        [found] = run(read_host_inventories(backend.part.platform.config)).values()
+        assert found.place == "hall-a"
+        assert found.healthy_pools == ("hall-a",)
+        assert found.engine_version
+        assert BASE_IMAGE in found.images
+
+    def test_a_session_has_a_network_of_its_own_that_goes_with_it(
+        self, backend: DockerBackend, run: Any
+    ) -> None:
+        spawner, url = self.start(backend, run)
+        [network] = backend.networks()
+        subnet = IPv4Network(network["IPAM"]["Config"][0]["Subnet"])
+        assert subnet.prefixlen == 28
+        assert subnet.subnet_of(IPv4Network(NETWORK_BLOCK))
+        assert url.startswith("http://127.0.0.1:")
+        known = backend.engine.inspect_container(container_name(spawner.plan))
+        [joined] = known["NetworkSettings"]["Networks"].values()
+        assert IPv4Address(joined["IPAddress"]) in subnet
+        run(spawner.stop(now=True))
+        assert backend.networks() == []

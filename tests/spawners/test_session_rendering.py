@@ -16,7 +16,8 @@ from beamhub_core.config.storage import DockerPlaceConfig
 from beamhub_core.session import SessionInfo
 from beamhub_core.word import digest
 from beamhub_spawners.container_start import prepare
-from beamhub_spawners.docker_render import ENFORCED, LABEL, container_fields
+from beamhub_spawners.docker_network import LABEL
+from beamhub_spawners.docker_render import ENFORCED, Ground, container_fields
 from beamhub_spawners.local_spawner import LocalSessionSpawner
 from beamhub_spawners.session_environment import OF_THE_HUB, session_environment, token_digest
 from beamhub_spawners.session_server import LAB_SETTINGS, LAB_SETTINGS_FILE, SETTINGS
@@ -137,21 +138,24 @@ def test_the_principal_comes_from_the_auth_state() -> None:
 def test_a_container_carries_its_plan_and_no_token_in_labels() -> None:
     plan = docker_plan(uid=4711, gid=4712, gids=(4713,))
     environment = {"JUPYTERHUB_API_TOKEN": "secret-token"}
-    place = DockerPlaceConfig(url="unix:///x")
-    fields = container_fields(plan, place, facility="demo", environment=environment)
-    labels = fields.create["labels"]
+    place = DockerPlaceConfig(url="unix:///x", unsafe_direct_socket=True)
+    ground = Ground("bridge")
+    fields = container_fields(plan, place, facility="demo", environment=environment, ground=ground)
+    labels, host = fields.body["Labels"], fields.body["HostConfig"]
     assert labels[f"{LABEL}plan-hash"] == digest(plan)
     assert labels[f"{LABEL}token-digest"] == token_digest("secret-token")
     assert "secret-token" not in json.dumps(labels)
-    assert fields.create["user"] == "4711:4712"
-    assert fields.host["group_add"] == ["4713"]
-    assert all(mount["BindOptions"] == {"NonRecursive": True} for mount in fields.host["mounts"])
-    said = SessionInfo.model_validate_json(fields.create["environment"]["BEAMHUB_SESSION_INFO"])
+    assert fields.body["User"] == "4711:4712"
+    assert host["GroupAdd"] == ["4713"]
+    assert all(mount["BindOptions"] == {"NonRecursive": True} for mount in host["Mounts"])
+    variables = dict(line.split("=", 1) for line in fields.body["Env"])
+    assert variables["OMP_NUM_THREADS"] == "2"
+    said = SessionInfo.model_validate_json(variables["BEAMHUB_SESSION_INFO"])
     assert said == session_info(plan, enforced=ENFORCED)
     for number in (None, 0):
         with pytest.raises(ValueError, match="no numeric identity"):
             nobody = plan.model_copy(update={"uid": number})
-            container_fields(nobody, place, facility="demo", environment=environment)
+            container_fields(nobody, place, facility="demo", environment=environment, ground=ground)
 
 
 def test_the_image_configures_servers_as_the_local_spawner_does() -> None:

@@ -214,7 +214,12 @@ def kind_of(model: type[BaseModel]) -> str:
 
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
     """Every section of the file with its path, `[]` standing for each item of a list; the top is ''."""
-    pending: list[tuple[str, type[BaseModel]]] = [("", FacilityConfig)]
+    return sections_of(FacilityConfig)
+
+
+def sections_of(top: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every section of a model, as `sections` has those of the file."""
+    pending: list[tuple[str, type[BaseModel]]] = [("", top)]
     while pending:
         path, model = pending.pop(0)
         yield path, model

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from beamhub_core.config.docker_place import DockerPlaceConfig
 from beamhub_core.config.section import AbsolutePath, HttpUrl, Section, SectionName
 
 
@@ -21,23 +22,6 @@ class PoolConfig(Section):
         default="server",
         description="Who expands supplementary groups: the file server, or AUTH_SYS with 16 at most.",
     )
-
-
-class DockerPlaceConfig(Section):
-    """How to reach one Docker host."""
-
-    url: str = Field(description="Docker endpoint, e.g. 'unix:///var/run/docker.sock'.")
-    image: str | None = Field(default=None, description="Overrides the environment's image on this host.")
-    network: str = Field(
-        default="bridge", min_length=1, max_length=64, description="Docker network that sessions join."
-    )
-    hub_api_url: HttpUrl | None = Field(
-        default=None,
-        description="The hub's API as containers reach it, e.g. 'http://172.17.0.1:8081/hub/api'; "
-        "the hub's own idea of its address when absent.",
-    )
-    tmp_mib: int = Field(default=1024, ge=16, description="Size of a session's /tmp, in memory, MiB.")
-    timeout_s: float = Field(default=30.0, gt=0, description="Limit of one call to the engine.")
 
 
 class PlaceConfig(Section):
@@ -116,4 +100,9 @@ class SessionsConfig(Section):
     )
     max_servers_per_person: int = Field(
         default=4, ge=1, description="Sessions that one person may have at once."
+    )
+    unknown_limit_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="Seconds that a place may stay silent before its sessions are shown as `unknown`.",
     )

@@ -1,0 +1,136 @@
+"""One host's agent as a process: its parts from the configuration, its life from start to signal."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from beamhub_core.clock import utc_now
+from beamhub_core.config import FacilityConfig, read_config
+from beamhub_core.config.agent import AgentConfig, read_agent_config
+from beamhub_core.errors import ConfigInvalid
+from beamhub_spawners.agent_certificates import make_certificates
+from beamhub_spawners.agent_create import Facility
+from beamhub_spawners.agent_desk import Desk
+from beamhub_spawners.agent_engine import Engine
+from beamhub_spawners.agent_images import ImageKeeper, images_of
+from beamhub_spawners.agent_inventory import host_inventory
+from beamhub_spawners.agent_server import AgentMetrics, AgentServer
+from beamhub_spawners.platform import clock_of
+from beamhub_spawners.web_client import WebClient
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningAgent:
+    """An agent that serves: its server, and what it keeps of images."""
+
+    server: AgentServer
+    keeper: ImageKeeper
+
+
+@asynccontextmanager
+async def serving_agent(config: AgentConfig, facility_config: FacilityConfig) -> AsyncIterator[RunningAgent]:
+    """An agent that listens until the block ends.
+
+    Raises
+    ------
+    ConfigInvalid
+        If the facility has no such docker place.
+    OSError
+        If a certificate, key or token cannot be read, or a port is taken.
+    """
+    facility = facility_of(config, facility_config)
+    engine = Engine(config.engine_socket, config.limits.engine_s, config.limits.stream_s)
+    token = config.web_token_file.read_text(encoding="utf-8").strip()
+    web = WebClient(config.web_url or facility_config.web.internal_url, token)
+    metrics = AgentMetrics()
+    images = images_of(facility_config, config.place, config.images)
+    keeper = ImageKeeper(engine, images, config.pull, config.warm_up_s, metrics.show_images)
+
+    async def inventory() -> dict[str, object]:
+        found = await desk.own_containers()
+        version = str((await engine.version()).get("Version", ""))
+        return (await host_inventory(facility_config, facility, keeper, found, version)).model_dump(
+            mode="json"
+        )
+
+    desk = Desk(
+        config=facility_config,
+        facility=facility,
+        engine=engine,
+        web=web,
+        clock=clock_of(facility_config),
+        inventory=inventory,
+        images=frozenset(images),
+    )
+    server = AgentServer(config, desk, metrics)
+    server.listen()
+    keeping = asyncio.create_task(keeper.run())
+    try:
+        yield RunningAgent(server, keeper)
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await server.close()
+        await engine.close()
+        await web.close()
+
+
+def facility_of(config: AgentConfig, facility_config: FacilityConfig) -> Facility:
+    """Whose agent this is, and of which place."""
+    for place in facility_config.sessions.places:
+        if place.name == config.place and place.docker is not None:
+            return Facility(
+                short_name=facility_config.short_name,
+                place_name=place.name,
+                place=place.docker,
+                extra_variables=frozenset(config.extra_variables),
+            )
+    names = ", ".join(place.name for place in facility_config.sessions.places if place.docker) or "none"
+    raise ConfigInvalid(
+        str(config.facility_file), (f"place: no docker place is called {config.place!r} (there: {names})",)
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    config = read_agent_config(arguments.config)
+    try:
+        asyncio.run(_serve(config, read_config(config.facility_file)))
+    except OSError as error:
+        # It names the file or address, never what a file holds.
+        sys.stderr.write(f"beamhub: the agent cannot serve: {error}\n")
+        return 1
+    return 0
+
+
+async def _serve(config: AgentConfig, facility_config: FacilityConfig) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with serving_agent(config, facility_config) as agent:
+        log.info("agent of place %s serves on %s:%d", config.place, config.listen.host, agent.server.port)
+        await stopped.wait()
+
+
+def run_make_certificates(arguments: argparse.Namespace) -> int:
+    """Write the files and say which, and what to do with them."""
+    folder: Path = arguments.folder
+    for file in make_certificates(folder, tuple(arguments.host), now=utc_now()):
+        sys.stdout.write(f"{file}\n")
+    sys.stderr.write(
+        "beamhub: give each agent ca.pem and its own pair, the hub ca.pem and hub.pem with hub-key.pem; keep "
+        "ca-key.pem where neither is. All expire: make new ones in time.\n"
+    )
+    return 0

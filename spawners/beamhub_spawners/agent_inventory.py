@@ -1,0 +1,82 @@
+"""What a host has now, as its agent tells the hub: storage, images, sessions, memory, graphics processors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from beamhub_core.config import FacilityConfig
+from beamhub_core.word import Word
+from beamhub_spawners.agent_create import Facility
+from beamhub_spawners.agent_images import ImageKeeper
+from beamhub_spawners.docker_render import RUNNING, free_gpus
+from beamhub_spawners.inventory import read_healthy_pools
+
+MEMORY_FILE = Path("/proc/meminfo")
+
+
+class ImageOnHost(Word):
+    """How far a host is with one image."""
+
+    state: str
+    detail: str = ""
+    ids: tuple[str, ...] = ()
+
+
+class HostInventory(Word):
+    """A host as its agent knows it now."""
+
+    place: str
+    engine_version: str
+    pool_faults: dict[str, str]
+    healthy_pools: tuple[str, ...]
+    images: dict[str, ImageOnHost]
+    n_sessions: int
+    memory_free_bytes: int | None
+    gpus: tuple[str, ...]
+    gpus_free: tuple[str, ...]
+
+
+async def host_inventory(
+    config: FacilityConfig,
+    facility: Facility,
+    keeper: ImageKeeper,
+    containers: list[dict[str, Any]],
+    version: str,
+) -> HostInventory:
+    """The inventory of this host.
+
+    Parameters
+    ----------
+    containers:
+        This facility's containers, as the engine lists them.
+    version:
+        The engine's version.
+    """
+    wanted = next(place.pools for place in config.sessions.places if place.name == facility.place_name)
+    pools = [pool for pool in config.pools if pool.name in wanted]
+    healthy = await read_healthy_pools(pools)
+    return HostInventory(
+        place=facility.place_name,
+        engine_version=version,
+        pool_faults={
+            pool.name: "its root cannot be listed on this host" for pool in pools if pool.name not in healthy
+        },
+        healthy_pools=tuple(pool.name for pool in pools if pool.name in healthy),
+        images={name: ImageOnHost.model_validate(one) for name, one in keeper.report().items()},
+        n_sessions=sum(container.get("State") in RUNNING for container in containers),
+        memory_free_bytes=free_memory_bytes(MEMORY_FILE),
+        gpus=facility.place.gpu_devices,
+        gpus_free=free_gpus(facility.place, containers),
+    )
+
+
+def free_memory_bytes(file: Path) -> int | None:
+    """Memory that new processes can have without swapping (`MemAvailable`); None where unknown."""
+    try:
+        for line in file.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return None
+    return None
