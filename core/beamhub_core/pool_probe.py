@@ -93,13 +93,11 @@ def _write_nothing(root: str) -> None:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL):
             raise
         name = os.path.join(root, PROBE_NAME)  # noqa: PTH118 - few imports
+        file = os.open(name, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            os.close(file)
         finally:
-            try:
-                os.unlink(name)  # noqa: PTH108 - few imports
-            except FileNotFoundError:
-                pass
+            os.unlink(name)  # noqa: PTH108 - few imports
 
 
 def main(arguments: list[str]) -> int:

@@ -116,10 +116,6 @@ class Mount(Word):
         default="private",
         description="Whether what the host mounts below it later appears in the session (automounter pools).",
     )
-    is_recursive: bool = Field(
-        default=False,
-        description="Whether file systems mounted below it are seen too, as read-only as itself.",
-    )
     pid: str | None = None
     proposal: str | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,8 +23,8 @@ from beamhub_spawners.docker_render import (
     container_name,
     server_labels,
 )
-from beamhub_spawners.paths import PathEscapes, check_beneath
-from beamhub_spawners.person_folders import ensure_person_folders
+from beamhub_spawners.host_folders import check_and_ensure_folders
+from beamhub_spawners.paths import PathEscapes
 from beamhub_spawners.refusal import StartFailed
 from beamhub_spawners.session_environment import session_environment
 from beamhub_spawners.session_spawner import PlanSpawnerMixin
@@ -50,13 +51,10 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
         host = self._host(place)
         self.ip, self.port, self.image = "0.0.0.0", PORT, plan.image  # noqa: S104 - of the container's network
         try:
-            ensure_person_folders(
-                plan, config.pools, config.sessions.homes_folder, owner=(plan.uid or -1, plan.gid or -1)
-            )
-            self._check_sources(plan)
-        except (OSError, PathEscapes) as error:
+            await asyncio.to_thread(check_and_ensure_folders, plan, config)
+        except PathEscapes as error:
             self.log.exception("the folders of session %s cannot be made", plan.id)
-            raise StartFailed("The session", "its folders could not be made") from error
+            raise StartFailed("The session", f"its folder {error.path}: {error.reason}") from error
         fields = container_fields(
             plan, place, facility=config.short_name, environment=self._environment(plan, place)
         )
@@ -130,14 +128,6 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
             environment["JUPYTERHUB_API_URL"] = url
             environment["JUPYTERHUB_ACTIVITY_URL"] = f"{url}/users/{self.user.escaped_name}/activity"
         return environment
-
-    def _check_sources(self, plan: SessionPlan) -> None:
-        """Resolve each source again: somebody may have put a link where a folder was."""
-        config = self.platform.config
-        roots = {pool.name: pool.root for pool in config.pools}
-        for mount in plan.mounts:
-            root = config.sessions.homes_folder if mount.purpose == "home" else roots[mount.pool]
-            check_beneath(root, mount.path)
 
     async def _created(self, host: DockerHost, plan: SessionPlan, fields: dict[str, Any]) -> str:
         """The id of the plan's container; one of that name serves only when made from this very plan."""

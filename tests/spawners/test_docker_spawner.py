@@ -31,6 +31,7 @@ from contracts.spawner_parts import (
 
 pytestmark = pytest.mark.docker
 IMAGE = os.environ.get("BEAMHUB_BASE_IMAGE", "beamhub-base:dev")
+FACILITY = f"dockertest-{os.getpid()}"  # others may use the same engine
 SOCKET = "unix:///var/run/docker.sock"
 
 
@@ -81,7 +82,7 @@ class DockerBackend:
         self.engine.kill(f"beamhub-{plan_id}")
 
     def containers(self) -> list[Any]:
-        found: list[Any] = self.engine.containers(all=True, filters={"label": f"{LABEL}facility=dockertest"})
+        found: list[Any] = self.engine.containers(all=True, filters={"label": f"{LABEL}facility={FACILITY}"})
         return found
 
     def n_objects(self) -> int:
@@ -95,7 +96,7 @@ def backend(
     """A facility with one Docker host as two places; containers that a test leaves are removed after it."""
     make_facility(tmp_path)
     fields = facility_fields(tmp_path, hub_url=stand_in.url, web_url=stand_in.url, target="/data")
-    fields["short_name"] = "dockertest"
+    fields["short_name"] = FACILITY
     for place in fields["sessions"]["places"]:
         place["backend"] = "docker"
         place["docker"] = {"url": SOCKET, "network": network[0], "hub_api_url": f"{stand_in.url}/hub/api"}

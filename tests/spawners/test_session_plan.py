@@ -16,7 +16,7 @@ from beamhub_core.rights import DatasetRef, Grant, GrantAnswer, PoolPath, Refuse
 from beamhub_core.session import Mount, Place, SessionPlan, SessionRequest
 from beamhub_core.word import digest
 from beamhub_spawners.mounts import covers
-from beamhub_spawners.plan import N_UNMAPPED_UIDS, Occasion, session_plan, unmapped_uid
+from beamhub_spawners.plan import Occasion, session_plan
 from contracts.spawner_parts import (
     ACCOUNT,
     EXPLAIN,
@@ -248,12 +248,6 @@ def test_the_facilitys_numbers_are_used_and_never_the_persons_wish() -> None:
     mapped = docker_plan(uid=4711, gid=4712, gids=(4713,))
     assert (mapped.uid, mapped.gid, mapped.gids) == (4711, 4712, (4713,))
     unmapped = docker_plan()
-    first = CONFIG.sessions.unmapped_uid_first
-    assert unmapped.uid == unmapped.gid == unmapped_uid(ACCOUNT, first)
+    assert unmapped.uid == unmapped.gid == OCCASION.facts.unmapped_uid
     assert unmapped.gids == ()
     assert next(one for one in unmapped.mounts if one.purpose == "home").target == f"/home/{ACCOUNT}"
-
-
-@given(account=st.text(min_size=1), first=st.integers(100_000, 2_000_000_000))
-def test_an_unmapped_number_lies_in_its_range(account: str, first: int) -> None:
-    assert first <= unmapped_uid(account, first) < first + N_UNMAPPED_UIDS
