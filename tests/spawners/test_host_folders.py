@@ -36,7 +36,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give fo
 Change = Callable[[dict[str, Any]], None]
 
 
-def made(folder: Path, change: Change = lambda fields: None, **person: Any) -> tuple[FacilityConfig, SessionPlan]:
+def made(
+    folder: Path, change: Change = lambda fields: None, **person: Any
+) -> tuple[FacilityConfig, SessionPlan]:
     """A facility on disk, and a plan for its Docker place."""
     make_facility(folder)
     folder.chmod(0o755)
@@ -236,7 +238,9 @@ def test_a_home_is_measured_by_a_walk_that_ends(tmp_path: Path) -> None:
 @needs_root
 @pytest.mark.parametrize("kind", ["bytes", "files", "quota-free"])
 def test_a_home_that_is_full_says_so_on_a_real_file_system(kind: str, tmp_path: Path) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k,nr_inodes=20,mode=777", "tmpfs", tmp_path], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k,nr_inodes=20,mode=777", "tmpfs", tmp_path], check=True
+    )
     try:
         if kind != "quota-free":
             with pytest.raises(OSError, match="No space"):

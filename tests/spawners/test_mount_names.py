@@ -41,7 +41,9 @@ def test_the_reason_is_named(name: str, words: str) -> None:
     assert words in (unmountable(name) or "")
 
 
-@pytest.mark.parametrize("name", ["a:b", "a,b", "{x.y}", " a ", "a ", "é" * 127, "中\u200b", "x" * 255, "a\\b"])
+@pytest.mark.parametrize(
+    "name", ["a:b", "a,b", "{x.y}", " a ", "a ", "é" * 127, "中\u200b", "x" * 255, "a\\b"]
+)
 def test_other_names_pass(name: str) -> None:
     assert unmountable(f"/data/{name}") is None
 
