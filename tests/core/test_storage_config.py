@@ -104,7 +104,16 @@ def test_a_pool_that_became_read_only_is_found_by_check_live(facility_config: Ma
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", root], check=True)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "beamhub_core.command", "check", "--live", "--json", "--config", file.path],
+            [
+                sys.executable,
+                "-m",
+                "beamhub_core.command",
+                "check",
+                "--live",
+                "--json",
+                "--config",
+                file.path,
+            ],
             capture_output=True,
             text=True,
             check=False,
