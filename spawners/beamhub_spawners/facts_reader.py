@@ -76,10 +76,10 @@ async def _home(
     if homes.since is not None:
         raise refuse("unavailable", "homes", f"The storage of the homes {homes.reason}. Try again later.")
     home = root / principal.account
-    step = [{"do": "full", "home": str(home)}]
+    enter, trial = [{"do": "stand", "home": str(home)}], [{"do": "full", "home": str(home)}]
     full = None  # also for a home that is not seen from here: then the session itself finds out
     with contextlib.suppress(FolderUnfit):
-        [full] = await asyncio.to_thread(do_steps, [], step, as_=identity, limit_s=LOOK_LIMIT_S)
+        [_, full] = await asyncio.to_thread(do_steps, enter, trial, as_=identity, limit_s=LOOK_LIMIT_S)
     quota_gib = sessions.homes.quota_gib
     if quota_gib is None or sessions.homes.quota_command:
         return full, None

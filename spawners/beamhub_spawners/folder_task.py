@@ -98,9 +98,19 @@ def enter(root: str, path: str, pool: str) -> None:
             ) from error
 
 
+def stand(home: str) -> bool:
+    """Go into a home while this process may still pass the folders above, which the session need not."""
+    try:
+        os.chdir(home)
+    except OSError:
+        return False
+    return True
+
+
 def full(home: str) -> str | None:
-    """Why a home is full."""
-    return why_full(Path(home))
+    """Why a home is full; None also for one that cannot be entered."""
+    is_there = stand(home) or os.getcwd() != "/"  # noqa: PTH109 - few imports
+    return why_full(Path()) if is_there else None
 
 
 def closed_groups(folders: list[list[str]], uid: int) -> list[int]:
@@ -151,7 +161,7 @@ def _walked(folder: str, device: int) -> Iterator[os.stat_result]:
 
 STEPS: dict[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (ensure, ensure_home, check, enter, full, closed_groups, usage)
+    for function in (ensure, ensure_home, check, enter, stand, full, closed_groups, usage)
 }
 
 
