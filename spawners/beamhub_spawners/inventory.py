@@ -50,6 +50,12 @@ async def read_places(
     )
 
 
+async def read_healthy_pools(pools: Iterable[PoolConfig]) -> frozenset[str]:
+    """Names of the pools that this host can read now; `pool_states` says why not the others."""
+    states = await asyncio.to_thread(pool_states, tuple(pools))
+    return frozenset(name for name, state in states.items() if state.is_readable)
+
+
 async def _asked(place: PlaceConfig, config: FacilityConfig, ask: AskHost | None) -> HostStorage | str:
     """What the host of a place says, or why it says nothing."""
     try:

@@ -19,6 +19,8 @@ from beamhub_core.session import Place
 from beamhub_spawners.facts_reader import read_start_facts
 from beamhub_spawners.home_usage import Usage, usage_note
 from beamhub_spawners.inventory import NO_RECURSION, HostStorage, place_of, read_places
+from beamhub_spawners.mode_needed import choose_in_mode, pools_to_write
+from beamhub_spawners.placement import Wanted
 from contracts.spawner_parts import PLACE, facility_fields, granted_answer, make_facility, principal
 from fuse_server import stoppable_storage, why_no_fuse
 
@@ -149,3 +151,21 @@ def test_a_measured_limit_is_told_at_the_start(tmp_path: Path, run: Any) -> None
         return ""
 
     assert "of 0.0001 GiB. Delete or move" in run(until_told())
+
+
+def place(name: str, **changes: Any) -> Place:
+    return PLACE.model_copy(update={"name": name, "backend": "docker", **changes})
+
+
+def test_a_place_where_results_can_be_written_is_preferred_and_else_any_will_do() -> None:
+    wanted, writes = Wanted({"hall-a": 10}, "image"), pools_to_write(granted_answer())
+    assert writes == {"hall-a"}
+    broken = place("a", read_only_pools=("hall-a",), images=("image",))
+    chosen, record = choose_in_mode(wanted, [broken, place("b", running=3)], writes)
+    assert chosen.name == "b"
+    assert {one.place: one.reasons for one in record.verdicts}["a"] == (
+        "storage pool hall-a there: read-only",
+    )
+    for others in ([], [place("b", running=4)], [place("b", healthy_pools=())]):
+        assert choose_in_mode(wanted, [broken, *others], writes)[0].name == "a"
+    assert choose_in_mode(wanted, [broken, place("b", running=3)], frozenset())[0].name == "a"
