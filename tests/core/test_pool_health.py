@@ -22,7 +22,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a
 
 @pytest.fixture
 def watch() -> Iterator[PoolWatch]:
-    watch = PoolWatch(limit_s=1.5, max_age_s=0.0)
+    watch = PoolWatch(limit_s=3.0, max_age_s=0.0)
     yield watch
     watch.close()
 
@@ -115,7 +115,7 @@ def test_a_writable_mount_below_a_pool_declared_read_only_is_a_fault(
 def test_a_hung_pool_is_found_in_time_answered_at_once_and_forgotten_when_it_answers(tmp_path: Path) -> None:
     hung, fine = tmp_path / "hung", tmp_path / "fine"
     hung.mkdir(), fine.mkdir()
-    watch = PoolWatch(limit_s=1.5, max_age_s=0.0)
+    watch = PoolWatch(limit_s=3.0, max_age_s=0.0)
     folders = [Folder("hung", str(hung)), Folder("fine", str(fine))]
     with stoppable_storage(hung) as storage:
         assert all(state.is_readable for state in watch.states(folders).values())
@@ -130,7 +130,7 @@ def test_a_hung_pool_is_found_in_time_answered_at_once_and_forgotten_when_it_ans
         began = time.monotonic()
         for _ in range(10):
             assert not watch.states(folders)["hung"].is_readable
-        assert time.monotonic() - began < 4  # ten looks at the other one, none at this one
+        assert time.monotonic() - began < 8  # ten looks at the other one, none at this one
         assert watch.n_children() <= 1
 
         storage.go_on()
@@ -146,7 +146,7 @@ def test_a_hung_pool_is_found_in_time_answered_at_once_and_forgotten_when_it_ans
 
 @needs_fuse
 def test_many_callers_of_a_hung_pool_make_one_child(tmp_path: Path) -> None:
-    watch = PoolWatch(limit_s=1.5, max_age_s=0.0)
+    watch = PoolWatch(limit_s=3.0, max_age_s=0.0)
     with stoppable_storage(tmp_path) as storage:
         storage.stop()
         said: list[PoolState] = []

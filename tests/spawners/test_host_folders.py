@@ -13,7 +13,6 @@ import pytest
 
 from beamhub_core.config import FacilityConfig
 from beamhub_core.session import SessionPlan, SessionRequest
-from beamhub_spawners import folder_work
 from beamhub_spawners.folder_work import FolderUnfit, Identity, do_steps
 from beamhub_spawners.host_folders import check_and_ensure_folders
 from beamhub_spawners.plan import session_plan
@@ -195,7 +194,7 @@ def test_on_a_root_squashed_pool_folders_are_made_as_the_person(tmp_path: Path) 
 def test_storage_that_hangs_at_mount_time_costs_its_limit_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_work, "MAX_CHILDREN", 3)
+    monkeypatch.setattr("beamhub_spawners.folder_work.MAX_CHILDREN", 3)
     with stoppable_storage(tmp_path) as storage:
         do_steps([{"do": "ensure", "root": str(tmp_path), "path": "P1", "mode": 0o700}])
         storage.stop()

@@ -34,4 +34,4 @@ def test_only_what_an_account_did_not_use_for_a_lifetime_is_removed(tmp_path: Pa
     assert (scratch / ACCOUNT / "deep/old").exists()
     assert remove_expired(scratch, LIFETIME, later, dry_run=False).n_files == 1
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert left == ["outside/old", f"scratch/{ACCOUNT}/read", "scratch/other/old"]
+    assert left == ["outside/old", "scratch/other/old", f"scratch/{ACCOUNT}/read"]
