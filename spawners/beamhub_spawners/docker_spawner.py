@@ -23,7 +23,7 @@ from beamhub_spawners.docker_render import (
     container_name,
     server_labels,
 )
-from beamhub_spawners.host_folders import check_and_ensure_folders
+from beamhub_spawners.host_folders import check_and_ensure_folders, unfit_in_words
 from beamhub_spawners.paths import PathEscapes
 from beamhub_spawners.refusal import StartFailed
 from beamhub_spawners.session_environment import session_environment
@@ -54,7 +54,7 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
             await asyncio.to_thread(check_and_ensure_folders, plan, config)
         except PathEscapes as error:
             self.log.exception("the folders of session %s cannot be made", plan.id)
-            raise StartFailed("The session", f"its folder {error.path}: {error.reason}") from error
+            raise StartFailed("The session", unfit_in_words(error, plan)) from error
         fields = container_fields(
             plan, place, facility=config.short_name, environment=self._environment(plan, place)
         )

@@ -11,6 +11,7 @@ from beamhub_core.config import FacilityConfig
 from beamhub_core.config.storage import PoolConfig
 from beamhub_core.session import Mount, SessionPlan
 from beamhub_spawners.folder_work import FolderUnfit, Identity, Step, do_steps
+from beamhub_spawners.paths import PathEscapes
 from beamhub_spawners.person_mounts import person_root
 from beamhub_spawners.session_view import NOTEBOOKS
 
@@ -49,6 +50,16 @@ def check_and_ensure_folders(plan: SessionPlan, config: FacilityConfig) -> None:
     do_steps(first, then, as_=identity)
     for mount in plan.mounts:
         _set_quota(mount, plan, config)
+
+
+def unfit_in_words(error: PathEscapes, plan: SessionPlan) -> str:
+    """What to tell the person of a folder that cannot be used; the facility's own paths stay in the log."""
+    named = (
+        "its home or scratch folder"
+        if error.path.split("/")[0] == plan.account
+        else f"its folder {error.path}"
+    )
+    return f"{named}: {error.reason}"
 
 
 def mount_root(mount: Mount, config: FacilityConfig) -> Path | None:

@@ -25,7 +25,7 @@ from beamhub_core.config.storage import SessionsConfig
 from beamhub_core.landlock import available_abi, promises
 from beamhub_core.session import Mount, SessionPlan
 from beamhub_core.word import digest
-from beamhub_spawners.host_folders import check_and_ensure_folders, mount_root
+from beamhub_spawners.host_folders import check_and_ensure_folders, mount_root, unfit_in_words
 from beamhub_spawners.local_launcher import DataFolder, Launch
 from beamhub_spawners.local_system import readable_folders, runnable_folders, writable_devices
 from beamhub_spawners.paths import PathEscapes
@@ -87,7 +87,7 @@ class LocalSessionSpawner(PlanSpawnerMixin, Spawner):  # type: ignore[misc]  # J
             write_private(session.launch_file, launch.to_json())
         except PathEscapes as error:
             self.log.exception("the folders of session %s cannot be made", plan.id)
-            raise StartFailed("The session", f"its folder {error.path}: {error.reason}") from error
+            raise StartFailed("The session", unfit_in_words(error, plan)) from error
         except OSError as error:
             self.log.exception("the folders of session %s cannot be made", plan.id)
             raise StartFailed("The session", "its folders could not be made") from error

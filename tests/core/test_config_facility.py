@@ -58,9 +58,11 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "catalogue.harvest_roots[]": ("catalogue", "harvest_roots", 0),
     "catalogue.audit": ("catalogue", "audit"),
     "sessions": ("sessions",),
+    "sessions.homes": ("sessions", "homes"),
     "sessions.places[]": ("sessions", "places", 0),
     "sessions.places[].docker": ("sessions", "places", 0, "docker"),
     "sessions.profiles[]": ("sessions", "profiles", 0),
+    "sessions.scratch": ("sessions", "scratch"),
     "sessions.environments[]": ("sessions", "environments", 0),
     "sessions.templates[]": ("sessions", "templates", 0),
 }
@@ -86,6 +88,7 @@ def everything(file: FacilityFile) -> dict[str, Any]:
     }
     data["catalogue"]["user_offices"].append({"name": "far", "kind": "rest", "url": "https://office.example"})
     data["sessions"]["places"][0] |= {"backend": "docker", "docker": {"url": "unix:///var/run/docker.sock"}}
+    data["sessions"] |= {"homes": {"quota_gib": 5}, "scratch": {"folder": str(file.folder / "scratch")}}
     data["sessions"]["templates"] = [{"name": "t", "title": "T", "technique": "x", "file": "a/b.ipynb"}]
     return data
 

@@ -15,11 +15,13 @@ import docker
 import pytest
 from docker.errors import DockerException, ImageNotFound
 
+from beamhub_core.clock import utc_now
 from beamhub_core.config.storage import PoolConfig
 from beamhub_core.rights import PoolPath
 from beamhub_core.session import Mount
 from beamhub_spawners.mount_names import unmountable
-from beamhub_spawners.mounts import _mount
+from beamhub_spawners.mounts import _mount, choose_mounts
+from contracts.spawner_parts import granted_answer
 
 pytestmark = pytest.mark.docker
 IMAGE = os.environ.get("BEAMHUB_BASE_IMAGE", "beamhub-base:dev")
@@ -168,3 +170,29 @@ def test_what_an_automounter_mounts_later_appears_read_only(engine: Any, tmp_pat
         engine.remove_container(container, force=True)
     finally:
         subprocess.run(["umount", "-R", "-l", tmp_path], check=True)
+
+
+def test_a_writable_folder_inside_a_read_only_one_is_mounted_after_it(engine: Any, tmp_path: Path) -> None:
+    """As when a whole proposal is mounted and its processed folder may be written."""
+    for name in ("P1/raw", "P1/processed"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name).chmod(0o777)
+    grants = [
+        granted_answer()
+        .grants[0]
+        .model_copy(update={"folder": PoolPath(pool="p", path=path), "mode": mode, "proposal": "P1"})
+        for path, mode in (("P1", "ro"), ("P1/processed", "rw"))
+    ]
+    dataset = (
+        granted_answer()
+        .datasets[0]
+        .model_copy(update={"folder": PoolPath(pool="p", path="P1"), "link_closure": ()})
+    )
+    answer = granted_answer().model_copy(update={"datasets": (dataset,), "grants": tuple(grants)})
+    chosen = choose_mounts(answer, {"p": pool(tmp_path)}, at=utc_now())
+    assert [(mount.path, mount.mode) for mount in chosen.mounts] == [("P1", "ro"), ("P1/processed", "rw")]
+    container = begun(engine, [bind(mount) for mount in chosen.mounts], user="1234:1234")
+    for folder, outcome in (("raw", "refused"), ("processed", "written")):
+        attempt = f"touch /data/p/P1/{folder}/x 2>/dev/null && echo written || echo refused"
+        assert look(engine, container, "sh", "-c", attempt) == outcome
+    assert (tmp_path / "P1/processed/x").exists()

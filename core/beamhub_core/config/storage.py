@@ -186,8 +186,12 @@ class SessionsConfig(Section):
     templates: tuple[TemplateConfig, ...] = ()
     templates_folder: AbsolutePath = Field(description="Folder of the notebook templates.")
     homes_folder: AbsolutePath = Field(description="Folder of the accounts' homes on the places' machines.")
-    homes: HomesConfig = HomesConfig()
-    scratch: ScratchConfig | None = None
+    homes: HomesConfig = Field(
+        default=HomesConfig(), description="What homes may hold, and where some of them lie instead."
+    )
+    scratch: ScratchConfig | None = Field(
+        default=None, description="Scratch folders of the accounts; none when absent."
+    )
     state_folder: AbsolutePath = Field(
         description="Run-time files of sessions: pid files, session files, logs, and the numbers given to "
         "accounts that have none."
