@@ -37,7 +37,7 @@ async def read_start_facts(
     """
     identity = await asyncio.to_thread(_identity, config, principal, place)
     full, note = await _home(config, principal, identity)
-    needed: tuple[int, ...] = ()
+    needed: tuple[int, ...] | None = ()
     if identity is not None and len(identity.gids) > MAX_SUPPLEMENTARY:
         needed = await asyncio.to_thread(_needed_gids, answer, config, identity, clock)
     is_unmapped = identity is not None and not is_mapped(principal)
@@ -88,7 +88,8 @@ async def _home(
 
 def _needed_gids(
     answer: GrantAnswer, config: FacilityConfig, identity: Identity, clock: Clock
-) -> tuple[int, ...]:
+) -> tuple[int, ...] | None:
+    """Groups of the wanted folders where a pool limits their number; None where nobody can see them."""
     pools: dict[str, PoolConfig] = {pool.name: pool for pool in config.pools}
     data = choose_mounts(answer, pools, at=clock())
     if not any(pools[mount.pool].group_mode == "auth_sys" for mount in data.mounts):
@@ -102,5 +103,5 @@ def _needed_gids(
         first, then = ([], step) if is_squashed else (step, [])
         as_ = identity if is_squashed else None
         [gids] = do_steps(first, then, as_=as_, limit_s=LOOK_LIMIT_S)
-        return tuple(gids)
-    return ()
+        return tuple(gids) if gids is not None else None
+    return None

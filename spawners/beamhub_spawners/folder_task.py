@@ -113,8 +113,10 @@ def full(home: str) -> str | None:
     return why_full(Path()) if is_there else None
 
 
-def closed_groups(folders: list[list[str]], uid: int) -> list[int]:
+def closed_groups(folders: list[list[str]], uid: int) -> list[int] | None:
     """The groups through which alone somebody reaches some folders, each once, in order.
+
+    None where a proposal's own folder cannot be seen from here.
 
     A folder that everybody may pass, or that is the person's own, needs no group.
     """
@@ -126,6 +128,8 @@ def closed_groups(folders: list[list[str]], uid: int) -> list[int]:
                 with opened_beneath(Path(root), "/".join(parts[:i])) as fd:
                     found = os.fstat(fd)
             except PathEscapes:
+                if i == 1:
+                    return None
                 break
             wanted = 0o5 if i == len(parts) else 0o1
             if found.st_mode & wanted != wanted and found.st_uid != uid:

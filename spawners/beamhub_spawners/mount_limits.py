@@ -60,7 +60,7 @@ def fitting_groups(
     )
     if gid is None or not limited:
         return gids, tuple(notes)
-    chosen = choose_groups(gid, gids, facts.needed_gids)
+    chosen = choose_groups(gid, gids, facts.needed_gids or ())
     named = ", ".join(limited)
     if chosen.missing:
         missing = ", ".join(str(one) for one in chosen.missing)
@@ -71,8 +71,9 @@ def fitting_groups(
             f"more: the groups {missing} would be left out. Open fewer datasets at once.",
         )
     if chosen.dropped:
+        those = "those of its folders first" if facts.needed_gids is not None else "the first of your list"
         notes.append(
-            f"You have more groups than storage pool {named} takes (16, AUTH_SYS): this session has those of "
-            f"its folders first and goes without {', '.join(str(one) for one in chosen.dropped)}."
+            f"You have more groups than storage pool {named} takes (16, AUTH_SYS): this session has "
+            f"{those} and goes without {', '.join(str(one) for one in chosen.dropped)}."
         )
     return chosen.kept, tuple(notes)

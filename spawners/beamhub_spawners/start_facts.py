@@ -19,14 +19,14 @@ class StartFacts:
         Why the home is full; None where it is not, or cannot be seen from here: then the session finds out.
     needed_gids:
         Groups through which alone the person reaches the wanted folders; asked only where a limit on their
-        number may matter.
+        number may matter. None where nobody here can see the folders.
     notes:
         What to tell the person.
     """
 
     unmapped_uid: int | None = None
     full_home: str | None = None
-    needed_gids: tuple[int, ...] = ()
+    needed_gids: tuple[int, ...] | None = ()
     notes: tuple[str, ...] = ()
 
 

@@ -63,6 +63,13 @@ def test_the_groups_of_the_folders_come_first_and_the_person_is_told() -> None:
     assert "1028" in note
 
 
+def test_where_nobody_sees_the_folders_the_person_is_told_that_too() -> None:
+    mount = Mount(pool="nfs", path="P1", source="/x/P1", target="/x/P1", mode="ro", purpose="raw")
+    kept, [note] = fitting_groups(1000, MANY, (mount,), POOLS, StartFacts(needed_gids=None))
+    assert kept == MANY[1:16]
+    assert "the first of your list" in note
+
+
 def test_a_pool_whose_server_expands_groups_takes_all() -> None:
     assert fitting("gpfs") == (MANY, ())
 

@@ -215,10 +215,11 @@ def test_only_folders_that_are_closed_to_others_need_their_group(tmp_path: Path)
         folder.chmod(mode)
         os.chown(folder, 0, gid)
         assert folder.name == name
-    folders = [[str(tmp_path), "P1/open/raw"], [str(tmp_path), "P1/open"], [str(tmp_path), "gone/x"]]
+    folders = [[str(tmp_path), "P1/open/raw"], [str(tmp_path), "P1/open"], [str(tmp_path), "P1/gone/x"]]
     step = {"do": "closed_groups", "folders": folders, "uid": UID}
     assert do_steps([step]) == [[7001, 7003]]
     assert do_steps([{**step, "uid": 0}]) == [[]]
+    assert do_steps([{**step, "folders": [[str(tmp_path), "elsewhere/x"]]}]) == [None]
 
 
 def test_a_home_is_measured_by_a_walk_that_ends(tmp_path: Path) -> None:
