@@ -11,14 +11,15 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
 from beamhub_core.check_docker import docker_weaknesses
+from beamhub_core.check_finding import Finding, Level
+from beamhub_core.check_storage import check_storage
 from beamhub_core.config import FacilityConfig, read_config
 from beamhub_core.config.facility import lies_in
 from beamhub_core.config.reading import is_secret
@@ -32,18 +33,6 @@ EXTRA_FOLDER = "jupyterhub_config.d"
 KEYS = ("hub.crypt_key_file", "hub.cookie_secret_file")
 KEY_LINE = re.compile(r"[0-9a-f]{64}")
 MAX_SECRET_BYTES = 16_384
-
-Level = Literal["problem", "warning", "note"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing to know: a problem stops the platform, a warning weakens it, a note is as it should be."""
-
-    level: Level
-    path: str
-    message: str
-    hint: str = ""
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,6 +48,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "--config", type=Path, default=Path("facility.yaml"), help="the configuration file (./facility.yaml)"
     )
+    parser.add_argument(
+        "--live", action="store_true", help="also try to write where sessions write; leaves nothing behind"
+    )
     parser.add_argument("--json", action="store_true", help="write one JSON object to standard output")
     parser.set_defaults(run=run)
 
@@ -67,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Report on the configuration that the arguments name and return the exit code."""
     path: Path = arguments.config
     try:
-        findings = check_environment(read_config(path), path)
+        findings = check_environment(read_config(path), path, live=arguments.live)
         code = 1 if any(finding.level == "problem" for finding in findings) else 0
     except ConfigInvalid as error:
         findings = tuple(_from_config(problem) for problem in error.problems)
@@ -116,12 +108,17 @@ def _write_text(path: Path, findings: tuple[Finding, ...]) -> None:
     sys.stderr.write(f"beamhub: {path}: {n_problems} problem(s), {n_warnings} warning(s)\n")
 
 
-def check_environment(config: FacilityConfig, config_file: Path) -> tuple[Finding, ...]:
-    """Everything that a valid configuration names and that is not, or not fully, as it must be."""
+def check_environment(
+    config: FacilityConfig, config_file: Path, *, live: bool = False
+) -> tuple[Finding, ...]:
+    """Everything that a valid configuration names and that is not, or not fully, as it must be.
+
+    With `live`, also what only trying shows: that pools and homes can be written to.
+    """
     return (
         *_secrets(config),
         *_folders(config),
-        *_pools(config),
+        *check_storage(config, live=live),
         *_files(config),
         *_templates(config),
         *_database_folders(config),
@@ -214,19 +211,6 @@ def _not_writable(folder: Path) -> str | None:
             return None
     except OSError as error:
         return f"cannot be written ({error.strerror})"
-
-
-def _pools(config: FacilityConfig) -> Iterator[Finding]:
-    for i, pool in enumerate(config.pools):
-        try:
-            next(pool.root.iterdir(), None)
-        except OSError as error:
-            yield Finding(
-                "problem",
-                f"pools[{i}].root",
-                f"{pool.root}: cannot be listed ({error.strerror})",
-                "mount the storage here, or correct the path",
-            )
 
 
 def _files(config: FacilityConfig) -> Iterator[Finding]:

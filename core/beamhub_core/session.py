@@ -69,6 +69,9 @@ class Place(Word):
     pool_faults: dict[str, str] = Field(
         default={}, description="Why a pool that it should mount cannot be used there now, in plain words."
     )
+    read_only_pools: tuple[Name, ...] = Field(
+        default=(), description="Of the healthy pools, those that nothing can be written to there now."
+    )
     capacity: int = Field(ge=0, description="Sessions it can hold.")
     running: int = Field(default=0, ge=0)
     warm: int = Field(default=0, ge=0)
@@ -95,6 +98,9 @@ class ExplainRecord(Word):
     chosen: str
     because: str
     verdicts: tuple[PlaceVerdict, ...]
+    notes: tuple[str, ...] = Field(
+        default=(), description="What the person should know of this session, in plain words."
+    )
 
 
 class Mount(Word):
@@ -232,6 +238,7 @@ class SessionInfo(Word):
     datasets: tuple[PlannedDataset, ...]
     processed: dict[str, str] = Field(description="Writable processed folder of each proposal, absolute.")
     home: str
+    scratch: str | None = Field(default=None, description="The person's scratch folder, absolute.")
     template: PlannedTemplate | None
     environment: str
     image: str
@@ -240,3 +247,7 @@ class SessionInfo(Word):
     enforced: dict[str, bool] = Field(
         default={}, description="Which promises the place enforces, e.g. 'raw_read_only'."
     )
+    is_rescue: bool = Field(
+        default=False, description="The home is full: the server's own files lie in memory."
+    )
+    notes: tuple[str, ...] = Field(default=(), description="What the person should know of this session.")

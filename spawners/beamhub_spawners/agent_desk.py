@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -31,11 +32,14 @@ from beamhub_spawners.agent_routes import Asked, NotAdmitted, asked_labels
 from beamhub_spawners.docker_images import image_fault
 from beamhub_spawners.docker_network import LABEL, gateway_of, network_fields, network_name
 from beamhub_spawners.docker_render import Ground, free_gpus
-from beamhub_spawners.host_folders import check_and_ensure_folders
+from beamhub_spawners.host_folders import check_and_ensure_folders, unfit_in_words
 from beamhub_spawners.paths import PathEscapes
 from beamhub_spawners.web_client import WebClient
 
-FOLDERS_S = 20.0
+log = logging.getLogger(__name__)
+
+FOLDERS_S = 45.0
+"""More than the facility's own command for quotas may take."""
 PLAN_ID = re.compile(r"[0-9a-f]{32}")
 INFO_KEYS = ("ServerVersion", "OSType", "Architecture", "KernelVersion", "NCPU", "MemTotal", "CgroupVersion")
 MAX_REMEMBERED = 10_000
@@ -296,8 +300,9 @@ class Desk:
             await asyncio.wait_for(work, FOLDERS_S)
         except TimeoutError as error:
             raise Unavailable("container", "the storage does not answer") from error
-        except (OSError, PathEscapes) as error:
-            raise NotAdmitted(403, f"a folder of the plan cannot be mounted: {error}") from error
+        except PathEscapes as error:
+            log.warning("the folders of session %s cannot be made: %s", plan.id, error)
+            raise NotAdmitted(403, f"a folder of the plan: {unfit_in_words(error, plan)}") from error
 
     async def _own(self, asked: Asked) -> dict[str, Any]:
         """The engine's word of a container of this facility; others do not exist for the caller."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 from beamhub_core.config import FacilityConfig
+from beamhub_core.pool_health import PoolState, pool_states
 from beamhub_core.word import Word
 from beamhub_spawners.agent_create import Facility
 from beamhub_spawners.agent_images import ImageKeeper
-from beamhub_spawners.docker_render import RUNNING, free_gpus
-from beamhub_spawners.inventory import read_healthy_pools
+from beamhub_spawners.docker_render import RUNNING, engine_is_recursive, free_gpus
+from beamhub_spawners.inventory import HostStorage
 
 MEMORY_FILE = Path("/proc/meminfo")
 
@@ -28,13 +30,21 @@ class HostInventory(Word):
 
     place: str
     engine_version: str
-    pool_faults: dict[str, str]
-    healthy_pools: tuple[str, ...]
+    recursive_read_only: bool
+    pools: dict[str, PoolState]
     images: dict[str, ImageOnHost]
     n_sessions: int
     memory_free_bytes: int | None
     gpus: tuple[str, ...]
     gpus_free: tuple[str, ...]
+
+    def storage(self) -> HostStorage:
+        """What of it placement takes."""
+        return HostStorage(
+            pools=self.pools,
+            images=tuple(name for name, image in self.images.items() if image.state == "present"),
+            recursive_read_only=self.recursive_read_only,
+        )
 
 
 async def host_inventory(
@@ -55,14 +65,11 @@ async def host_inventory(
     """
     wanted = next(place.pools for place in config.sessions.places if place.name == facility.place_name)
     pools = [pool for pool in config.pools if pool.name in wanted]
-    healthy = await read_healthy_pools(pools)
     return HostInventory(
         place=facility.place_name,
         engine_version=version,
-        pool_faults={
-            pool.name: "its root cannot be listed on this host" for pool in pools if pool.name not in healthy
-        },
-        healthy_pools=tuple(pool.name for pool in pools if pool.name in healthy),
+        recursive_read_only=engine_is_recursive(version),
+        pools=await asyncio.to_thread(pool_states, pools),
         images={name: ImageOnHost.model_validate(one) for name, one in keeper.report().items()},
         n_sessions=sum(container.get("State") in RUNNING for container in containers),
         memory_free_bytes=free_memory_bytes(MEMORY_FILE),

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from beamhub_core.session import SessionInfo
+from beamhub_spawners.rescue import memory_variables, message, notebooks_folder, why_full
 from beamhub_spawners.session_server import main as serve
 from beamhub_spawners.session_server import view_arguments
 from beamhub_spawners.session_view import NOTEBOOKS, view_links, write_view
@@ -21,6 +22,7 @@ from beamhub_spawners.session_view import NOTEBOOKS, view_links, write_view
 RUN_FOLDER = Path("/run/beamhub")
 SESSION_INFO_VARIABLE = "BEAMHUB_SESSION_INFO"
 PASSWD_OF_THE_IMAGE = Path("/opt/beamhub/etc/passwd")
+RESCUE = "rescue"
 EXIT_NOT_STARTED = 70
 
 
@@ -38,11 +40,18 @@ def prepare(info: SessionInfo, folder: Path) -> Path:
     (folder / "session.json").write_text(info.model_dump_json())
     for name in ("session", "runtime"):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
-    notebooks = Path(info.home) / NOTEBOOKS
-    if not notebooks.exists():
-        notebooks.mkdir(mode=0o700)
-    write_view(folder / "session", view_links(info))
+    notebooks = notebooks_folder(Path(info.home), NOTEBOOKS, folder / RESCUE)
+    write_view(folder / "session", {**view_links(info), NOTEBOOKS: str(notebooks)})
     return folder / "session"
+
+
+def rescued(info: SessionInfo) -> SessionInfo:
+    """What the session knows of itself, with a home that is full by now; it is tried as the person itself."""
+    reason = why_full(Path(info.home))
+    if reason is None:
+        return info
+    notes = info.notes if info.is_rescue else (*info.notes, message(reason))
+    return info.model_copy(update={"is_rescue": True, "notes": notes})
 
 
 def main() -> int:
@@ -52,6 +61,7 @@ def main() -> int:
     os.umask(0o077)
     try:
         info = SessionInfo.model_validate_json(os.environ.pop(SESSION_INFO_VARIABLE, ""))
+        info = rescued(info)
         view = prepare(info, RUN_FOLDER)
     except (ValidationError, OSError) as error:
         reason = (
@@ -61,6 +71,8 @@ def main() -> int:
         return EXIT_NOT_STARTED
     os.environ["BEAMHUB_SESSION_FILE"] = str(RUN_FOLDER / "session.json")
     os.environ["JUPYTER_RUNTIME_DIR"] = str(RUN_FOLDER / "runtime")
+    if info.is_rescue:
+        os.environ.update(memory_variables(RUN_FOLDER / RESCUE))
     os.chdir(view)
     sys.argv[1:] = view_arguments(str(view), str(view / NOTEBOOKS))
     serve()

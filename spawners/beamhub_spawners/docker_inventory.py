@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from docker.errors import APIError
 from pydantic import ValidationError
 
-from beamhub_core.config import FacilityConfig
-from beamhub_core.config.docker_place import DockerPlaceConfig
+from beamhub_core.config.storage import PlaceConfig
 from beamhub_core.errors import Unavailable
 from beamhub_spawners.agent_inventory import HostInventory
 from beamhub_spawners.docker_containers import shared_host
+from beamhub_spawners.inventory import HostStorage
 
 
-async def read_host_inventories(config: FacilityConfig) -> dict[str, HostInventory | None]:
-    """Each place that has an agent with its host's inventory; None while it does not answer or fails."""
-    asked = {
-        place.name: place.docker
-        for place in config.sessions.places
-        if place.docker is not None and not place.docker.unsafe_direct_socket
-    }
-    said = await asyncio.gather(*(_read(place) for place in asked.values()))
-    return dict(zip(asked, said, strict=True))
+async def ask_docker_host(place: PlaceConfig) -> HostStorage | None:
+    """What the agent of a place says of its host; None for one without an agent.
 
-
-async def _read(place: DockerPlaceConfig) -> HostInventory | None:
-    try:
-        said = await shared_host(place).call("host_inventory", limit_s=place.look_timeout_s)
-        return HostInventory.model_validate(said)
-    except (Unavailable, APIError, ValidationError):
+    Raises
+    ------
+    Unavailable
+        If the agent does not answer in time, fails, or says something else.
+    """
+    docker = place.docker
+    if docker is None or docker.unsafe_direct_socket:
         return None
+    try:
+        said = await shared_host(docker).call("host_inventory", limit_s=docker.look_timeout_s)
+        return HostInventory.model_validate(said).storage()
+    except (APIError, ValidationError) as error:
+        raise Unavailable("agent", type(error).__name__) from error

@@ -39,7 +39,7 @@ from beamhub_spawners.docker_render import (
     free_gpus,
     server_labels,
 )
-from beamhub_spawners.host_folders import check_and_ensure_folders
+from beamhub_spawners.host_folders import check_and_ensure_folders, unfit_in_words
 from beamhub_spawners.paths import PathEscapes
 from beamhub_spawners.refusal import StartFailed
 from beamhub_spawners.session_environment import session_environment
@@ -142,9 +142,9 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
     async def _folders(self, plan: SessionPlan) -> None:
         try:
             await asyncio.to_thread(check_and_ensure_folders, plan, self.platform.config)
-        except (OSError, PathEscapes) as error:
+        except PathEscapes as error:
             self.log.exception("the folders of session %s cannot be made", plan.id)
-            raise StartFailed(SERVER, "its folders could not be made") from error
+            raise StartFailed(SERVER, unfit_in_words(error, plan)) from error
 
     async def _made(self, host: DockerHost, plan: SessionPlan, place: DockerPlaceConfig) -> str:
         """The id of the plan's container, made but not started."""

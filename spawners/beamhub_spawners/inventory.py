@@ -5,59 +5,102 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import sys
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from pydantic import Field
 
 from beamhub_core.config import FacilityConfig
 from beamhub_core.config.storage import PlaceConfig, PoolConfig
+from beamhub_core.errors import Unavailable
+from beamhub_core.pool_health import PoolState, pool_states
 from beamhub_core.session import Place, StoredSession
+from beamhub_core.word import Word
 
-POOL_TIMEOUT_S = 3.0
 MAX_TEMPLATE_BYTES = 10_000_000
+NO_RECURSION = "demands recursive read-only mounts, which the engine there cannot make (25 and later can)"
 
 
-async def read_places(config: FacilityConfig, live: Iterable[StoredSession]) -> tuple[Place, ...]:
-    """Every configured place with its healthy pools and the number of live sessions."""
-    running = Counter(stored.plan.place.name for stored in live)
-    healthy = await read_healthy_pools(config.pools)
-    return tuple(_place(place, healthy, running[place.name]) for place in config.sessions.places)
+class HostStorage(Word):
+    """What a host says of itself: how its pools are, and what its engine can do."""
 
-
-async def read_healthy_pools(pools: Iterable[PoolConfig]) -> frozenset[str]:
-    """Names of the pools whose root folder this host can list within the time limit.
-
-    Asked in a child process, because a hung file server would block the thread that asks it for good.
-    A pool that is seen only from other hosts must have a root here too; its own hosts are asked
-    by the agent in a later increment.
-    """
-    pools = tuple(pools)
-    answers = await asyncio.gather(*(_lists(pool.root) for pool in pools))
-    return frozenset(pool.name for pool, answers_now in zip(pools, answers, strict=True) if answers_now)
-
-
-async def _lists(folder: Path) -> bool:
-    code = "import os, sys; next(os.scandir(sys.argv[1]), None)"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        "-S",
-        "-c",
-        code,
-        str(folder),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={},
+    pools: dict[str, PoolState]
+    images: tuple[str, ...] = Field(default=(), description="References of the images that are there.")
+    recursive_read_only: bool = Field(
+        default=False, description="Whether its engine makes mounts below a read-only one read-only, too."
     )
+
+
+AskHost = Callable[[PlaceConfig], Awaitable[HostStorage | None]]
+"""Asks the host of a place; None for a place whose host has nobody to ask, so this host is looked at.
+
+Raises `Unavailable` when it does not answer."""
+
+
+async def read_places(
+    config: FacilityConfig, live: Iterable[StoredSession], ask: AskHost | None = None
+) -> tuple[Place, ...]:
+    """Every configured place with its pools as they are now and the number of live sessions."""
+    running = Counter(stored.plan.place.name for stored in live)
+    places = config.sessions.places
+    said = await asyncio.gather(*(_asked(place, config, ask) for place in places))
+    return tuple(
+        place_of(place, config.pools, answer, running[place.name])
+        for place, answer in zip(places, said, strict=True)
+    )
+
+
+async def _asked(place: PlaceConfig, config: FacilityConfig, ask: AskHost | None) -> HostStorage | str:
+    """What the host of a place says, or why it says nothing."""
     try:
-        return await asyncio.wait_for(process.wait(), POOL_TIMEOUT_S) == 0
-    except TimeoutError:
-        # In uninterruptible sleep it dies only when the server answers again: do not wait for it.
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        return False
+        said = await ask(place) if ask is not None else None
+    except Unavailable as unavailable:
+        return f"its host does not answer ({unavailable.reason})"
+    if said is not None:
+        return said
+    pools = [pool for pool in config.pools if pool.name in place.pools]
+    # Local sessions are confined by paths, below which mounts count, too.
+    return HostStorage(
+        pools=await asyncio.to_thread(pool_states, pools), recursive_read_only=place.backend == "local"
+    )
+
+
+def place_of(
+    place: PlaceConfig, pools: Iterable[PoolConfig], said: HostStorage | str, n_running: int
+) -> Place:
+    """A place from its configuration and what its host said. Pure."""
+    configured = {pool.name: pool for pool in pools}
+    states: Mapping[str, PoolState] = {} if isinstance(said, str) else said.pools
+    faults: dict[str, str] = {}
+    healthy, read_only = [], []
+    for name in place.pools:
+        state = states.get(name)
+        if isinstance(said, str):
+            faults[name] = said
+        elif state is None:
+            faults[name] = "its host says nothing of it"
+        elif configured[name].recursive_read_only and not said.recursive_read_only:
+            faults[name] = NO_RECURSION
+        else:
+            if state.reason:
+                faults[name] = state.reason
+            if state.is_readable:
+                healthy.append(name)
+            if state.is_readable and configured[name].takes_writes and not state.is_writable:
+                read_only.append(name)
+    return Place(
+        name=place.name,
+        backend=place.backend,
+        pools=place.pools,
+        healthy_pools=tuple(healthy),
+        read_only_pools=tuple(read_only),
+        pool_faults=faults,
+        capacity=place.capacity,
+        running=n_running,
+        gpus=place.gpus,
+        images=() if isinstance(said, str) else said.images,
+        link_costs=dict(place.link_costs),
+    )
 
 
 def read_template_digests(config: FacilityConfig) -> dict[str, str]:
@@ -70,16 +113,3 @@ def read_template_digests(config: FacilityConfig) -> dict[str, str]:
             if file.is_relative_to(folder) and file.stat().st_size <= MAX_TEMPLATE_BYTES:
                 digests[template.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     return digests
-
-
-def _place(place: PlaceConfig, healthy: frozenset[str], n_running: int) -> Place:
-    return Place(
-        name=place.name,
-        backend=place.backend,
-        pools=place.pools,
-        healthy_pools=tuple(pool for pool in place.pools if pool in healthy),
-        capacity=place.capacity,
-        running=n_running,
-        gpus=place.gpus,
-        link_costs=dict(place.link_costs),
-    )

@@ -25,10 +25,10 @@ from beamhub_core.config.storage import SessionsConfig
 from beamhub_core.landlock import available_abi, promises
 from beamhub_core.session import Mount, SessionPlan
 from beamhub_core.word import digest
+from beamhub_spawners.host_folders import check_and_ensure_folders, mount_root, unfit_in_words
 from beamhub_spawners.local_launcher import DataFolder, Launch
 from beamhub_spawners.local_system import readable_folders, runnable_folders, writable_devices
 from beamhub_spawners.paths import PathEscapes
-from beamhub_spawners.person_folders import ensure_person_folders
 from beamhub_spawners.process_file import (
     FILE_MODE,
     FOLDER_MODE,
@@ -41,6 +41,7 @@ from beamhub_spawners.process_file import (
 )
 from beamhub_spawners.processes import family_of, signal_process, started_at
 from beamhub_spawners.refusal import StartFailed
+from beamhub_spawners.rescue import memory_variables
 from beamhub_spawners.session_environment import session_environment, token_digest
 from beamhub_spawners.session_server import LAB_SETTINGS, LAB_SETTINGS_FILE, SETTINGS, view_arguments
 from beamhub_spawners.session_spawner import PlanSpawnerMixin
@@ -81,10 +82,13 @@ class LocalSessionSpawner(PlanSpawnerMixin, Spawner):  # type: ignore[misc]  # J
         self._store.remember(plan.account, plan.server_name, plan.id)
         try:
             session = make_session_folder(self._store, plan)
-            ensure_person_folders(plan, self.platform.config.pools, self._sessions.homes_folder)
+            await asyncio.to_thread(check_and_ensure_folders, plan, self.platform.config)
             launch = self._rendered(plan, session)
             write_private(session.launch_file, launch.to_json())
-        except (OSError, PathEscapes) as error:
+        except PathEscapes as error:
+            self.log.exception("the folders of session %s cannot be made", plan.id)
+            raise StartFailed("The session", unfit_in_words(error, plan)) from error
+        except OSError as error:
             self.log.exception("the folders of session %s cannot be made", plan.id)
             raise StartFailed("The session", "its folders could not be made") from error
         session.log_file.touch(FILE_MODE)
@@ -186,8 +190,7 @@ class LocalSessionSpawner(PlanSpawnerMixin, Spawner):  # type: ignore[misc]  # J
         )
 
     def _data_folder(self, mount: Mount) -> DataFolder:
-        roots = {pool.name: pool.root for pool in self.platform.config.pools}
-        root = self._sessions.homes_folder if mount.purpose == "home" else roots[mount.pool]
+        root = mount_root(mount, self.platform.config)
         return DataFolder(root=str(root), path=mount.path, writable=mount.mode == "rw")
 
     def _environment(self, plan: SessionPlan, session: SessionFolder) -> dict[str, str]:
@@ -208,6 +211,7 @@ class LocalSessionSpawner(PlanSpawnerMixin, Spawner):  # type: ignore[misc]  # J
                 "JUPYTER_RUNTIME_DIR": str(session.tmp / "runtime"),
                 "BEAMHUB_SESSION_FILE": str(session.session_file),
                 "BEAMHUB_TEMPLATES": str(self._sessions.templates_folder),
+                **(memory_variables(session.tmp / "rescue") if plan.is_rescue else {}),
             },
         )
 

@@ -6,7 +6,6 @@ same arguments give the same plan, byte for byte, and a plan can be recomputed t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,10 +26,13 @@ from beamhub_core.session import (
     SessionPlan,
     SessionRequest,
 )
+from beamhub_spawners.mount_limits import check_mounts, fitting_groups
 from beamhub_spawners.mounts import MAX_MOUNTS, MountChoice, choose_mounts
+from beamhub_spawners.person_mounts import person_mounts
 from beamhub_spawners.refusal import refuse
+from beamhub_spawners.start_facts import NO_FACTS, StartFacts, is_mapped
+from beamhub_spawners.uid_registry import N_UNMAPPED_UIDS
 
-N_UNMAPPED_UIDS = 1_000_000
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -55,12 +57,15 @@ class Occasion:
         Name of the person's server, empty for the default one.
     template_digests:
         SHA-256 of each template's notebook file, by the template's name; absent where the file is.
+    facts:
+        What was found out of numbers, home and groups.
     """
 
     plan_id: str
     now: datetime
     server_name: str
     template_digests: Mapping[str, str]
+    facts: StartFacts = NO_FACTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +134,16 @@ def session_plan(
     chosen = choose_profile(request, config, roles=principal.roles)
     place, explain = placed
     pools = {pool.name: pool for pool in config.pools}
-    data = choose_mounts(answer, pools, at=occasion.now)
+    own = person_mounts(principal.account, place, config.sessions, is_mapped=is_mapped(principal))
+    data = choose_mounts(
+        answer, pools, at=occasion.now, read_only=place.read_only_pools, at_most=MAX_MOUNTS - len(own)
+    )
     datasets = tuple(sorted(answer.datasets, key=lambda dataset: dataset.pid))
     _check_granted(answer, data)
-    mounts = (*data.mounts, _home(principal.account, place, config))
-    if len(mounts) > MAX_MOUNTS:
-        raise refuse(
-            "bad_request",
-            f"{len(answer.datasets)} datasets",
-            f"They need {len(mounts)} folders, more than {MAX_MOUNTS}; open fewer at once.",
-        )
-    uid, gid, gids = _identity(principal, place, config)
+    mounts = (*data.mounts, *own)
+    check_mounts(mounts)
+    uid, gid, gids = _identity(principal, place, config, occasion.facts)
+    gids, notes = fitting_groups(gid, gids, mounts, pools, occasion.facts)
     profile = chosen.profile
     return SessionPlan(
         id=occasion.plan_id,
@@ -164,7 +168,8 @@ def session_plan(
         created_at=occasion.now,
         expires_at=_expiry(profile, data, occasion.now),
         policy_version=answer.policy_version,
-        explain=explain,
+        explain=explain.model_copy(update={"notes": (*explain.notes, *data.notes, *notes)}),
+        is_rescue=occasion.facts.full_home is not None,
     )
 
 
@@ -178,26 +183,11 @@ def bytes_per_pool(answer: GrantAnswer) -> dict[str, int]:
     return total
 
 
-def unmapped_uid(account: str, first: int) -> int:
-    """The numeric identity of an account that the facility gave none: one of a million, by hash.
-
-    Two accounts can meet in one number; only their own homes are mounted for either, so the number
-    alone opens nothing.
-    """
-    return first + int.from_bytes(hashlib.sha256(account.encode()).digest()[:8], "big") % N_UNMAPPED_UIDS
-
-
 def _check_granted(answer: GrantAnswer, data: MountChoice) -> None:
     outside = {(folder.pool, folder.path) for folder in data.ungranted}
     for dataset in answer.datasets:
         if (dataset.folder.pool, dataset.folder.path) in outside:
             raise refuse("not_a_member", dataset.pid, f"The files of {dataset.pid} are not open to you.")
-
-
-def _home(account: str, place: Place, config: FacilityConfig) -> Mount:
-    source = config.sessions.homes_folder / account
-    target = str(source) if place.backend == "local" else f"/home/{account}"
-    return Mount(pool="home", path=account, source=str(source), target=target, mode="rw", purpose="home")
 
 
 def _image(environment: EnvironmentConfig, place: Place, config: FacilityConfig) -> str:
@@ -267,14 +257,20 @@ def _chosen_template(
 
 
 def _identity(
-    principal: Principal, place: Place, config: FacilityConfig
+    principal: Principal, place: Place, config: FacilityConfig, facts: StartFacts
 ) -> tuple[int | None, int | None, tuple[int, ...]]:
     """Numeric identity of the session; local ones run as the hub's own user."""
     if place.backend == "local":
         return None, None, ()
+    first = config.sessions.unmapped_uid_first
+    unmapped = range(first, first + N_UNMAPPED_UIDS)
     if principal.uid is not None and principal.gid is not None:
-        return principal.uid, principal.gid, principal.gids
-    uid = unmapped_uid(principal.account, config.sessions.unmapped_uid_first)
+        if principal.uid in unmapped or principal.gid in unmapped:
+            raise refuse("unavailable", "account", "Your numeric identity is one of the platform's own.")
+        return principal.uid, principal.gid, tuple(gid for gid in principal.gids if gid not in unmapped)
+    uid = facts.unmapped_uid
+    if uid is None or uid not in unmapped:
+        raise refuse("unavailable", "account", "No numeric identity is kept for you. Try again.")
     return uid, uid, ()
 
 

@@ -23,8 +23,10 @@ from beamhub_core.errors import Unavailable
 from beamhub_core.identity import Principal
 from beamhub_core.rights import Refused
 from beamhub_core.session import SessionPlan, SessionRequest, SessionState, SessionUpdate, StoredSession
+from beamhub_spawners.facts_reader import read_start_facts
 from beamhub_spawners.inventory import read_places, read_template_digests
-from beamhub_spawners.placement import Wanted, choose
+from beamhub_spawners.mode_needed import choose_in_mode, pools_to_write
+from beamhub_spawners.placement import Wanted
 from beamhub_spawners.plan import Occasion, bytes_per_pool, choose_profile, session_plan
 from beamhub_spawners.platform import Platform
 from beamhub_spawners.refusal import StartFailed, StartRefused, refuse
@@ -223,8 +225,10 @@ class PlanSpawnerMixin(HasTraits):
         wanted = Wanted(
             bytes_per_pool(answer), chosen.environment.image, key=f"{principal.account}/{self.name}"
         )
-        placed = choose(wanted, await read_places(config, live))
-        occasion = Occasion(secrets.token_hex(16), clock(), self.name, read_template_digests(config))
+        placed = choose_in_mode(wanted, await read_places(config, live), pools_to_write(answer))
+        facts = await read_start_facts(answer, config, principal, placed[0], clock)
+        digests = read_template_digests(config)
+        occasion = Occasion(secrets.token_hex(16), clock(), self.name, digests, facts=facts)
         return session_plan(answer, request, config, principal, placed, occasion)
 
     def _checked_principal(self) -> Principal:

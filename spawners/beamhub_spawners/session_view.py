@@ -2,7 +2,7 @@
 
     data/<proposal>/<dataset>   the dataset's folder, at the facility's own path
     processed/<proposal>        where results of the proposal go
-    notebooks, home             the person's own
+    notebooks, home, scratch    the person's own
 
 The server's root folder is this view, so `/lab/tree/notebooks/...` opens the person's own notebooks
 and `data/` is browsed beside them. The view itself is not writable; what it links to may be.
@@ -33,18 +33,23 @@ def session_info(plan: SessionPlan, *, enforced: dict[str, bool]) -> SessionInfo
         datasets=plan.datasets,
         processed=proposals_in(plan.mounts),
         home=home,
+        scratch=next((mount.target for mount in plan.mounts if mount.purpose == "scratch"), None),
         template=plan.template,
         environment=plan.environment,
         image=plan.image,
         cluster_limits=plan.cluster_limits,
         expires_at=plan.expires_at,
         enforced=enforced,
+        is_rescue=plan.is_rescue,
+        notes=plan.explain.notes,
     )
 
 
 def view_links(info: SessionInfo) -> dict[str, str]:
     """The links of a session's view: path below the view to absolute target. Pure."""
     links = {NOTEBOOKS: str(PurePosixPath(info.home) / NOTEBOOKS), "home": info.home}
+    if info.scratch is not None:
+        links["scratch"] = info.scratch
     for dataset in info.datasets:
         folder = PurePosixPath("data") / _plain(dataset.proposal)
         name = _plain(dataset.pid.rsplit(":", 1)[-1])

@@ -16,7 +16,8 @@ from jupyterhub.spawner import SpawnException
 from beamhub_core.session import SessionInfo
 from beamhub_core.word import digest
 from beamhub_spawners.session_options import read_options
-from contracts.spawner_parts import ACCOUNT, GRANTED_PID, StandIn
+from contracts.spawner_parts import ACCOUNT, GRANTED_PID, HubPart, StandIn
+from contracts.storage_contract import StorageContract
 
 OPTIONS = {"datasets": [GRANTED_PID]}
 
@@ -25,6 +26,7 @@ class Backend(Protocol):
     """What a backend's tests bring."""
 
     stand_in: StandIn
+    part: HubPart
 
     def spawner(self, server_name: str = "") -> Any:
         """A spawner object that remembers nothing."""
@@ -75,7 +77,7 @@ print(json.dumps(said))
 """
 
 
-class SpawnerContract:
+class SpawnerContract(StorageContract):
     """Tests for any backend; asynchronous parts run in the event loop of the `run` fixture."""
 
     def start(self, backend: Backend, run: Any, **changes: Any) -> tuple[Any, str]:

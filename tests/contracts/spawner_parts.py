@@ -35,6 +35,7 @@ from beamhub_core.techniques import POWDER_DIFFRACTION
 from beamhub_core.word import digest
 from beamhub_spawners.plan import Occasion, session_plan
 from beamhub_spawners.platform import Platform
+from beamhub_spawners.start_facts import StartFacts
 from beamhub_spawners.web_client import WebClient
 
 ISSUER = "https://login.example.org"
@@ -227,7 +228,13 @@ def granted_answer(account: str = ACCOUNT) -> GrantAnswer:
 
 PLACE = Place(name="hall-a", backend="local", pools=("hall-a",), healthy_pools=("hall-a",), capacity=4)
 EXPLAIN = ExplainRecord(chosen="hall-a", because="the only place that fits", verdicts=())
-OCCASION = Occasion("0" * 32, datetime(2026, 11, 21, 12, tzinfo=UTC), "d-1", {"powder": "a" * 64})
+OCCASION = Occasion(
+    "0" * 32,
+    datetime(2026, 11, 21, 12, tzinfo=UTC),
+    "d-1",
+    {"powder": "a" * 64},
+    StartFacts(unmapped_uid=200_000_042),
+)
 
 
 def docker_plan(**person: Any) -> SessionPlan:

@@ -58,11 +58,13 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "catalogue.harvest_roots[]": ("catalogue", "harvest_roots", 0),
     "catalogue.audit": ("catalogue", "audit"),
     "sessions": ("sessions",),
+    "sessions.homes": ("sessions", "homes"),
     "sessions.places[]": ("sessions", "places", 0),
     "sessions.places[].docker": ("sessions", "places", 0, "docker"),
     "sessions.places[].docker.tls": ("sessions", "places", 0, "docker", "tls"),
     "sessions.places[].docker.peers[]": ("sessions", "places", 0, "docker", "peers", 0),
     "sessions.profiles[]": ("sessions", "profiles", 0),
+    "sessions.scratch": ("sessions", "scratch"),
     "sessions.environments[]": ("sessions", "environments", 0),
     "sessions.templates[]": ("sessions", "templates", 0),
 }
@@ -94,6 +96,7 @@ def everything(file: FacilityFile) -> dict[str, Any]:
         "peers": [{"container": "beamhub-proxy", "alias": "proxy"}],
     }
     data["sessions"]["places"][0] |= {"backend": "docker", "docker": docker}
+    data["sessions"] |= {"homes": {"quota_gib": 5}, "scratch": {"folder": str(file.folder / "scratch")}}
     data["sessions"]["templates"] = [{"name": "t", "title": "T", "technique": "x", "file": "a/b.ipynb"}]
     return data
 

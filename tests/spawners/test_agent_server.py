@@ -301,7 +301,8 @@ def test_the_inventory_says_what_the_host_has(host: Host) -> None:
     status, said = host.ask("GET", "/beamhub/inventory")
     assert status == 200
     assert said["place"] == "hall-a"
-    assert said["healthy_pools"] == ["hall-a"]
+    assert {name: state["is_readable"] for name, state in said["pools"].items()} == {"hall-a": True}
+    assert said["recursive_read_only"] is False
     assert said["n_sessions"] == 1
     assert set(said["images"]) == {"beamhub-base:dev"}
 

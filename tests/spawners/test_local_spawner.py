@@ -163,7 +163,9 @@ class TestLocalSpawner(SpawnerContract):
         folder.symlink_to(backend.folder / "pools/hall-a/MA-6202/raw/sample-9")
         spawner = backend.spawner()
         spawner.request = read_options(OPTIONS)
-        with pytest.raises(StartFailed, match="could not confine it"):
+        with pytest.raises(
+            StartFailed, match="its folder MA-5101/raw/sample-1: a component of it is a symbolic link"
+        ):
             run(spawner.start())
         assert backend.stand_in.states() == ["failed"]
         assert backend.n_objects() == 0
@@ -173,7 +175,9 @@ class TestLocalSpawner(SpawnerContract):
         (backend.folder / "homes" / ACCOUNT).symlink_to(backend.folder / "secrets")
         spawner = backend.spawner()
         spawner.request = read_options(OPTIONS)
-        with pytest.raises(StartFailed, match="folders could not be made"):
+        with pytest.raises(
+            StartFailed, match="its home or scratch folder: a component of it is a symbolic link"
+        ):
             run(spawner.start())
         assert backend.stand_in.states() == ["failed"]
 

@@ -3,90 +3,25 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
-from pathlib import Path, PurePosixPath
-from typing import Any
+from datetime import timedelta
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beamhub_core.config import FacilityConfig
-from beamhub_core.rights import DatasetRef, Grant, GrantAnswer, PoolPath, Refused
-from beamhub_core.session import Mount, Place, SessionPlan, SessionRequest
+from beamhub_core.rights import GrantAnswer, PoolPath, Refused
+from beamhub_core.session import Mount, SessionPlan, SessionRequest
 from beamhub_core.word import digest
 from beamhub_spawners.mounts import covers
-from beamhub_spawners.plan import N_UNMAPPED_UIDS, Occasion, session_plan, unmapped_uid
+from beamhub_spawners.plan import Occasion
+from contracts.plan_parts import CONFIG, NOW, answer_of, dataset, grant, plan
 from contracts.spawner_parts import (
     ACCOUNT,
-    EXPLAIN,
     GRANTED_PID,
     OCCASION,
-    PLACE,
     docker_plan,
-    facility_fields,
-    granted_answer,
-    principal,
 )
-
-NOW = OCCASION.now
-FIELDS = facility_fields(Path("/srv"), hub_url="http://hub", web_url="http://web")
-CONFIG = FacilityConfig.model_validate(FIELDS)
-
-
-def plan(
-    answer: GrantAnswer | None = None,
-    request: SessionRequest | None = None,
-    *,
-    place: Place = PLACE,
-    occasion: Occasion = OCCASION,
-    **person: Any,
-) -> SessionPlan:
-    return session_plan(
-        answer if answer is not None else granted_answer(),
-        request if request is not None else SessionRequest(datasets=(GRANTED_PID,)),
-        CONFIG,
-        principal(**person),
-        (place, EXPLAIN),
-        occasion,
-    )
-
-
-def grant(path: str, mode: str = "ro", *, pool: str = "hall-a", until: datetime | None = None) -> Grant:
-    return Grant.model_validate(
-        {
-            "account": ACCOUNT,
-            "folder": {"pool": pool, "path": path},
-            "mode": mode,
-            "because": "membership",
-            "detail": "",
-            "until": until,
-            "proposal": path.split("/")[0],
-        }
-    )
-
-
-def dataset(path: str, *closure: str) -> DatasetRef:
-    return (
-        granted_answer()
-        .datasets[0]
-        .model_copy(
-            update={
-                "pid": f"demo:{path}",
-                "proposal": path.split("/")[0],
-                "folder": PoolPath(pool="hall-a", path=path),
-                "file": f"{path}/scan.h5",
-                "link_closure": tuple(PoolPath(pool="hall-a", path=one) for one in closure),
-            }
-        )
-    )
-
-
-def answer_of(datasets: list[DatasetRef], grants: list[Grant]) -> GrantAnswer:
-    return granted_answer().model_copy(
-        update={"datasets": tuple(datasets), "grants": tuple(grants), "ungranted_links": ()}
-    )
-
 
 parts = st.sampled_from(["P1", "P10", "P1-", "raw", "processed", "scan", "a b", "{x}", "p1"])
 paths = st.lists(parts, min_size=1, max_size=4).map("/".join)
@@ -248,12 +183,6 @@ def test_the_facilitys_numbers_are_used_and_never_the_persons_wish() -> None:
     mapped = docker_plan(uid=4711, gid=4712, gids=(4713,))
     assert (mapped.uid, mapped.gid, mapped.gids) == (4711, 4712, (4713,))
     unmapped = docker_plan()
-    first = CONFIG.sessions.unmapped_uid_first
-    assert unmapped.uid == unmapped.gid == unmapped_uid(ACCOUNT, first)
+    assert unmapped.uid == unmapped.gid == OCCASION.facts.unmapped_uid
     assert unmapped.gids == ()
     assert next(one for one in unmapped.mounts if one.purpose == "home").target == f"/home/{ACCOUNT}"
-
-
-@given(account=st.text(min_size=1), first=st.integers(100_000, 2_000_000_000))
-def test_an_unmapped_number_lies_in_its_range(account: str, first: int) -> None:
-    assert first <= unmapped_uid(account, first) < first + N_UNMAPPED_UIDS

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from beamhub_core.config.docker_place import DockerPlaceConfig
 from beamhub_core.config.section import AbsolutePath, HttpUrl, Section, SectionName
@@ -22,6 +22,50 @@ class PoolConfig(Section):
         default="server",
         description="Who expands supplementary groups: the file server, or AUTH_SYS with 16 at most.",
     )
+    access: Literal["rw", "ro"] = Field(
+        default="rw",
+        description="How the places' hosts mount it. Of a pool that they mount read-only nothing is ever "
+        "mounted writable into a session.",
+    )
+    squash: Literal["none", "root", "all"] = Field(
+        default="none",
+        description="Whom the file server takes for nobody: root (folders are then resolved and made as the "
+        "person), or everybody (then nothing is mounted writable).",
+    )
+    propagation: Literal["private", "host_to_container"] = Field(
+        default="private",
+        description="Whether what the host mounts below it later appears in running sessions (automounters). "
+        "Needs access: ro, because such a mount keeps the host's own mode.",
+    )
+    recursive_read_only: bool = Field(
+        default=False,
+        description="Sessions must see file systems that are mounted below its folders, read-only too. "
+        "Needs engine 25 on Docker hosts; a place that cannot is refused. Excludes propagation.",
+    )
+    must_be_mount: bool = Field(
+        default=False,
+        description="The root must be a mount point: an empty folder under a mount that is missing is a "
+        "fault, not an empty pool.",
+    )
+
+    @model_validator(mode="after")
+    def _demands_agree(self) -> Self:
+        if self.propagation == "host_to_container" and self.recursive_read_only:
+            raise ValueError(
+                "propagation and recursive_read_only exclude each other: a mount that is recursively "
+                "read-only takes no later mounts; drop one"
+            )
+        if self.propagation == "host_to_container" and self.access != "ro":
+            raise ValueError(
+                "propagation 'host_to_container' needs access 'ro': what the host mounts later keeps the "
+                "host's mode, so have the host mount it read-only and declare that"
+            )
+        return self
+
+    @property
+    def takes_writes(self) -> bool:
+        """Whether a session may have a folder of it to write to."""
+        return self.access == "rw" and self.squash != "all"
 
 
 class PlaceConfig(Section):
@@ -73,6 +117,50 @@ class TemplateConfig(Section):
     file: str = Field(description="File below `templates_folder`.")
 
 
+class HomesConfig(Section):
+    """What the homes in `homes_folder` may hold, and where accounts without a number have theirs."""
+
+    unmapped_folder: AbsolutePath | None = Field(
+        default=None,
+        description="Homes of accounts without a numeric identity at the facility; `homes_folder` when "
+        "absent. Name a folder outside the facility's own storage.",
+    )
+    quota_gib: float | None = Field(default=None, gt=0, description="What one home may hold, GiB.")
+    quota_command: tuple[str, ...] = Field(
+        default=(),
+        description="Program that sets the quota of a folder; run as root before each start with three more "
+        "arguments: uid, path, bytes. Without it the limit is measured and shown, not enforced.",
+    )
+
+    @model_validator(mode="after")
+    def _command_is_runnable(self) -> Self:
+        _check_quota_command(self.quota_command, self.quota_gib)
+        return self
+
+
+class ScratchConfig(Section):
+    """Space for intermediate results that nobody keeps."""
+
+    folder: AbsolutePath = Field(description="Folder of the accounts' scratch folders on the places' hosts.")
+    quota_gib: float | None = Field(default=None, gt=0, description="What one scratch folder may hold, GiB.")
+    quota_command: tuple[str, ...] = Field(default=(), description="As in `homes`.")
+    lifetime_days: int | None = Field(
+        default=None, ge=1, description="Days after its last use for which a file is kept; ever when absent."
+    )
+
+    @model_validator(mode="after")
+    def _command_is_runnable(self) -> Self:
+        _check_quota_command(self.quota_command, self.quota_gib)
+        return self
+
+
+def _check_quota_command(command: tuple[str, ...], quota_gib: float | None) -> None:
+    if command and not command[0].startswith("/"):
+        raise ValueError(f"quota_command: {command[0]!r} is not an absolute path")
+    if command and quota_gib is None:
+        raise ValueError("quota_command needs quota_gib: there is no limit to set")
+
+
 class SessionsConfig(Section):
     """Where and how sessions run."""
 
@@ -82,8 +170,15 @@ class SessionsConfig(Section):
     templates: tuple[TemplateConfig, ...] = ()
     templates_folder: AbsolutePath = Field(description="Folder of the notebook templates.")
     homes_folder: AbsolutePath = Field(description="Folder of the accounts' homes on the places' machines.")
+    homes: HomesConfig = Field(
+        default=HomesConfig(), description="What homes may hold, and where some of them lie instead."
+    )
+    scratch: ScratchConfig | None = Field(
+        default=None, description="Scratch folders of the accounts; none when absent."
+    )
     state_folder: AbsolutePath = Field(
-        description="Run-time files of sessions: pid files, session files, logs."
+        description="Run-time files of sessions: pid files, session files, logs, and the numbers given to "
+        "accounts that have none."
     )
     web_url: HttpUrl = Field(description="The web service as a running session reaches it.")
     local_read_folders: tuple[AbsolutePath, ...] = Field(
