@@ -22,7 +22,8 @@ from beamhub_catalogue.file_report import ChildSettings
 from beamhub_catalogue.reader import FileReader
 from beamhub_core.landlock import available_abi
 from catalogue.catalogue_parts import Facility, write_master, write_product
-from catalogue.hostile_files import ask, child_pids, reader_of, report_on, write_bomb, write_frame_bomb
+from catalogue.hostile_files import ask, reader_of, report_on, write_bomb, write_frame_bomb
+from kept_processes import child_processes
 
 
 @pytest.fixture
@@ -81,22 +82,22 @@ class TestLimits:
     def test_a_child_that_hangs_is_ended_and_replaced(self, facility: Facility, own_raw: Path) -> None:
         good = write_master(own_raw / "good.h5")
         with reader_of(facility, reader_timeout_s=1.0) as reader:
-            before = child_pids()
+            before = child_processes()
             report_on(reader, good)
-            (child,) = child_pids() - before
+            (child,) = child_processes() - before
             os.kill(child, signal.SIGSTOP)
             answer = ask(reader, good)
             assert answer.outcome == "damaged"
             assert answer.reason == "Reading it took longer than 1 s."
-            assert child not in child_pids()
+            assert child not in child_processes()
             report_on(reader, good)
 
     def test_a_child_that_dies_is_replaced(self, facility: Facility, own_raw: Path) -> None:
         good = write_master(own_raw / "good.h5")
         with reader_of(facility) as reader:
-            before = child_pids()
+            before = child_processes()
             report_on(reader, good)
-            (child,) = child_pids() - before
+            (child,) = child_processes() - before
             os.kill(child, signal.SIGKILL)
             reason = ask(reader, good).reason or ""
             assert "process" in reason
@@ -105,9 +106,9 @@ class TestLimits:
     def test_a_reading_under_way_can_be_cancelled(self, facility: Facility, own_raw: Path) -> None:
         good = write_master(own_raw / "good.h5")
         with reader_of(facility, reader_timeout_s=60) as reader:
-            before = child_pids()
+            before = child_processes()
             report_on(reader, good)
-            (child,) = child_pids() - before
+            (child,) = child_processes() - before
             os.kill(child, signal.SIGSTOP)
             timer = threading.Timer(0.2, reader.cancel)
             timer.start()
