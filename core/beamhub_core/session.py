@@ -14,6 +14,7 @@ from beamhub_core.word import Word
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 BackendKind = Literal["local", "docker", "kubernetes"]
 MountMode = Literal["ro", "rw"]
+Propagation = Literal["private", "host_to_container"]
 SessionState = Literal["planned", "starting", "running", "unknown", "stopping", "ended", "failed"]
 LIVE_STATES: tuple[SessionState, ...] = ("planned", "starting", "running", "unknown", "stopping")
 
@@ -46,6 +47,7 @@ class Limits(Word):
     cpu: float = Field(gt=0)
     memory_gib: float = Field(gt=0)
     pids: int = Field(default=512, gt=0)
+    gpus: int = Field(default=0, ge=0, description="Whole graphics processors.")
 
 
 class ClusterLimits(Word):
@@ -64,6 +66,9 @@ class Place(Word):
     backend: BackendKind
     pools: tuple[Name, ...] = Field(description="Storage pools it mounts.")
     healthy_pools: tuple[Name, ...]
+    pool_faults: dict[str, str] = Field(
+        default={}, description="Why a pool that it should mount cannot be used there now, in plain words."
+    )
     capacity: int = Field(ge=0, description="Sessions it can hold.")
     running: int = Field(default=0, ge=0)
     warm: int = Field(default=0, ge=0)
@@ -101,6 +106,10 @@ class Mount(Word):
     target: str = Field(description="Absolute path in the session: the facility's own.")
     mode: MountMode
     purpose: Literal["raw", "processed", "home", "scratch"]
+    propagation: Propagation = Field(
+        default="private",
+        description="Whether what the host mounts below it later appears in the session (automounter pools).",
+    )
     pid: str | None = None
     proposal: str | None = None
 
@@ -156,6 +165,14 @@ class SessionPlan(Word):
     expires_at: datetime
     policy_version: str
     explain: ExplainRecord
+    trace_id: str = Field(
+        default="",
+        pattern=r"^([0-9a-f]{32})?$",
+        description="One id over plan, create, boot, ready, route and first cell (W3C Trace Context).",
+    )
+    is_rescue: bool = Field(
+        default=False, description="The home is full: the session writes to memory only, to clear it up."
+    )
 
 
 class SessionRecord(Word):

@@ -83,7 +83,8 @@ def _shortcomings(wanted: Wanted, place: Place) -> list[str]:
     reasons = []
     for pool in sorted(wanted.bytes_per_pool):
         if pool in place.pools and pool not in place.healthy_pools:
-            reasons.append(f"storage pool {pool} does not answer there")
+            fault = place.pool_faults.get(pool, "does not answer")
+            reasons.append(f"storage pool {pool} there: {fault}")
         elif pool not in place.pools:
             reasons.append(f"storage pool {pool} is not mounted there")
     if wanted.gpus > place.gpus:

@@ -311,10 +311,8 @@ def await_hub(process: subprocess.Popen[bytes], url: str, folder: Path) -> None:
                 return
         except httpx.HTTPError:
             time.sleep(0.05)
-    raise AssertionError(
-        f"the hub does not answer (exit status {process.poll()}):\n"
-        + (folder / "hub.log").read_text()[-4000:]
-    )
+    said = (folder / "hub.log").read_text()[-4000:]
+    raise AssertionError(f"the hub does not answer (exit status {process.poll()}):\n{said}")
 
 
 def stop(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:

@@ -139,7 +139,7 @@ def test_a_hung_pool_is_avoided() -> None:
     hung = place("east", "hall-a", healthy_pools=())
     chosen, explain = choose(Wanted({"hall-a": 1}, "local"), [hung, place("west", "hall-a")])
     assert chosen.name == "west"
-    assert explain.verdicts[0].reasons == ("storage pool hall-a does not answer there",)
+    assert explain.verdicts[0].reasons == ("storage pool hall-a there: does not answer",)
 
 
 def test_local_bytes_win_over_an_empty_place() -> None:
