@@ -278,6 +278,8 @@ def test_the_ci_script_is_strict_and_runs_what_the_readme_says() -> None:
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
     assert {"make lint", "make test"} <= set(re.findall(r"make [a-z]+", text))
     assert re.search(r"^SECTIONS=\(.* marked:\d+\)$", text, re.MULTILINE), "pytest's summary comes last"
+    sections = re.findall(r"(\w+):\d+", re.findall(r"^SECTIONS=\((.*)\)$", text, re.MULTILINE)[0])
+    assert set(sections) == set(re.findall(r"^run_(\w+)\(\)", text, re.MULTILINE))
 
 
 def _journey(**changes: object) -> dict[str, object]:
