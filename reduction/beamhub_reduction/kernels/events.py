@@ -278,4 +278,4 @@ def _codes(ids: AnyArray | None, offsets: AnyArray, plan: EventPlan) -> IntArray
     inside = finite & (values >= plan.edges[0]) & (values <= plan.edges[-1])
     bins = np.searchsorted(plan.edges[:-1], values, side="right") - 1
     codes = np.where(inside, bins, np.where(finite, n_bins + Fate.OUTSIDE, n_bins + Fate.NOT_FINITE))
-    return np.where(state == 0, codes, n_bins + state).astype(np.int64)
+    return np.where(state == 0, codes, n_bins + state.astype(np.int64)).astype(np.int64)
