@@ -16,7 +16,7 @@ FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 SmallFloats = np.ndarray[Any, np.dtype[np.float32]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
-EVEN_DOUBLES, ANY_DOUBLES, EVEN_STEPS, EVEN_FLOATS, ANY_FLOATS = range(5)
+EVEN_DOUBLES, ANY_DOUBLES, EVEN_STEPS, EVEN_FLOATS, ANY_FLOATS, EVEN_LOGS = range(6)
 STEP_NUMBERS = ("n_steps", "first_step", "step_scale", "step_shift", "step_bias")
 FLOAT_INTEGERS = ("n_float_cells", "first_bits", "bits_shift")
 FLOAT_NUMBERS = (
@@ -25,6 +25,8 @@ FLOAT_NUMBERS = (
 MAX_FLOAT_BINS = (1 << 15) - 16
 MAX_FLOAT_CELLS = 1 << 14
 MAX_CLOSE_CELLS = 3
+LOG2_OFF = 2.0**-18
+"""The logarithm's polynomial, 2.2e-6 off at most, and the rounding of its terms."""
 ROUNDING = 2.0**-21
 """What float32 may be off, relatively: an offset, a scale and their product are rounded by 2^-24 each."""
 
@@ -149,11 +151,12 @@ def float_guess(
     most = float(np.abs(edges).max())
     if n_bins > MAX_FLOAT_BINS or not (1e-12 < width < 1e12 and most < 1e12 * width):
         return None
-    even = _even_floats(edges)
-    per_value = n_bins / width if even is not None else 1.0
-    scale_all, scale = unit * per_value, None
+    even, logs = _even_floats(edges), _even_logs(edges)
+    per_value = n_bins / width if even is not None else 1.0 / edges[0] if logs is not None else 1.0
+    scale_all, scale = float(unit * per_value), None
     if factor is not None and state is not None:
-        made = factor * scale_all
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = factor * scale_all
         largest = np.abs(made[state == 0])
         scale = _with_states(made, state)
     else:
@@ -161,9 +164,10 @@ def float_guess(
     if not ((largest >= 1e-20) & (largest <= 1e20)).all():
         return None
     if even is not None:
-        low, near = even
-        numbers = (scale_all, low, near, *(0.0,) * 5)
-        return FloatGuess(EVEN_FLOATS, scale, numbers=numbers)
+        return FloatGuess(EVEN_FLOATS, scale, numbers=(scale_all, *even, *(0.0,) * 5))
+    if logs is not None:
+        per_octave, near = logs
+        return FloatGuess(EVEN_LOGS, scale, numbers=(scale_all, 0.0, near, per_octave, *(0.0,) * 4))
     return _any_floats(edges, scale, scale_all)
 
 
@@ -183,6 +187,17 @@ def _even_floats(edges: FloatArray) -> tuple[float, float] | None:
     low, reach = float(edges[0] * per_value), float(np.abs(edges).max() * per_value)
     near = off + (reach + abs(low) + n_bins + 1) * ROUNDING
     return (low, near) if near < 1 / 16 else None
+
+
+def _even_logs(edges: FloatArray) -> tuple[float, float] | None:
+    """(bins of one ratio per factor of two, how far from a border a place is sure), or None for other bins."""
+    if edges[0] <= 1e-12 * edges[-1]:
+        return None
+    n_bins, octaves = edges.size - 1, np.log2(edges / edges[0])
+    per_octave = float(n_bins / octaves[-1])
+    off = float(np.abs(octaves * per_octave - np.arange(n_bins + 1)).max())
+    near = off + per_octave * (LOG2_OFF + (octaves[-1] + 4) * ROUNDING) + n_bins * ROUNDING
+    return (per_octave, near) if near < 1 / 16 and per_octave > 1 else None
 
 
 def _any_floats(edges: FloatArray, scale: SmallFloats | None, scale_all: float) -> FloatGuess | None:

@@ -16,7 +16,7 @@
 
 enum { OUTSIDE, MASKED, UNKNOWN, NOT_FINITE, N_FATES };
 enum { BLOCK = 1024, PART = 64 };
-enum { EVEN_DOUBLES, ANY_DOUBLES, EVEN_STEPS, EVEN_FLOATS, ANY_FLOATS };
+enum { EVEN_DOUBLES, ANY_DOUBLES, EVEN_STEPS, EVEN_FLOATS, ANY_FLOATS, EVEN_LOGS };
 
 /* What all events of a bank share; made by kernels/event_plan.py, which checks the lengths.
    n_ids < 0: ids are not looked at. factor, state and row have n_ids + 1 values, the last for ids outside the
@@ -30,6 +30,7 @@ enum { EVEN_DOUBLES, ANY_DOUBLES, EVEN_STEPS, EVEN_FLOATS, ANY_FLOATS };
    EVEN_STEPS, integers of 32 bits without factors: step = offset - first_step, of which n_steps are inside; the
    bin is (step * step_scale + step_bias) >> step_shift. Proven for all edges, so nothing is close.
    EVEN_FLOATS: x = (float)offset * scale, place = x - low; within `near` of a border is close.
+   EVEN_LOGS, bins of one ratio: the same with place = log2(x) * per_float_cell.
    ANY_FLOATS: x likewise; its cell from x - low, or from the bits of x where bits_shift >= 0. An x in cell j is in
    bin float_cell[j] if it is up to up_to[j], in the next if it is at least at_least[j], else close: so is all of a
    cell with several edges. The cells n_float_cells and the next are for what is outside and what is not sure.
@@ -75,6 +76,7 @@ static inline int usable(const events_t *e, int64_t n, const plan_t *p) {
     case EVEN_STEPS:
         return e->offset_type <= 1 && p->n_steps >= 1 && p->n_steps <= (int64_t)1 << 32 && p->step_shift >= 0 &&
                p->step_shift < 64;
+    case EVEN_LOGS:
     case EVEN_FLOATS: return p->n_bins <= INT16_MAX - N_FATES && (p->scale || !p->factor);
     case ANY_FLOATS:
         return p->n_bins <= INT16_MAX - N_FATES && (p->scale || !p->factor) && p->up_to && p->at_least && p->float_cell &&
@@ -156,8 +158,8 @@ static inline int32_t exact_code(double value, int64_t low, const plan_t *p) {
     if (!(value >= edges[0] && value <= edges[p->n_bins]))
         return (int32_t)p->n_bins + (value - value == 0.0 ? OUTSIDE : NOT_FINITE);
     int64_t high = p->n_bins - 1;
-    while (low > 0 && edges[low] > value)
-        low--;
+    if (edges[low] > value)
+        low = low > 0 && edges[low - 1] <= value ? low - 1 : 0;
     for (int i = 0; i < 4; i++) {
         if (low == high || !(edges[low + 1] <= value))
             return (int32_t)low;
@@ -234,6 +236,12 @@ static inline int32_t bits_of(float value) {
     return bits;
 }
 
+static inline float float_of(int32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 static void gather_scales(const float *restrict scale, const uint32_t *restrict place, int64_t n, float *restrict to) {
     for (int64_t i = 0; i < n; i++)
         to[i] = scale[place[i]];
@@ -255,6 +263,25 @@ static void code_even_floats(const plan_t *p, int64_t n, const float *restrict x
         const int32_t above = k - 1 < n_bins ? k - 1 : n_bins - 1;
         const int32_t c = k < 1 ? n_bins + OUTSIDE : k - 1; /* above them all it is n_bins + OUTSIDE, too */
         code[i] = sure ? c : ~(above > 0 ? above : 0);
+    }
+}
+
+/* x to its place among bins of one ratio. log2 is a polynomial, less than 2^-18 off; float32 does not overflow and
+   what is not above 0.5 is far below the first edge, which is at 1. What is not finite stays so. */
+static void places_of_logs(const plan_t *p, int64_t n, float *restrict x) {
+    const float per = (float)p->per_float_cell;
+    for (int64_t i = 0; i < n; i++) {
+        const float v = x[i] > 0.5f ? x[i] : 0.5f;
+        const int32_t bits = bits_of(v) - 0x3f3504f3; /* the square root of one half */
+        const float t = float_of((bits & 0x7fffff) + 0x3f3504f3) - 1.0f;
+        float y = -0x1.a70f4cp-3f;
+        y = y * t + 0x1.49e1aap-2f;
+        y = y * t + -0x1.785012p-2f;
+        y = y * t + 0x1.eada54p-2f;
+        y = y * t + -0x1.71382ep-1f;
+        y = y * t + 0x1.7155acp+0f;
+        y = (y * t + (float)(bits >> 23)) * per;
+        x[i] = x[i] - x[i] == 0.0f ? y : x[i];
     }
 }
 
@@ -305,12 +332,24 @@ static inline void code_floats(const events_t *e, int64_t at, const plan_t *p, i
     if (p->scale)
         gather_scales(p->scale, b->place, n, b->scale);
     load_small(e, at, n, p, b);
-    if (p->way == EVEN_FLOATS)
-        code_even_floats(p, n, b->x, b->code);
-    else
+    if (p->way == EVEN_LOGS)
+        places_of_logs(p, n, b->x);
+    if (p->way == ANY_FLOATS)
         code_any_floats(p, n, b->x, b->code);
+    else
+        code_even_floats(p, n, b->x, b->code);
     if (p->scale)
         state_codes(b->scale, n, (int32_t)p->n_bins, b->code);
+}
+
+static inline double offset_of(const events_t *e, int64_t at) {
+    switch (e->offset_type) {
+    case 0: return ((const int32_t *)e->offsets)[at];
+    case 1: return ((const uint32_t *)e->offsets)[at];
+    case 2: return (double)((const int64_t *)e->offsets)[at];
+    case 3: return ((const float *)e->offsets)[at];
+    default: return ((const double *)e->offsets)[at];
+    }
 }
 
 /* What was close is compared with the edges. */
@@ -326,8 +365,7 @@ static inline void decide(const events_t *e, int64_t at, const plan_t *p, int64_
         for (int64_t i = from; i < to; i++) {
             if (code[i] >= 0)
                 continue;
-            double value;
-            load(e, at + i, 1, p->unit, &value);
+            double value = offset_of(e, at + i) * p->unit;
             if (p->factor)
                 value *= p->factor[b->place[i]];
             code[i] = exact_code(value, ~code[i], p);
@@ -341,7 +379,7 @@ static inline void code_block(const events_t *e, int64_t at, int64_t n, const pl
     place(e, at, n, p, b);
     if (p->way == EVEN_STEPS) {
         code_even_steps(e, at, p, n, b);
-    } else if (p->way == EVEN_FLOATS || p->way == ANY_FLOATS) {
+    } else if (p->way >= EVEN_FLOATS) {
         code_floats(e, at, p, n, b);
         decide(e, at, p, n, b);
         if (p->scale)
