@@ -28,9 +28,7 @@ BUCKET_CELLS = 1 << 16
 Source: benchmarks/bench_events.py"""
 
 ID_TYPES = {np.dtype(np.int32): 0, np.dtype(np.uint32): 1, np.dtype(np.int64): 2}
-OFFSET_TYPES = {
-    np.dtype(t): i for i, t in enumerate((np.int32, np.uint32, np.int64, np.float32, np.float64))
-}
+OFFSET_TYPES = {np.dtype(t): i for i, t in enumerate((np.int32, np.uint32, np.int64, np.float32, np.float64))}
 _EVENTS = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 _HISTOGRAM = (*_EVENTS, ctypes.c_void_p)
 _CELLS = (*_EVENTS, ctypes.c_void_p, ctypes.c_void_p)

@@ -1,4 +1,4 @@
-"""Events that lie in files as plain bytes: read and counted in one call, a part that fits the cache at a time."""
+"""Events that lie in files as plain bytes: read and counted in one call, in parts that fit the cache."""
 
 from __future__ import annotations
 

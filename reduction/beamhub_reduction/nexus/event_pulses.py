@@ -36,7 +36,7 @@ class Beam:
     monitor_counts: float | None
 
 
-def read_beam(entry: Node) -> Beam:
+def read_beam(entry: Node, monitors: Sequence[Node]) -> Beam:
     """Charge on target from the NXlog in DASlogs (SNS) or framelog (ISIS), else the total; monitor."""
     total, times, values, epoch = entry.number("proton_charge", "pC"), None, None, ""
     for folder in ("DASlogs", "framelog", "runlog"):
@@ -54,13 +54,11 @@ def read_beam(entry: Node) -> Beam:
         epoch = (node.attribute_text("start") or node.attribute_text("offset") or "") if node else ""
         total = float(np.nansum(values))
         break
-    name, counts = _read_monitor_sum(entry)
+    name, counts = _read_monitor_sum(monitors)
     return Beam(total, times, values, epoch, name, counts)
 
 
-def _read_monitor_sum(entry: Node) -> tuple[str, float | None]:
-    monitors = entry.groups("NXmonitor")
-    monitors += [m for i in entry.groups("NXinstrument") for m in i.groups("NXmonitor")]
+def _read_monitor_sum(monitors: Sequence[Node]) -> tuple[str, float | None]:
     for monitor in monitors:
         for name in ("data", "integral", "counts"):
             values = monitor.numbers(name)

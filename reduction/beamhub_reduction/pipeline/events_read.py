@@ -130,7 +130,9 @@ def is_plain(index: ChunkIndex) -> bool:
     )
 
 
-def count_piece(piece: EventPiece, *, plan: EventPlan, counts: IntArray, corrupt: CorruptPolicy) -> EventBlock:
+def count_piece(
+    piece: EventPiece, *, plan: EventPlan, counts: IntArray, corrupt: CorruptPolicy
+) -> EventBlock:
     """Add the events of a unit's runs to `counts`; gives no events, but what was corrupt.
 
     Raises

@@ -18,15 +18,11 @@ from beamhub_reduction.steps.azimuthal_matrix import (
 from beamhub_reduction.steps.curve import Curve
 from beamhub_reduction.steps.frames import FrameSums, sum_frames
 from beamhub_reduction.steps.time_of_flight import (
-    EventHistogram,
     PixelTable,
-    add_histograms,
-    axis_range,
     bin_edges,
     build_pixel_table,
     d_spacing,
     histogram_curve,
-    histogram_events,
 )
 
 __all__ = [
@@ -36,12 +32,9 @@ __all__ = [
     "Binning",
     "Corrections",
     "Curve",
-    "EventHistogram",
     "FrameSums",
     "PixelTable",
     "add_azimuthal",
-    "add_histograms",
-    "axis_range",
     "azimuthal_curves",
     "bin_edges",
     "build_azimuthal_matrix",
@@ -49,7 +42,6 @@ __all__ = [
     "build_pixel_table",
     "d_spacing",
     "histogram_curve",
-    "histogram_events",
     "is_sentinel",
     "load_poni",
     "sum_frames",
