@@ -17,6 +17,7 @@ from beamhub_reduction.kernels.event_plan import EventPlan, Fate
 from beamhub_reduction.kernels.events import (
     SortedCells,
     count_cells,
+    count_event_cells,
     count_events,
     event_cells,
     event_range,
@@ -114,6 +115,9 @@ def test_bins_are_numpys_on_every_path_and_every_event_has_one_fate(
             cells, fates = event_cells(ids, offsets, plan=plan)
             np.testing.assert_array_equal(cells, rows.astype(np.int64) * plan.n_bins + codes[used])
             np.testing.assert_array_equal(fates, counts[plan.n_bins :])
+            small = np.zeros(plan.n_cells, dtype=np.uint32)
+            np.testing.assert_array_equal(count_event_cells(ids, offsets, plan=plan, counts=small), fates)
+            np.testing.assert_array_equal(small, np.bincount(cells, minlength=plan.n_cells))
 
 
 @given(data=st.data(), edges=edge_arrays())

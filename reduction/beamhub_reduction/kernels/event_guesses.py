@@ -190,7 +190,7 @@ def _even_floats(edges: FloatArray) -> tuple[float, float] | None:
 
 
 def _even_logs(edges: FloatArray) -> tuple[float, float] | None:
-    """(bins of one ratio per factor of two, how far from a border a place is sure), or None for other bins."""
+    """(bins of one ratio in a factor of two, how far from a border a place is sure), or None for others."""
     if edges[0] <= 1e-12 * edges[-1]:
         return None
     n_bins, octaves = edges.size - 1, np.log2(edges / edges[0])
@@ -253,7 +253,8 @@ class _Cells:
         else:
             bits = np.maximum(values, self.low).view(np.int32).astype(np.int64)
             found = (bits - self.first_bits) >> self.shift
-        return np.clip(found, 0, self.n - 1)
+        cells: IntArray = np.clip(found, 0, self.n - 1)
+        return cells
 
 
 def _best_cells(at_least: SmallFloats, high: np.float32) -> _Cells:

@@ -177,4 +177,5 @@ def _packed(state: np.ndarray[Any, np.dtype[np.uint8]]) -> CellArray:
     padded = np.zeros(-(-state.size // 16) * 16, dtype=np.uint32)
     padded[: state.size] = state
     shifted = padded.reshape(-1, 16) << (2 * np.arange(16, dtype=np.uint32))
-    return np.bitwise_or.reduce(shifted, axis=1).astype(np.uint32)
+    words: CellArray = np.bitwise_or.reduce(shifted, axis=1).astype(np.uint32)
+    return words

@@ -32,6 +32,7 @@ OFFSET_TYPES = {np.dtype(t): i for i, t in enumerate((np.int32, np.uint32, np.in
 _EVENTS = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 _HISTOGRAM = (*_EVENTS, ctypes.c_void_p)
 _CELLS = (*_EVENTS, ctypes.c_void_p, ctypes.c_void_p)
+_MAP = (*_EVENTS, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 _RANGE = (*_EVENTS, ctypes.c_double, ctypes.c_void_p)
 _SORT = (ctypes.c_void_p, *(ctypes.c_int64,) * 2, ctypes.c_void_p, ctypes.c_void_p)
 _SORTED = (*_EVENTS, ctypes.c_int64, *(ctypes.c_void_p,) * 4)
@@ -79,6 +80,25 @@ def event_cells(ids: AnyArray, offsets: AnyArray, *, plan: EventPlan) -> tuple[C
     fates = np.bincount(codes[~used] - plan.n_bins, minlength=len(Fate)).astype(np.int64)
     rows = plan.row[np.asarray(ids)[used].astype(np.int64) - (plan.first_id or 0)]
     return (rows.astype(np.int64) * plan.n_bins + codes[used]).astype(np.uint32), fates
+
+
+def count_event_cells(ids: AnyArray, offsets: AnyArray, *, plan: EventPlan, counts: CellArray) -> IntArray:
+    """Add events to a small map, uint32, shape (n_cells,); gives the fates of the others, shape (4,).
+
+    The cells are those of `event_cells`; the caller sees to it that no cell reaches 2^32.
+    """
+    if counts.dtype != np.uint32 or counts.ndim != 1 or plan.row is None or plan.n_cells > counts.size:
+        raise ValueError("a map needs the rows of the ids, and all of its cells")
+    prepared, offsets = _prepared(ids, offsets, plan)
+    kernel = function("event_map", _MAP)
+    if kernel is not None:
+        fates = np.zeros(len(Fate), dtype=np.int64)
+        arguments = _arguments(prepared, offsets, plan)
+        _checked(kernel(*arguments, pointer(counts), counts.size, pointer(fates)))
+        return fates
+    cells, fates = event_cells(ids, offsets, plan=plan)
+    counts += np.bincount(cells, minlength=counts.size).astype(np.uint32)
+    return fates
 
 
 def event_range(

@@ -13,8 +13,8 @@ from beamhub_reduction.kernels.event_plan import EventPlan, Fate
 from beamhub_reduction.kernels.events import ID_TYPES, OFFSET_TYPES, IntArray, ids_fit
 from beamhub_reduction.kernels.native import function, pointer
 
-PART_EVENTS = 1 << 15
-"""Events read at a time: 256 KiB of 32-bit ids and offsets. Source: benchmarks/bench_events.py"""
+PART_EVENTS = 1 << 16
+"""Events read at a time: 512 KiB of 32-bit ids and offsets. Source: benchmarks/bench_events.py"""
 _ERRNO = -1000
 _STORED = (*(ctypes.c_int64,) * 7, *(ctypes.c_void_p,) * 2, ctypes.c_int64, ctypes.c_void_p)
 

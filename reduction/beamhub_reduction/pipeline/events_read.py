@@ -100,7 +100,7 @@ class _Column:
             if segment.at <= start and stop <= segment.at + segment.n_rows and is_plain(segment.index):
                 index = segment.index
                 at = int(index.offsets[0]) + (segment.start + start - segment.at) * index.row_bytes
-                return StoredColumn(self.descriptor(index), at, index.dtype)
+                return StoredColumn(self.descriptor(index), at, np.dtype(index.dtype))
         return None
 
     def _read_plain(self, index: ChunkIndex, start: int, stop: int) -> AnyArray | None:
@@ -141,7 +141,8 @@ def count_piece(
         If a chunk cannot be decoded and the policy is to fail.
     FilesChanged
     """
-    n_corrupt, problems = 0, []
+    n_corrupt = 0
+    problems: list[CorruptChunk] = []
     with ExitStack() as files:
         columns = _columns(piece, files, with_ids=plan.state is not None)
         for run in piece.runs.tolist():

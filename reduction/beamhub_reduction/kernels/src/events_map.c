@@ -6,6 +6,8 @@ enum { BUCKET_BITS = 16, MAX_BUCKETS = 4096 };
 
 BH_EXPORT int64_t BH(event_cells)(const void *ids, int64_t id_type, const void *offsets, int64_t offset_type,
                                   int64_t n, const plan_t *plan, uint32_t *cells, int64_t *fates);
+BH_EXPORT int64_t BH(event_map)(const void *ids, int64_t id_type, const void *offsets, int64_t offset_type, int64_t n,
+                                const plan_t *plan, uint32_t *counts, int64_t n_cells, int64_t *fates);
 BH_EXPORT int64_t BH(sort_cells)(const uint32_t *cells, int64_t n, int64_t n_buckets, uint16_t *sorted,
                                  int64_t *starts);
 BH_EXPORT int64_t BH(event_sorted_cells)(const void *ids, int64_t id_type, const void *offsets, int64_t offset_type,
@@ -65,6 +67,32 @@ int64_t BH(event_cells)(const void *ids, int64_t id_type, const void *offsets, i
         const int64_t m = n - at < BLOCK ? n - at : BLOCK;
         code_block(&e, at, m, plan, &b);
         used += cells_of(plan, m, &b, cells + used, fates);
+    }
+    return used;
+}
+
+/* Events counted where they belong, for maps that stay in the cache; gives how many have a cell. A cell outside the
+   map ends it with -3. */
+int64_t BH(event_map)(const void *ids, int64_t id_type, const void *offsets, int64_t offset_type, int64_t n,
+                      const plan_t *plan, uint32_t *counts, int64_t n_cells, int64_t *fates) {
+    const events_t e = {ids, offsets, id_type, offset_type};
+    if (!usable(&e, n, plan) || plan->n_ids < 0 || !counts || n_cells < 0 || !fates)
+        return -1;
+    block_t b;
+    uint32_t cells[BLOCK];
+    int64_t used = 0;
+    for (int64_t at = 0; at < n; at += BLOCK) {
+        const int64_t m = n - at < BLOCK ? n - at : BLOCK;
+        code_block(&e, at, m, plan, &b);
+        const int64_t made = cells_of(plan, m, &b, cells, fates);
+        uint32_t most = 0;
+        for (int64_t i = 0; i < made; i++)
+            most = cells[i] > most ? cells[i] : most;
+        if (made && (int64_t)most >= n_cells)
+            return -3;
+        for (int64_t i = 0; i < made; i++)
+            counts[cells[i]]++;
+        used += made;
     }
     return used;
 }
