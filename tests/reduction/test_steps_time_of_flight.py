@@ -90,7 +90,7 @@ def test_times_that_are_no_numbers_are_told_from_those_outside() -> None:
 
 
 def test_intensity_is_counts_per_charge_with_poisson_uncertainty() -> None:
-    curve = histogram_curve(np.array([1.0, 2.0, 4.0]), counts=np.array([4, 9]), charge=2.0)
+    curve = histogram_curve(np.array([1.0, 2.0, 4.0]), counts=np.array([4, 9]), divisor=2.0)
     assert curve.axis.tolist() == [1.5, 3.0]
     assert curve.intensity.tolist() == [2.0, 4.5]
     assert curve.errors.tolist() == [1.0, 1.5]

@@ -155,10 +155,25 @@ def _checked_range(low: float, high: float, *, log: bool) -> tuple[float, float]
     return low, high
 
 
-def histogram_curve(edges: FloatArray, *, counts: IntArray, charge: float) -> Curve:
-    """Counts per unit of charge (1 for none) over bin centres, with Poisson uncertainties."""
+def histogram_curve(
+    edges: FloatArray, *, counts: IntArray | FloatArray, divisor: FloatArray | float = 1.0,
+    variance: FloatArray | float = 0.0,
+) -> Curve:  # fmt: skip
+    """Counts per unit of beam over bin centres, with the uncertainties of both.
+
+    Parameters
+    ----------
+    counts:
+        Shape (n_bins,); their variance is their number.
+    divisor, variance:
+        The beam that came, one number or one for each bin, and its variance. A bin without beam is NaN.
+    """
     centres: FloatArray = (edges[1:] + edges[:-1]) / 2
-    return Curve(centres, counts / charge, np.sqrt(counts) / charge)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beam = np.where(np.asarray(divisor) > 0, divisor, np.nan)
+        intensity = counts / beam
+        errors = np.sqrt(counts + np.square(intensity) * variance) / beam
+    return Curve(centres, intensity, errors)
 
 
 def rebin_counts(
