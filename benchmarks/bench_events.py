@@ -3,7 +3,8 @@
 2e8 events of int32 ids and int32 nanoseconds, 1e5 pixels, written raw and with gzip. Three tables:
 events in memory (kernel alone, against numba, NumPy and scipp), one file read and counted in one dimension,
 and the same file as a map. In memory the limit is a loop that reads ids and counts bins that are known; of a
-file it is the file read positionally into one buffer, and for gzip decoded with libdeflate. Bars: 1000 Mev/s a core in one dimension, 200 for the map.
+file it is the file read positionally into one buffer, and for gzip decoded with libdeflate. Bars: 1000 Mev/s
+a core in one dimension, 200 for the map.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def write_run(path: Path, n_events: int, *, gzip: bool) -> None:
 
 
 def numba_loops() -> tuple[Any, Any]:
-    """What people write, whose bins may round; and the least that counting can do, with bins that are known."""
+    """What people write, whose bins may round; and the least that counting does, with bins that are known."""
     import numba
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator]  # numba

@@ -1,4 +1,4 @@
-"""What all events of a bank share, for NumPy and as the compiled form takes it: see src/events.c."""
+"""What all events of a bank share, for NumPy and as the compiled form takes it: see src/event_plan.h."""
 
 from __future__ import annotations
 
