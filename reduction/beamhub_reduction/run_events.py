@@ -61,7 +61,8 @@ class EventSteps:
         normalise:
             Whether to divide by the beam that came.
         normalise_to:
-            'charge' (proton charge in uC), 'monitor' (its counts), 'pulses' (their number).
+            'charge' (proton charge in uC), 'monitor' (its counts), 'monitor_spectrum' (its counts in each
+            bin, on the axes 'tof' and 'wavelength'), 'pulses' (their number).
         corrupt, client, progress:
             As in `azimuthal`.
 
@@ -114,6 +115,7 @@ class EventSteps:
         *,
         bank: str | None = None,
         axis: str = "tof",
+        normalise_to: str | None = None,
         corrupt: CorruptPolicy = "fail",
         client: Client | None = None,
         progress: ProgressCallback | None = None,
@@ -128,6 +130,8 @@ class EventSteps:
         axis:
             'tof' keeps the file's bins, exactly; 'd' and 'wavelength' share each bin's counts evenly among
             the new bins that it overlaps, pixel by pixel.
+        normalise_to:
+            'charge', 'monitor' or 'monitor_spectrum' as in `time_of_flight`; without it counts stay counts.
         bins:
             For 'd' and 'wavelength': `bins`, `bin_width`, `log`, `edges`, `axis_range` as in
             `time_of_flight`.
@@ -139,8 +143,9 @@ class EventSteps:
         NoEvents, EventsInvalid, GeometryMissing, UnitUnknown, CorruptChunk, BadParameter, NothingLeft
         """
         return self.reduce(
-            "tof_histogram", client=client, progress=progress, bank=bank, axis=axis, corrupt=corrupt, **bins
-        )
+            "tof_histogram", client=client, progress=progress, bank=bank, axis=axis,
+            normalise_to=normalise_to, corrupt=corrupt, **bins,
+        )  # fmt: skip
 
     def xfel_pulses(
         self: _Reducible,
