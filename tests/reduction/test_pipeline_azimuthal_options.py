@@ -160,6 +160,21 @@ def test_images_come_from_arrays_files_and_datasets(plain: Path, tmp_path: Path)
     assert bits(own) == bits(integrate(plain))
 
 
+def test_the_files_own_flat_is_used_once_or_missed_by_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "flat.h5", counts())
+    with pytest.raises(NodeMissing, match="detector/flatfield"):
+        integrate(path, flat="file")
+    factors = np.random.default_rng(2).uniform(0.5, 2, SHAPE)
+    with h5py.File(path, "a") as file:
+        file["entry/instrument/detector/flatfield"] = factors
+    found = integrate(path, flat="file")
+    assert bits(found) == bits(integrate(path, flat=1 / factors)) != bits(integrate(path))
+    assert found.parameters["flat"] == "file"
+    with h5py.File(path, "a") as file:
+        file["entry/instrument/detector/flatfield_applied"] = True
+    assert bits(integrate(path, flat="file")) == bits(integrate(path))
+
+
 @pytest.mark.parametrize("name", ["mask", "dark", "flat"])
 def test_images_that_cannot_be_used_are_refused_by_name(plain: Path, tmp_path: Path, name: str) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
