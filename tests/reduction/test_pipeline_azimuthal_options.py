@@ -18,6 +18,7 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 from beamhub_reduction import kernels
 from beamhub_reduction.errors import BadParameter, CorruptChunk, NothingLeft
 from beamhub_reduction.nexus import Geometry, NoFrames
+from beamhub_reduction.nexus.errors import NodeMissing
 from beamhub_reduction.pipeline.progress import silent
 from beamhub_reduction.result import Result
 from beamhub_reduction.run import open_run
