@@ -34,7 +34,7 @@ class FrameReader:
     decoded: dict[int, Bytes] = field(default_factory=dict)
 
     def read(self, rows: IntArray) -> Iterator[Frame]:
-        """The analog part of each row, flat; of raw frames the gain plane behind it is left out.
+        """Each row, flat: its pixels; of raw frames the gain plane stands behind them.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class FrameReader:
             return CorruptChunk(index.file, index.dataset, index.coord(i), str(error))
         if shuffled:
             return StoredFrame(out, n_pixels, index.row_bytes // 2)
-        values = out.view(dtype)[:n_pixels]
+        values = out.view(dtype)
         return StoredFrame(values if dtype.isnative else values.astype(dtype.newbyteorder("=")), n_pixels)
 
 
