@@ -69,9 +69,7 @@ class StageTables:
         for table in (self.weight, self.offset, self.threshold):
             if table is not None and (table.dtype != np.float32 or not table.flags.c_contiguous):
                 raise ValueError("tables are float32 and contiguous")
-        fits = 1 <= n_stages <= MAX_STAGES and (
-            self.offset is None or self.offset.shape == self.weight.shape
-        )
+        fits = 1 <= n_stages <= MAX_STAGES and (self.offset is None or self.offset.shape == self.weight.shape)
         if n_stages > 1:
             wanted = [(n_stages - 1, n, n_pixels) for n in (1, n_cells)]
             fits &= self.offset is not None and self.threshold is not None and self.threshold.shape in wanted
@@ -163,7 +161,7 @@ def _add_native(
     kernel = function("cell_frames", (_p,) * 15)
     if kernel is None or sys.byteorder != "little" or kinds not in ({"u2"}, {"f4"}):
         return False
-    n_stages, n_cells, n_pixels = tables.weight.shape
+    n_stages, _, n_pixels = tables.weight.shape
     n_bins = bins.n_bins if bins is not None else 0
     dims = np.array([len(frames), n_pixels, n_stages, kinds == {"f4"}, n_bins], np.int64)
     at = np.array([pointer(f.data) for f in frames], np.uintp)
@@ -277,7 +275,9 @@ def clean_constants(
     return dark
 
 
-def take_off_cells(sums: CellSums, *, n_of_cell: IntArray, weight: Float32Array, offset: Float32Array) -> None:
+def take_off_cells(
+    sums: CellSums, *, n_of_cell: IntArray, weight: Float32Array, offset: Float32Array
+) -> None:
     """Take the weighted offsets of n_of_cell frames of each cell off `image`; `n_good` gains their values.
 
     Parameters
@@ -287,7 +287,11 @@ def take_off_cells(sums: CellSums, *, n_of_cell: IntArray, weight: Float32Array,
     weight, offset:
         float32, shape (n_cells, n_pixels).
     """
-    if sums.n_good is None or weight.shape != offset.shape or weight.shape != (n_of_cell.size, sums.image.size):
+    if (
+        sums.n_good is None
+        or weight.shape != offset.shape
+        or weight.shape != (n_of_cell.size, sums.image.size)
+    ):
         raise ValueError("cells, weights, offsets and sums do not fit together")
     kernel = function("take_off_cells", (_n, _n, _p, _p, _p, _p, _p))
     if kernel is not None:

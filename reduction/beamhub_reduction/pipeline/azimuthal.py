@@ -76,7 +76,8 @@ class AzimuthalParameters(StepParameters):
     mask: Any = Field(default=None, description=f"{IMAGE}, non-zero = masked")
     dark: Any = Field(default=None, description=f"signal of a frame without beam: {IMAGE}")
     flat: Any = Field(
-        default=None, description=f"relative sensitivity of the pixels: 'file' for the detector's own, {IMAGE}"
+        default=None,
+        description=f"relative sensitivity of the pixels: 'file' for the detector's own, {IMAGE}",
     )
     solid_angle: bool = Field(default=True, description="correct for the solid angle of each pixel")
     polarisation: float | None = Field(

@@ -69,7 +69,8 @@ class TomographyParameters(StepParameters):
     )
     rebin: int = Field(default=1, ge=1, le=MAX_BIN, description="pixels along each side of a bin")
     saturated: Literal["keep", "blank"] = Field(
-        default="keep", description="counts above the detector's or the type's limit: kept (and counted), or made NaN"
+        default="keep",
+        description="counts above the detector's or the type's limit: kept (and counted), or made NaN",
     )
     volume: Path | None = Field(default=None, description="a new NXtomo file for all corrected projections")
     sinogram_rows: int = Field(
@@ -269,7 +270,7 @@ def _warnings(
         found.append("The monitor was not used: the flats are not of this scan.")
     if int(part.sums.counts[1]) and parameters.saturated == "keep":
         found.append(
-            f"{int(part.sums.counts[1])} counts are above what the detector or their type can count: saturated."
+            f"{int(part.sums.counts[1])} saturated counts: above what the detector or their type can count."
         )
     cut = [n % parameters.rebin for n in scan.stack.shape]
     if any(cut):

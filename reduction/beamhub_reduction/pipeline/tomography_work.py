@@ -38,8 +38,8 @@ class TomographyTask:
     """What all units of a scan share.
 
     `frames` (n_projections,) are the frame numbers, ascending; `flats` and `scales` belong to them. `least`
-    is None without a logarithm. `limits` say which values are counts. `block` is (projections, rows) of one storage chunk of the output, which
-    goes to `span` when it is not None. `sinogram_row` is the row that comes back in the parts.
+    is None without a logarithm. `limits` say which values are counts. `block` is (projections, rows) of one
+    storage chunk of the output, which goes to `span` when it is not None. `sinogram_row` is the row that comes back in the parts.
     """
 
     planes: ReferencePlanes

@@ -51,8 +51,8 @@ class XfelPulsesParameters(StepParameters):
     )
     constants: str | None = Field(
         default=None,
-        description="HDF5 file with module_N/offset, gain and bad_pixels, each ([n_stages,] n_cells, ny, nx), "
-        "and module_N/threshold of gain stages",
+        description="HDF5 file with module_N/offset, gain and bad_pixels, each ([n_stages,] n_cells, ny, nx)"
+        ", and module_N/threshold of gain stages",
     )
     geometry: str | None = Field(
         default=None, description="HDF5 file with module_N/positions (ny, nx, 3), metres from the sample"
@@ -247,7 +247,8 @@ def _task(
     """(edges of the bins over q, where curves are wanted; what all units share)."""
     file = real_file(parameters.constants, engine.roots) if parameters.constants else None
     constants = ConstantsFile(file, file_identity(file), run.shape, run.is_raw) if file else None
-    edges, bins = None, ()
+    edges: FloatArray | None = None
+    bins: tuple[PixelBins, ...] = ()
     if parameters.geometry is not None:
         if len(run.modules) * pulses.size * parameters.bins > MAX_CURVE_VALUES:
             most = max(1, MAX_CURVE_VALUES // (len(run.modules) * pulses.size))
@@ -261,7 +262,7 @@ def _task(
 
 
 def _curves(part: XfelPart, pulses: IntArray, edges: FloatArray) -> tuple[Signal, ...]:
-    """Mean corrected value of the pixels of each pulse and bin, all modules and trains together; its counts."""
+    """Mean corrected value of pixels by pulse and bin, of all modules and trains together; its counts."""
     curves: PulseCurves | None = None
     for sums in sorted(part.sums, key=lambda s: s.module):
         curves = add_curves(curves, sums.curves)
@@ -274,9 +275,7 @@ def _curves(part: XfelPart, pulses: IntArray, edges: FloatArray) -> tuple[Signal
     )
 
 
-def _signals(
-    part: XfelPart, run: XfelRun, trains: IntArray, pulses: IntArray
-) -> tuple[Signal, ...]:
+def _signals(part: XfelPart, run: XfelRun, trains: IntArray, pulses: IntArray) -> tuple[Signal, ...]:
     ny, nx = run.shape
     modules = np.array(run.modules)
     image = np.full((modules.size, ny * nx), np.nan)

@@ -24,7 +24,7 @@ from beamhub_reduction.steps.xfel import (
 from beamhub_reduction.storage_chunks import FileIdentity, file_identity
 
 KEPT_MODULES = 2
-"""Modules whose constants a process keeps: units come module after module. 35 MB each for 64 cells of AGIPD."""
+"""Modules whose constants a process keeps: units come module after module. 35 MB each for 64 AGIPD cells."""
 
 
 @dataclass(frozen=True, slots=True)

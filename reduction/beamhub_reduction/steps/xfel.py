@@ -48,12 +48,12 @@ class CellConstants:
     @property
     def n_cells(self) -> int:
         """Memory cells that have constants."""
-        return self.weight.shape[1]
+        return int(self.weight.shape[1])
 
     @property
     def n_pixels(self) -> int:
         """Pixels of the module."""
-        return self.weight.shape[2]
+        return int(self.weight.shape[2])
 
     @property
     def has_stages(self) -> bool:
@@ -72,7 +72,7 @@ def build_constants(
     Parameters
     ----------
     threshold:
-        ([n_stages - 1,] n_cells, ny, nx): a pixel is in the last stage whose threshold its gain value exceeds.
+        (n_stages - 1, n_cells, ny, nx): a pixel is in the last stage whose threshold its gain value exceeds.
         Without it, and with several stages, the gain values are the numbers of the stages; a pixel with
         another number is left out. Source: EuXFEL offline calibration, AGIPD raw data.
     """
@@ -100,7 +100,7 @@ def unit_constants(n_pixels: int) -> CellConstants:
 
 
 def pixel_bins(
-    positions: FloatArray, *, energy_keV: float, edges: FloatArray, solid_angle: bool  # noqa: N803  # the unit
+    positions: FloatArray, *, energy_keV: float, edges: FloatArray, solid_angle: bool  # the unit
 ) -> PixelBins:  # fmt: skip
     """The bin of each pixel of a module over q.
 
@@ -129,7 +129,7 @@ def pixel_bins(
     return PixelBins(found.astype(np.int32), np.where(usable, scale, 0.0), n_bins)
 
 
-def scattering_vector(positions: FloatArray, *, energy_keV: float) -> FloatArray:  # noqa: N803  # the unit
+def scattering_vector(positions: FloatArray, *, energy_keV: float) -> FloatArray:  # the unit
     """q = 4 pi / wavelength * sin(theta) of each position, nm^-1, shape (n_pixels,)."""
     x, y, z = positions.T
     two_theta = np.arctan2(np.hypot(x, y), z)
@@ -139,7 +139,7 @@ def scattering_vector(positions: FloatArray, *, energy_keV: float) -> FloatArray
 
 @dataclass(frozen=True, slots=True)
 class PulseCurves:
-    """Corrected values of each pulse and bin added up, float64, and their number, int64: (n_pulses, n_bins)."""
+    """Corrected values by pulse and bin added up, float64, and their number, int64: (n_pulses, n_bins)."""
 
     total: FloatArray
     n: IntArray
@@ -186,9 +186,7 @@ class ModuleSummer:
     ) -> None:
         self.constants, self.bins = constants, bins
         linear = not constants.has_stages
-        self.tables = StageTables(
-            constants.weight, None if linear else constants.offset, constants.threshold
-        )
+        self.tables = StageTables(constants.weight, None if linear else constants.offset, constants.threshold)
         n = constants.n_pixels
         counts = np.zeros(n, np.int64)
         self._blank = counts if linear else np.zeros(0, np.int64)
@@ -200,7 +198,7 @@ class ModuleSummer:
         self._dark_curves: dict[int, FloatArray] = {}
 
     def add(self, frames: Sequence[StoredFrame], *, cells: IntArray, pulses: IntArray) -> FloatArray:
-        """Add frames of `cells` and `pulses` (n_frames,); their corrected intensities, sums of good pixels."""
+        """Add frames of `cells` and `pulses` (n_frames,); their corrected intensities over good pixels."""
         np.add.at(self._found.n_of_cell, cells, 1)
         constants, linear = self.constants, not self.constants.has_stages
         if linear and self.bins is None:
