@@ -39,7 +39,8 @@ class TomographyTask:
 
     `frames` (n_projections,) are the frame numbers, ascending; `flats` and `scales` belong to them. `least`
     is None without a logarithm. `limits` say which values are counts. `block` is (projections, rows) of one
-    storage chunk of the output, which goes to `span` when it is not None. `sinogram_row` is the row that comes back in the parts.
+    storage chunk of the output, which goes to `span` when it is not None. `sinogram_row` is the row that
+    comes back in the parts.
     """
 
     planes: ReferencePlanes
