@@ -140,6 +140,8 @@ def reduce_pulses(piece: XfelPiece, task: XfelTask) -> XfelPart:
     value, problems = np.full(piece.rows.size, np.nan), []
     n_corrupt, reader = 0, FrameReader(piece.index)
     chosen = np.flatnonzero(known)
+    if reader.is_single:  # frames of one cell share its constants: they are fetched from memory once a batch
+        chosen = chosen[np.argsort(cells[chosen], kind="stable")]
     for low in range(0, chosen.size, BATCH_FRAMES):
         batch = chosen[low : low + BATCH_FRAMES]
         frames: list[StoredFrame] = []
