@@ -169,7 +169,7 @@ def _add_native(
     weights, offsets, thresholds = (
         _addresses(table, cells) for table in (tables.weight, tables.offset, tables.threshold)
     )
-    lanes = np.zeros((len(frames), BIN_LANES, n_bins + 1)) if bins is not None else None
+    lanes = np.zeros((len(frames), n_bins + 1, BIN_LANES)) if bins is not None else None
     totals, binned, n_bad = out
     status = kernel(
         pointer(dims), pointer(at), pointer(planes), *(_at(a) for a in (weights, offsets, thresholds)),
@@ -217,9 +217,10 @@ def _add_with_numpy(
             sums.blank[...] += ~finite & (weight != 0)
         totals[j] = sum_in_lanes(x)
         if bins is not None:
-            lanes = np.zeros((BIN_LANES, bins.n_bins + 1))
-            np.add.at(lanes, (np.arange(x.size) % BIN_LANES, bins.index), x * bins.scale)
-            binned[j] = (((lanes[0] + lanes[1]) + lanes[2]) + lanes[3])[: bins.n_bins]
+            lanes = np.zeros((bins.n_bins + 1, BIN_LANES))
+            np.add.at(lanes, (bins.index, np.arange(x.size) % BIN_LANES), x * bins.scale)
+            first, second, third, fourth = lanes[: bins.n_bins].T
+            binned[j] = ((first + second) + third) + fourth
             n_bad[j] += np.bincount(bins.index[~good], minlength=bins.n_bins + 1)
 
 

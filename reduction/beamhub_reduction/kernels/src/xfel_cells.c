@@ -63,11 +63,15 @@ static void choose_stage(const double *restrict gain, int64_t n_stages, int64_t 
 /* Corrected values of a tile; 0 where a value is not finite or its weight is 0, and `ok` says where it is neither. */
 static void correct(const double *restrict v, const float *restrict w, const float *restrict o, int64_t n,
                     double *restrict x, uint8_t *restrict ok) {
-    for (int64_t i = 0; i < n; i++) {
-        const int finite = is_finite(v[i]);
-        x[i] = finite ? (o ? v[i] - (double)o[i] : v[i]) * (double)w[i] : 0.0;
-        ok[i] = (uint8_t)(finite & (w[i] != 0.0f));
-    }
+    /* In loops of their own: only then does the compiler vectorise them. */
+    if (o)
+        for (int64_t i = 0; i < n; i++)
+            x[i] = is_finite(v[i]) ? (v[i] - (double)o[i]) * (double)w[i] : 0.0;
+    else
+        for (int64_t i = 0; i < n; i++)
+            x[i] = is_finite(v[i]) ? v[i] * (double)w[i] : 0.0;
+    for (int64_t i = 0; i < n; i++)
+        ok[i] = (uint8_t)(is_finite(v[i]) & (w[i] != 0.0f));
 }
 
 static void count(const double *restrict v, const float *restrict w, const uint8_t *restrict ok, int64_t n,
@@ -96,7 +100,7 @@ static void add(const double *restrict x, int64_t n, double *restrict image, dou
     memcpy(lane, sum, sizeof sum);
 }
 
-/* `bins` are from 0 to n_bins, the last for pixels in none; the four tables of `lanes` have n_bins + 1 sums each. */
+/* `bins` are from 0 to n_bins, the last for pixels in none; `lanes` has four sums for each, beside each other. */
 static int scatter(const double *restrict x, const uint8_t *restrict ok, const int32_t *restrict bins,
                    const double *restrict scale, int64_t n, int64_t n_bins, double *restrict lanes,
                    int64_t *restrict n_bad) {
@@ -104,7 +108,7 @@ static int scatter(const double *restrict x, const uint8_t *restrict ok, const i
         const int64_t b = bins[i];
         if (BH_UNLIKELY(b < 0 || b > n_bins))
             return -1;
-        lanes[(i % BIN_LANES) * (n_bins + 1) + b] += x[i] * scale[i];
+        lanes[b * BIN_LANES + i % BIN_LANES] += x[i] * scale[i];
         if (BH_UNLIKELY(!ok[i]))
             n_bad[b]++;
     }
@@ -143,7 +147,7 @@ int64_t BH(cell_frames)(const int64_t *dims, const uint8_t *const *frames, const
                 o = o_of;
             }
             correct(v, w, o, size, x, ok);
-            count(v, w, ok, size, n_good ? n_good + tile : 0, blank ? blank + tile : 0);
+            count(v, w, ok, size, n_good ? n_good + tile : 0, blank && is_float ? blank + tile : 0);
             add(x, size, image + tile, lane[j]);
             if (bins && scatter(x, ok, bins + tile, scale + tile, size, n_bins, lanes + j * BIN_LANES * n_table,
                                 n_bad + j * n_table))
@@ -156,7 +160,8 @@ int64_t BH(cell_frames)(const int64_t *dims, const uint8_t *const *frames, const
             totals[j] += lane[j][k];
         const double *t = bins ? lanes + j * BIN_LANES * n_table : 0;
         for (int64_t b = 0; t && b < n_bins; b++)
-            binned[j * n_bins + b] = ((t[b] + t[n_table + b]) + t[2 * n_table + b]) + t[3 * n_table + b];
+            binned[j * n_bins + b] =
+                ((t[BIN_LANES * b] + t[BIN_LANES * b + 1]) + t[BIN_LANES * b + 2]) + t[BIN_LANES * b + 3];
     }
     return 0;
 }
