@@ -147,16 +147,21 @@ class EventSteps:
             normalise_to=normalise_to, corrupt=corrupt, **bins,
         )  # fmt: skip
 
-    def xfel_pulses(
+    def xfel_pulses(  # noqa: PLR0913  # each is a keyword of the notebook's one call
         self: _Reducible,
         *,
         trains: str = "all",
         constants: str | None = None,
+        geometry: str | None = None,
+        energy_kev: float | None = None,
+        bins: int = 500,
+        q_range: tuple[float, float] | None = None,
+        solid_angle: bool = True,
         corrupt: CorruptPolicy = "fail",
         client: Client | None = None,
         progress: ProgressCallback | None = None,
     ) -> Result:
-        """Mean image, intensity of every pulse, and mean intensity of every module, of an XFEL run.
+        """Mean image, intensities of pulses and modules, and with a geometry curves over q, of an XFEL run.
 
         The run was opened by any one of its files; those of the other modules and sequences lie beside it.
 
@@ -165,8 +170,18 @@ class EventSteps:
         trains:
             Pulses that 'all' modules have, or that 'any' module has.
         constants:
-            HDF5 file with module_N/offset, gain and bad_pixels, each of shape (n_cells, ny, nx): a corrected
-            value is (raw - offset) * gain. Without it nothing is corrected.
+            HDF5 file with module_N/offset, gain and bad_pixels, each of shape ([n_stages,] n_cells, ny, nx):
+            a corrected value is (raw - offset) * gain. Without it nothing is corrected. With gain stages, a
+            pixel is in the last one whose module_N/threshold (n_stages - 1, n_cells, ny, nx) its gain value
+            exceeds; without thresholds the gain value is the stage's number.
+        geometry:
+            HDF5 file with module_N/positions (ny, nx, 3), metres from the sample, z along the beam, and
+            photon_energy: adds the mean value of all modules' pixels over q for every pulse ('azimuthal'),
+            and the number of values in it ('azimuthal_n').
+        energy_kev:
+            Photon energy, where the geometry does not say it.
+        bins, q_range, solid_angle:
+            Bins of equal width between two q in nm^-1; whether to divide by the pixels' solid angle.
         corrupt, client, progress:
             As in `azimuthal`.
 
@@ -176,6 +191,7 @@ class EventSteps:
         """
         return self.reduce(
             "xfel_pulses", client=client, progress=progress, trains=trains, constants=constants,
+            geometry=geometry, energy_kev=energy_kev, bins=bins, q_range=q_range, solid_angle=solid_angle,
             corrupt=corrupt,
         )  # fmt: skip
 
