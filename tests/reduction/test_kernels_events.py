@@ -271,3 +271,17 @@ def test_stored_events_are_counted_as_far_as_their_file_goes(tmp_path: Path, wit
         assert done == n - 30_001 == short.sum()
     with pytest.raises(OSError, match="descriptor"):
         count_stored_events(n, **columns, plan=plan, counts=short)
+
+
+@pytest.mark.parametrize("offset_type", [np.int32, np.uint32, np.int16, np.uint64, np.int64])
+def test_the_largest_time_of_a_type_falls_into_its_own_bin(offset_type: Any) -> None:
+    top = int(np.iinfo(offset_type).max)
+    edges = np.linspace(0, 1.05 * top * 1e-3, 24)  # the last bin begins above the largest time
+    plan = EventPlan(edges, 1e-3, 0, np.zeros(8, np.uint8), None, np.arange(8, dtype=np.int32), 8)
+    offsets = np.array([top, top - 1, 0], dtype=offset_type)
+    wanted = np.histogram(offsets.astype(np.float64) * 1e-3, bins=edges)[0]
+    for path in available_paths():
+        with using_path(path):
+            counts = new_counts(plan)
+            count_events(np.zeros(3, np.int32), offsets, plan=plan, counts=counts)
+            np.testing.assert_array_equal(counts[: plan.n_bins], wanted, err_msg=path)

@@ -97,7 +97,7 @@ def test_the_file_has_the_layout_that_the_catalogue_reads(result: Result, tmp_pa
         counts = process["statistics"]
         assert counts["counts_total"].dtype == np.int64
         assert int(counts["counts_total"][()]) == result.statistics.counts_total
-    expected = set(Product.model_fields) - {"pid", "sha256", "size_bytes", "path"}
+    expected = set(Product.model_fields) - {"pid", "sha256", "size_bytes", "path", "evidence"}
     assert set(provenance) == expected
     assert provenance["inputs"] == ["file:CeO2_0001.h5"]
     assert product.sha256 == hashlib.sha256(Path(product.path).read_bytes()).hexdigest()
