@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ from beamhub_reduction.pipeline.azimuthal_work import (
 from beamhub_reduction.pipeline.digest import content_digest
 from beamhub_reduction.pipeline.units import FrameUnit, Segment, plan_frame_units
 
+RETURN_S = 60.0
+"""How long a killed worker may take to come back before the next measurement."""
 N_BINS = 1000
 PIXEL_M, DISTANCE_M, WAVELENGTH_ANGSTROM = 75e-6, 0.2, 1.0
 
@@ -140,24 +143,27 @@ def killed_worker(path: Path, arguments: Any) -> list[dict[str, Any]]:
     units, task = plan(path, 2 * arguments.copies, arguments.frames_per_unit)
     n_frames = sum(len(unit.weights) for unit in units)
     wanted = content_digest(run(Engine(threads=1), units, task))
-    with connect(4, processes=True) as client:
+    with ExitStack() as stack:
+        client = stack.enter_context(connect(4, processes=True))
 
         def undisturbed() -> object:
-            client.wait_for_workers(4)
             return same(run(Engine(client=client), units, task), wanted)
 
         def disturbed() -> object:
             return same(run(Engine(client=client, progress=kill), units, task), wanted)
 
         def prepare() -> None:
-            nonlocal kill
-            client.wait_for_workers(4)
+            nonlocal kill, client
+            try:
+                client.wait_for_workers(4, timeout=RETURN_S)
+            except TimeoutError:
+                print(f"  the killed worker did not come back in {RETURN_S} s: a new cluster")
+                client = stack.enter_context(connect(4, processes=True))
             kill = kill_one(client, len(units) // 2)
 
         kill: Callable[[int, int], None] = kill_one(client, len(units) // 2)
         names = {"all four live": undisturbed, "one is killed midway": disturbed}
         times = alternate(names, repeats=arguments.repeats, before_each=prepare, warm_up=False)
-        client.wait_for_workers(4)
     title = "kill -9 of one of four processes (0.8 x peer is wanted)"
     return [report(title, times, Scale(n_frames, "frames", peer="all four live"))]
 

@@ -17,6 +17,7 @@ from beamhub_reduction.decoders import (
     Bytes,
     Chunk,
     Decoder,
+    Scratch,
     bslz4_decoders,
     decode_blosc,
     decode_blosc2,
@@ -30,6 +31,9 @@ from beamhub_reduction.kernels.decode import fletcher32, unbitshuffle
 from beamhub_reduction.kernels.shuffle import unshuffle
 
 MAX_ITEM_BYTES = 1 << 16
+
+_between = (Scratch(), Scratch())
+"""What lies between two filters of a thread's chunk: each filter reads one and writes the other."""
 
 
 def decoders(codec: str) -> dict[str, Decoder]:
@@ -93,7 +97,8 @@ def decode_chunk(  # noqa: PLR0913  # one chunk is all of these
     n_bytes:
         What the decoded chunk must have.
     out:
-        Where to put the bytes, shape (n_bytes,); what it holds after an error is undefined.
+        Where to put the bytes, shape (n_bytes,), not overlapping `stored`; what it holds after an error is
+        undefined. The last filter writes there at once; what lies between filters is a buffer of the thread.
     rung:
         Which decoder of the compressing filter to use, for tests and benchmarks.
 
@@ -106,27 +111,31 @@ def decode_chunk(  # noqa: PLR0913  # one chunk is all of these
     """
     data: Bytes = stored if isinstance(stored, np.ndarray) else np.frombuffer(stored, dtype=np.uint8)
     used = [i for i in range(len(filters)) if not skipped >> i & 1]
+    n_undone = 0
     for i in reversed(used):
+        if filters[i].number == FLETCHER32:
+            data = _checked(data)
+            continue
         # Only a checksum that was written before this filter adds to what the filter was given.
         size = n_bytes + 4 * sum(filters[j].number == FLETCHER32 for j in used if j < i)
-        to = out if i == used[0] and size == n_bytes else None
-        data = _undo(data, filters[i], item_bytes, size, (to, rung))
+        if i != used[0]:
+            to = _between[n_undone % 2].get(size)[:size]
+        else:
+            to = out if out is not None else np.empty(size, dtype=np.uint8)
+        data = _undo(data, filters[i], item_bytes, to, rung)
+        n_undone += 1
     if data.nbytes != n_bytes:
         raise ChunkUndecodable(f"{data.nbytes} bytes where {n_bytes} are expected")
-    if out is None or data is out:
-        return data
-    out[:] = data
+    if out is None:
+        # What a checksum stood before lies in a buffer that the thread's next chunk will use.
+        return data.copy() if n_undone and filters[used[0]].number == FLETCHER32 else data
+    if data is not out:
+        out[:] = data
     return out
 
 
-def _undo(
-    data: Bytes, f: Filter, item_bytes: int, n_bytes: int, to: tuple[Bytes | None, str | None]
-) -> Bytes:
-    out, rung = to
-    if f.number == FLETCHER32:
-        return _checked(data)
-    if out is None:
-        out = np.empty(n_bytes, dtype=np.uint8)
+def _undo(data: Bytes, f: Filter, item_bytes: int, out: Bytes, rung: str | None) -> Bytes:
+    n_bytes = out.nbytes
     if f.compresses:
         known = decoders(f.codec)
         if not known:

@@ -36,7 +36,7 @@ class Chunk:
 Decoder = Callable[[Chunk, Bytes], None]
 
 
-class _Scratch(threading.local):
+class Scratch(threading.local):
     """A buffer of each thread that grows with its largest use, up to a bound, and is kept."""
 
     keep = 64 << 20
@@ -54,8 +54,8 @@ class _Scratch(threading.local):
         return found
 
 
-_blocks = _Scratch()
-_planes = _Scratch()
+_blocks = Scratch()
+_planes = Scratch()
 
 
 @cache

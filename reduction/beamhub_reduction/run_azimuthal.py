@@ -64,6 +64,7 @@ class AzimuthalSteps:
         dark, flat:
             Images of shape (ny, nx) to subtract and to divide by. Each of the three is an array, the name
             of a file (.npy, .edf, .tif, ...) or 'FILE::/path' of a dataset; '::/path' is in the run's file.
+            As flat, 'file' takes the detector's own flatfield, where it was not applied yet.
         solid_angle, polarisation:
             Whether to correct for the pixels' solid angle, and for which degree of horizontal polarisation.
         error_model:

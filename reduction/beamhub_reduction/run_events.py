@@ -61,7 +61,8 @@ class EventSteps:
         normalise:
             Whether to divide by the beam that came.
         normalise_to:
-            'charge' (proton charge in uC), 'monitor' (its counts), 'pulses' (their number).
+            'charge' (proton charge in uC), 'monitor' (its counts), 'monitor_spectrum' (its counts in each
+            bin, on the axes 'tof' and 'wavelength'), 'pulses' (their number).
         corrupt, client, progress:
             As in `azimuthal`.
 
@@ -114,6 +115,7 @@ class EventSteps:
         *,
         bank: str | None = None,
         axis: str = "tof",
+        normalise_to: str | None = None,
         corrupt: CorruptPolicy = "fail",
         client: Client | None = None,
         progress: ProgressCallback | None = None,
@@ -128,6 +130,8 @@ class EventSteps:
         axis:
             'tof' keeps the file's bins, exactly; 'd' and 'wavelength' share each bin's counts evenly among
             the new bins that it overlaps, pixel by pixel.
+        normalise_to:
+            'charge', 'monitor' or 'monitor_spectrum' as in `time_of_flight`; without it counts stay counts.
         bins:
             For 'd' and 'wavelength': `bins`, `bin_width`, `log`, `edges`, `axis_range` as in
             `time_of_flight`.
@@ -139,19 +143,25 @@ class EventSteps:
         NoEvents, EventsInvalid, GeometryMissing, UnitUnknown, CorruptChunk, BadParameter, NothingLeft
         """
         return self.reduce(
-            "tof_histogram", client=client, progress=progress, bank=bank, axis=axis, corrupt=corrupt, **bins
-        )
+            "tof_histogram", client=client, progress=progress, bank=bank, axis=axis,
+            normalise_to=normalise_to, corrupt=corrupt, **bins,
+        )  # fmt: skip
 
-    def xfel_pulses(
+    def xfel_pulses(  # noqa: PLR0913  # each is a keyword of the notebook's one call
         self: _Reducible,
         *,
         trains: str = "all",
         constants: str | None = None,
+        geometry: str | None = None,
+        energy_kev: float | None = None,
+        bins: int = 500,
+        q_range: tuple[float, float] | None = None,
+        solid_angle: bool = True,
         corrupt: CorruptPolicy = "fail",
         client: Client | None = None,
         progress: ProgressCallback | None = None,
     ) -> Result:
-        """Mean image, intensity of every pulse, and mean intensity of every module, of an XFEL run.
+        """Mean image, intensities of pulses and modules, and with a geometry curves over q, of an XFEL run.
 
         The run was opened by any one of its files; those of the other modules and sequences lie beside it.
 
@@ -160,8 +170,18 @@ class EventSteps:
         trains:
             Pulses that 'all' modules have, or that 'any' module has.
         constants:
-            HDF5 file with module_N/offset, gain and bad_pixels, each of shape (n_cells, ny, nx): a corrected
-            value is (raw - offset) * gain. Without it nothing is corrected.
+            HDF5 file with module_N/offset, gain and bad_pixels, each of shape ([n_stages,] n_cells, ny, nx):
+            a corrected value is (raw - offset) * gain. Without it nothing is corrected. With gain stages, a
+            pixel is in the last one whose module_N/threshold (n_stages - 1, n_cells, ny, nx) its gain value
+            exceeds; without thresholds the gain value is the stage's number.
+        geometry:
+            HDF5 file with module_N/positions (ny, nx, 3), metres from the sample, z along the beam, and
+            photon_energy: adds the mean value of all modules' pixels over q for every pulse ('azimuthal'),
+            and the number of values in it ('azimuthal_n').
+        energy_kev:
+            Photon energy, where the geometry does not say it.
+        bins, q_range, solid_angle:
+            Bins of equal width between two q in nm^-1; whether to divide by the pixels' solid angle.
         corrupt, client, progress:
             As in `azimuthal`.
 
@@ -171,6 +191,7 @@ class EventSteps:
         """
         return self.reduce(
             "xfel_pulses", client=client, progress=progress, trains=trains, constants=constants,
+            geometry=geometry, energy_kev=energy_kev, bins=bins, q_range=q_range, solid_angle=solid_angle,
             corrupt=corrupt,
         )  # fmt: skip
 

@@ -65,7 +65,7 @@ class ScanSteps:
         normalise:
             Whether to divide by the monitor, frame by frame.
         saturated:
-            'keep' counts at the limit of their type, or 'blank' them (NaN).
+            'keep' counts above the detector's or their type's limit, or 'blank' them (NaN).
         sinogram_rows:
             Detector rows in one storage chunk of the volume.
         missing, corrupt:

@@ -240,17 +240,31 @@ class _Reader:
     def _read_one(self, descriptor: int, i: int) -> None:
         part = self.part
         box, inside = self._box(i)
+        out = self._place(box)
+        direct = out is not None and out.nbytes == part.chunk_bytes
+        if out is None or not direct:
+            out = _buffers.get("decoded", part.chunk_bytes)[: part.chunk_bytes]
         try:
-            values = self._decode(descriptor, i)
+            self._decode(descriptor, i, out)
         except ChunkNeedsHdf5:
             self._read_box_with_hdf5(i, box)
             return
         except ChunkUndecodable as error:
             self._failed(part.coord(i), box, str(error))
             return
-        self.data[box] = values[inside]
+        if not direct:
+            self.data[box] = out.view(part.dtype).reshape(part.chunk_shape)[inside]
 
-    def _decode(self, descriptor: int, i: int) -> Array:
+    def _place(self, box: Box) -> Bytes | None:
+        """The bytes of a box of `data`; None where they do not stand together."""
+        across = self.part.shape[1:]
+        if any(b.stop - b.start != n for b, n in zip(box[1:], across, strict=True)):
+            return None
+        row_bytes = self.part.row_bytes
+        return self.flat[box[0].start * row_bytes : box[0].stop * row_bytes]
+
+    def _decode(self, descriptor: int, i: int, out: Bytes) -> None:
+        """Decode chunk i into `out`: as many bytes as a chunk has."""
         part = self.part
         size, n_bytes = int(part.sizes[i]), part.chunk_bytes
         if size > n_bytes + max(SLACK_BYTES, n_bytes // 8):
@@ -259,12 +273,10 @@ class _Reader:
         reason = native.reason_of(native.read_into(descriptor, int(part.offsets[i]), stored))
         if reason:
             raise ChunkUndecodable(reason)
-        raw = decode_chunk(
+        decode_chunk(
             stored, filters=part.filters, skipped=int(part.filter_masks[i]),
-            item_bytes=np.dtype(part.dtype).itemsize, n_bytes=n_bytes,
-            out=_buffers.get("decoded", n_bytes)[:n_bytes],
+            item_bytes=np.dtype(part.dtype).itemsize, n_bytes=n_bytes, out=out,
         )  # fmt: skip
-        return raw.view(part.dtype).reshape(part.chunk_shape)
 
     def _box(self, i: int) -> tuple[Box, Box]:
         """(the chunk's place in `data`, the same values in the decoded chunk), cut at the edges."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,14 @@ from beamhub_reduction.kernels.event_plan import EventPlan, Fate
 from beamhub_reduction.kernels.events import (
     SortedCells,
     count_cells,
+    count_event_cells,
     count_events,
     event_cells,
     event_range,
     new_counts,
     sort_cells,
 )
+from beamhub_reduction.kernels.events_stored import StoredColumn, can_count_stored, count_stored_events
 
 ID_TYPES = (np.int32, np.uint32, np.int64, np.int16, np.uint64)
 OFFSET_TYPES = (np.int32, np.uint32, np.int64, np.float32, np.float64, np.int16, np.uint64)
@@ -111,6 +115,9 @@ def test_bins_are_numpys_on_every_path_and_every_event_has_one_fate(
             cells, fates = event_cells(ids, offsets, plan=plan)
             np.testing.assert_array_equal(cells, rows.astype(np.int64) * plan.n_bins + codes[used])
             np.testing.assert_array_equal(fates, counts[plan.n_bins :])
+            small = np.zeros(plan.n_cells, dtype=np.uint32)
+            np.testing.assert_array_equal(count_event_cells(ids, offsets, plan=plan, counts=small), fates)
+            np.testing.assert_array_equal(small, np.bincount(cells, minlength=plan.n_cells))
 
 
 @given(data=st.data(), edges=edge_arrays())
@@ -196,3 +203,85 @@ def test_what_does_not_fit_is_refused() -> None:
     for path in available_paths():
         with using_path(path), pytest.raises(ValueError, match=r"outside|refused"):
             count_cells([wrong], counts=np.zeros(4, dtype=np.uint32))
+
+
+def _thousand_bins(kind: str) -> Any:
+    if kind == "even":
+        return np.linspace(0, 20_000, 1001)
+    if kind == "odd":
+        return np.linspace(0.37, 17_003.1, 3001)
+    if kind == "log":
+        return np.geomspace(1, 2e4, 1001)
+    if kind == "crowded":
+        return np.unique(np.concatenate([np.linspace(5, 5.01, 500), np.geomspace(1, 2e4, 500)]))
+    return np.sort(np.random.default_rng(1).uniform(-100, 2e4, 1001))
+
+
+@pytest.mark.parametrize("focused", [False, True])
+@pytest.mark.parametrize("kind", ["even", "odd", "log", "crowded", "any"])
+def test_many_bins_are_searchsorteds_on_every_path_also_next_to_their_edges(kind: str, focused: bool) -> None:
+    rng, edges = np.random.default_rng(5), _thousand_bins(kind)
+    state = rng.choice([0, 0, 0, 1, 2], 300).astype(np.uint8)
+    factor = rng.uniform(0.5, 3, 300) if focused else None
+    plan = EventPlan(edges, 1e-3, 7, state, factor)
+    ids = rng.integers(0, 310, 6000).astype(np.int32)
+    by = 1e-3 * (1.0 if factor is None else factor[np.clip(ids - 7, 0, 299)])
+    near = rng.choice(edges, ids.size) / by
+    spread = rng.choice([0, 1e-16, 1e-7, 1e-3], ids.size) * rng.normal(size=ids.size)
+    floats = np.where(rng.random(ids.size) < 0.5, near * (1 + spread), rng.uniform(-1e6, 2.2e7, ids.size))
+    floats[:8] = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e39, -1e300, 1e-40]
+    whole = np.nan_to_num(np.rint(np.clip(floats, -1e9, 1e9))).astype(np.int32)
+    for offsets in (floats, floats.clip(-1e30, 1e30).astype(np.float32), whole, whole.astype(np.int64)):
+        value = offsets.astype(np.float64) * 1e-3
+        value = value if factor is None else value * factor[np.clip(ids - 7, 0, 299)]
+        bins = np.searchsorted(edges, value, side="right") - 1
+        bins[value == edges[-1]] = edges.size - 2
+        codes = np.where((value >= edges[0]) & (value <= edges[-1]), bins, plan.n_bins + Fate.OUTSIDE)
+        codes[~np.isfinite(value)] = plan.n_bins + Fate.NOT_FINITE
+        known = (ids >= 7) & (ids < 307)
+        fate = np.where(known, state[np.clip(ids - 7, 0, 299)], Fate.UNKNOWN).astype(np.int64)
+        expected = np.bincount(np.where(fate > 0, plan.n_bins + fate, codes), minlength=plan.n_bins + 4)
+        for path in available_paths():
+            with using_path(path):
+                counts = new_counts(plan)
+                count_events(ids, offsets, plan=plan, counts=counts)
+                np.testing.assert_array_equal(counts, expected)
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+def test_stored_events_are_counted_as_far_as_their_file_goes(tmp_path: Path, with_ids: bool) -> None:
+    rng, n = np.random.default_rng(2), 100_000  # several parts
+    ids, offsets = rng.integers(0, 12, n, dtype=np.int64), rng.uniform(0, 2, n).astype(np.float32)
+    path = tmp_path / "events"
+    path.write_bytes(b"head" * 2 + ids.tobytes() + offsets.tobytes())
+    plan = EventPlan(np.linspace(0, 1, 11), 1.0, *((0, STATE) if with_ids else ()))
+    expected, counts, short = new_counts(plan), new_counts(plan), new_counts(plan)
+    count_events(ids if with_ids else None, offsets, plan=plan, counts=expected)
+    if not can_count_stored(plan, ids=ids.dtype, offsets=offsets.dtype):
+        pytest.skip("no compiled kernels")
+    with path.open("rb") as file:
+        columns: Any = {
+            "ids": StoredColumn(file.fileno(), 8, ids.dtype) if with_ids else None,
+            "offsets": StoredColumn(file.fileno(), 8 + ids.nbytes, offsets.dtype),
+        }
+        assert count_stored_events(n, **columns, plan=plan, counts=counts) == n
+        np.testing.assert_array_equal(counts, expected)
+        os.truncate(path, path.stat().st_size - 4 * 30_000 - 1)
+        done = count_stored_events(n, **columns, plan=plan, counts=short)
+        assert done == n - 30_001 == short.sum()
+    with pytest.raises(OSError, match="descriptor"):
+        count_stored_events(n, **columns, plan=plan, counts=short)
+
+
+@pytest.mark.parametrize("offset_type", [np.int32, np.uint32, np.int16, np.uint64, np.int64])
+def test_the_largest_time_of_a_type_falls_into_its_own_bin(offset_type: Any) -> None:
+    top = int(np.iinfo(offset_type).max)
+    edges = np.linspace(0, 1.05 * top * 1e-3, 24)  # the last bin begins above the largest time
+    plan = EventPlan(edges, 1e-3, 0, np.zeros(8, np.uint8), None, np.arange(8, dtype=np.int32), 8)
+    offsets = np.array([top, top - 1, 0], dtype=offset_type)
+    wanted = np.histogram(offsets.astype(np.float64) * 1e-3, bins=edges)[0]
+    for path in available_paths():
+        with using_path(path):
+            counts = new_counts(plan)
+            count_events(np.zeros(3, np.int32), offsets, plan=plan, counts=counts)
+            np.testing.assert_array_equal(counts[: plan.n_bins], wanted, err_msg=path)

@@ -18,6 +18,7 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 from beamhub_reduction import kernels
 from beamhub_reduction.errors import BadParameter, CorruptChunk, NothingLeft
 from beamhub_reduction.nexus import Geometry, NoFrames
+from beamhub_reduction.nexus.errors import NodeMissing
 from beamhub_reduction.pipeline.progress import silent
 from beamhub_reduction.result import Result
 from beamhub_reduction.run import open_run
@@ -158,6 +159,21 @@ def test_images_come_from_arrays_files_and_datasets(plain: Path, tmp_path: Path)
         assert bits(integrate(plain, **named)) == expected
     own = integrate(plain, mask="::/entry/instrument/detector/pixel_mask")
     assert bits(own) == bits(integrate(plain))
+
+
+def test_the_files_own_flat_is_used_once_or_missed_by_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "flat.h5", counts())
+    with pytest.raises(NodeMissing, match="detector/flatfield"):
+        integrate(path, flat="file")
+    factors = np.random.default_rng(2).uniform(0.5, 2, SHAPE)
+    with h5py.File(path, "a") as file:
+        file["entry/instrument/detector/flatfield"] = factors
+    found = integrate(path, flat="file")
+    assert bits(found) == bits(integrate(path, flat=1 / factors)) != bits(integrate(path))
+    assert found.parameters["flat"] == "file"
+    with h5py.File(path, "a") as file:
+        file["entry/instrument/detector/flatfield_applied"] = True
+    assert bits(integrate(path, flat="file")) == bits(integrate(path))
 
 
 @pytest.mark.parametrize("name", ["mask", "dark", "flat"])

@@ -73,6 +73,17 @@ def test_maps_are_numpys_two_dimensional_histogram(
     assert [s.values.tobytes() for s in shared.signals] == [s.values.tobytes() for s in result.signals]
 
 
+def test_a_map_of_many_cells_sorts_them_and_counts_the_same(
+    files: dict[str, Path], sample: EventSample
+) -> None:
+    bins = events_map.SMALL_CELLS // sum(n.size for n in sample.numbers) + 1
+    few, many = (reduced("event_map", files["sns"], axis_range=(0.0, 20_000.0), bins=n) for n in (1, bins))
+    for one, split in zip(few.signals, many.signals, strict=True):
+        assert split.values.shape[-1] == bins
+        np.testing.assert_array_equal(split.values.sum(axis=-1), one.values[..., 0])
+    assert many.statistics == few.statistics
+
+
 def test_cells_that_wait_are_counted_the_same() -> None:
     rng = np.random.default_rng(0)
     parts = [rng.integers(0, 3_000_000, 5000).astype(np.uint32) for _ in range(4)]

@@ -210,6 +210,16 @@ def test_values_below_the_dark_are_raised_and_full_ones_counted(copied: Path) ->
     assert blank.signal.values[4, 1] != kept.signal.values[4, 1]
 
 
+def test_what_the_detector_calls_saturated_is_full_before_the_type_is(copied: Path) -> None:
+    with h5py.File(copied, "a") as f:
+        first = int(np.flatnonzero(f["entry/instrument/detector/image_key"][()] == 0)[0])
+        f[DATA][first, 4, :3] = [60000, 60001, 65535]
+        f["entry/instrument/detector/saturation_value"] = 60000
+    for saturated in ("keep", "blank"):
+        found = open_run(copied).tomography(saturated=saturated, progress=silent)
+        assert found.statistics.n_values_saturated == 2
+
+
 def test_a_corrupt_projection_fails_by_name_or_is_nan_and_counted(tmp_path: Path) -> None:
     options = TomographyOptions(compression="gzip", n_dead=0)
     truth = write_tomography_scan(tmp_path, seed=4, options=options)

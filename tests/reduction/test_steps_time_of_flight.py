@@ -12,16 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from beamhub_reduction.errors import BadParameter
-from beamhub_reduction.steps import (
-    add_histograms,
-    axis_range,
-    bin_edges,
-    build_pixel_table,
-    d_spacing,
-    histogram_curve,
-    histogram_events,
-)
-from beamhub_reduction.steps.time_of_flight import H_OVER_MN_ANGSTROM_M_PER_S
+from beamhub_reduction.kernels.event_plan import Fate
+from beamhub_reduction.kernels.events import count_events, event_range, new_counts
+from beamhub_reduction.steps import bin_edges, build_pixel_table, d_spacing, histogram_curve
+from beamhub_reduction.steps.time_of_flight import H_OVER_MN_ANGSTROM_M_PER_S, event_plan
 
 NUMBERS = np.array([100, 101, 103, 104])
 MASKED = np.array([False, True, False, False])
@@ -53,60 +47,50 @@ def test_a_detector_in_the_beam_has_no_spacing() -> None:
     assert np.isinf(d_spacing(np.ones(1), flight_path_m=1.0, two_theta_rad=0.0)).all()
 
 
+def counted(event_id: Any, time_s: Any, edges: Any, *, into: Any = None) -> Any:
+    """(bins, fates), added to what was counted before."""
+    plan = event_plan(TABLE, edges=edges, unit=1.0)
+    counts = new_counts(plan) if into is None else np.concatenate(into)
+    count_events(event_id, time_s, plan=plan, counts=counts)
+    return counts[: plan.n_bins], counts[plan.n_bins :]
+
+
 @given(event_id=ids, time_s=times)
 def test_every_event_is_counted_once(event_id: Any, time_s: Any) -> None:
-    edges = bin_edges(0.5, 3.0, n_bins=7)
-    histogram = histogram_events(event_id, offset=time_s, table=TABLE, unit=1.0, edges=edges)
-    assert histogram.n_masked == np.isin(event_id, [101, 104]).sum()
-    assert histogram.n_unknown_id == (~np.isin(event_id, NUMBERS)).sum()
-    total = sum(
-        (
-            histogram.n_used,
-            histogram.n_masked,
-            histogram.n_unknown_id,
-            histogram.n_outside,
-            histogram.n_not_finite,
-        )
-    )
-    assert total == event_id.size
-    assert histogram.counts.sum() == histogram.n_used
+    bins, fates = counted(event_id, time_s, bin_edges(0.5, 3.0, n_bins=7))
+    assert fates[Fate.MASKED] == np.isin(event_id, [101, 104]).sum()
+    assert fates[Fate.UNKNOWN] == (~np.isin(event_id, NUMBERS)).sum()
+    assert bins.sum() + fates.sum() == event_id.size
 
 
 @given(event_id=ids, time_s=times, cut=st.integers(0, 30))
 def test_parts_add_up_to_the_whole(event_id: Any, time_s: Any, cut: int) -> None:
     edges = bin_edges(0.1, 9.0, n_bins=11)
-    whole = histogram_events(event_id, offset=time_s, table=TABLE, unit=1.0, edges=edges)
-    parts = [
-        histogram_events(event_id[rows], offset=time_s[rows], table=TABLE, unit=1.0, edges=edges)
-        for rows in (slice(0, cut), slice(cut, None))
-    ]
-    joined = add_histograms(*parts)
-    np.testing.assert_array_equal(joined.counts, whole.counts)
-    assert joined.n_outside == whole.n_outside
+    whole = counted(event_id, time_s, edges)
+    joined = counted(event_id[cut:], time_s[cut:], edges, into=counted(event_id[:cut], time_s[:cut], edges))
+    np.testing.assert_array_equal(np.concatenate(joined), np.concatenate(whole))
 
 
 @given(event_id=ids, time_s=times)
 def test_the_range_of_the_events_holds_them_all(event_id: Any, time_s: Any) -> None:
-    low, high = axis_range(event_id, offset=time_s, table=TABLE, unit=1.0)
+    low, high = event_range(
+        event_id, time_s, plan=event_plan(TABLE, edges=np.array([0.0, 1.0]), unit=1.0), above=0.0
+    )
     if low > high:
         return
-    histogram = histogram_events(
-        event_id, offset=time_s, table=TABLE, unit=1.0, edges=bin_edges(low, high, n_bins=5)
-    )
-    usable = np.isin(event_id, [100, 103]) & (time_s > 0)
-    assert histogram.n_used == usable.sum()
+    bins, _ = counted(event_id, time_s, bin_edges(low, high, n_bins=5))
+    assert bins.sum() == (np.isin(event_id, [100, 103]) & (time_s > 0)).sum()
 
 
 def test_times_that_are_no_numbers_are_told_from_those_outside() -> None:
-    histogram = histogram_events(
-        np.array([100, 100, 100]), offset=np.array([np.nan, np.inf, -1.0]), table=TABLE, unit=1.0,
-        edges=bin_edges(0.1, 9.0, n_bins=3),
-    )  # fmt: skip
-    assert (histogram.n_used, histogram.n_outside, histogram.n_not_finite) == (0, 1, 2)
+    bins, fates = counted(
+        np.array([100, 100, 100]), np.array([np.nan, np.inf, -1.0]), bin_edges(0.1, 9.0, n_bins=3)
+    )
+    assert (bins.sum(), fates[Fate.OUTSIDE], fates[Fate.NOT_FINITE]) == (0, 1, 2)
 
 
 def test_intensity_is_counts_per_charge_with_poisson_uncertainty() -> None:
-    curve = histogram_curve(np.array([1.0, 2.0, 4.0]), counts=np.array([4, 9]), charge=2.0)
+    curve = histogram_curve(np.array([1.0, 2.0, 4.0]), counts=np.array([4, 9]), divisor=2.0)
     assert curve.axis.tolist() == [1.5, 3.0]
     assert curve.intensity.tolist() == [2.0, 4.5]
     assert curve.errors.tolist() == [1.0, 1.5]

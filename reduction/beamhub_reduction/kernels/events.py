@@ -27,13 +27,12 @@ BUCKET_CELLS = 1 << 16
 
 Source: benchmarks/bench_events.py"""
 
-_ID_TYPES = {np.dtype(np.int32): 0, np.dtype(np.uint32): 1, np.dtype(np.int64): 2}
-_OFFSET_TYPES = {
-    np.dtype(t): i for i, t in enumerate((np.int32, np.uint32, np.int64, np.float32, np.float64))
-}
+ID_TYPES = {np.dtype(np.int32): 0, np.dtype(np.uint32): 1, np.dtype(np.int64): 2}
+OFFSET_TYPES = {np.dtype(t): i for i, t in enumerate((np.int32, np.uint32, np.int64, np.float32, np.float64))}
 _EVENTS = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 _HISTOGRAM = (*_EVENTS, ctypes.c_void_p)
 _CELLS = (*_EVENTS, ctypes.c_void_p, ctypes.c_void_p)
+_MAP = (*_EVENTS, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 _RANGE = (*_EVENTS, ctypes.c_double, ctypes.c_void_p)
 _SORT = (ctypes.c_void_p, *(ctypes.c_int64,) * 2, ctypes.c_void_p, ctypes.c_void_p)
 _SORTED = (*_EVENTS, ctypes.c_int64, *(ctypes.c_void_p,) * 4)
@@ -81,6 +80,25 @@ def event_cells(ids: AnyArray, offsets: AnyArray, *, plan: EventPlan) -> tuple[C
     fates = np.bincount(codes[~used] - plan.n_bins, minlength=len(Fate)).astype(np.int64)
     rows = plan.row[np.asarray(ids)[used].astype(np.int64) - (plan.first_id or 0)]
     return (rows.astype(np.int64) * plan.n_bins + codes[used]).astype(np.uint32), fates
+
+
+def count_event_cells(ids: AnyArray, offsets: AnyArray, *, plan: EventPlan, counts: CellArray) -> IntArray:
+    """Add events to a small map, uint32, shape (n_cells,); gives the fates of the others, shape (4,).
+
+    The cells are those of `event_cells`; the caller sees to it that no cell reaches 2^32.
+    """
+    if counts.dtype != np.uint32 or counts.ndim != 1 or plan.row is None or plan.n_cells > counts.size:
+        raise ValueError("a map needs the rows of the ids, and all of its cells")
+    prepared, offsets = _prepared(ids, offsets, plan)
+    kernel = function("event_map", _MAP)
+    if kernel is not None:
+        fates = np.zeros(len(Fate), dtype=np.int64)
+        arguments = _arguments(prepared, offsets, plan)
+        _checked(kernel(*arguments, pointer(counts), counts.size, pointer(fates)))
+        return fates
+    cells, fates = event_cells(ids, offsets, plan=plan)
+    counts += np.bincount(cells, minlength=counts.size).astype(np.uint32)
+    return fates
 
 
 def event_range(
@@ -218,7 +236,7 @@ def _prepared(ids: AnyArray | None, offsets: AnyArray, plan: EventPlan) -> tuple
     """Ids and offsets as contiguous arrays of types that the kernels know, with the same values."""
     if offsets.ndim != 1 or offsets.dtype.kind not in "iuf":
         raise ValueError("offsets are one row of numbers")
-    if offsets.dtype not in _OFFSET_TYPES:
+    if offsets.dtype not in OFFSET_TYPES:
         small = offsets.dtype.kind in "iu" and offsets.dtype.itemsize < 8
         offsets = offsets.astype(np.int64 if small or offsets.dtype.kind == "i" else np.float64)
     offsets = np.ascontiguousarray(offsets)
@@ -226,7 +244,7 @@ def _prepared(ids: AnyArray | None, offsets: AnyArray, plan: EventPlan) -> tuple
         return None, offsets
     if ids is None or ids.shape != offsets.shape or ids.dtype.kind not in "iu":
         raise ValueError("there is one integer id for each offset")
-    if ids.dtype not in _ID_TYPES or not _fits(plan, ids.dtype):
+    if ids.dtype not in ID_TYPES or not ids_fit(plan, ids.dtype):
         if ids.dtype.kind == "u" and ids.dtype.itemsize == 8:
             # Above 2^63 there is no int64; such an id is as unknown as the smallest, which no table has.
             ids = np.where(
@@ -236,7 +254,7 @@ def _prepared(ids: AnyArray | None, offsets: AnyArray, plan: EventPlan) -> tuple
     return np.ascontiguousarray(ids), offsets
 
 
-def _fits(plan: EventPlan, dtype: np.dtype[Any]) -> bool:
+def ids_fit(plan: EventPlan, dtype: np.dtype[Any]) -> bool:
     """Whether all ids of the table can be written in the type, so that differences may wrap."""
     first, n = plan.first_id or 0, 0 if plan.state is None else plan.state.size
     limits = np.iinfo(dtype)
@@ -244,11 +262,11 @@ def _fits(plan: EventPlan, dtype: np.dtype[Any]) -> bool:
 
 
 def _arguments(ids: AnyArray | None, offsets: AnyArray, plan: EventPlan) -> tuple[int | None, ...]:
-    of_ids = (None, 0) if ids is None else (pointer(ids), _ID_TYPES[ids.dtype])
+    of_ids = (None, 0) if ids is None else (pointer(ids), ID_TYPES[ids.dtype])
     return (
         *of_ids,
         pointer(offsets),
-        _OFFSET_TYPES[offsets.dtype],
+        OFFSET_TYPES[offsets.dtype],
         offsets.size,
         plan.native(offsets.dtype).address,
     )
@@ -278,4 +296,4 @@ def _codes(ids: AnyArray | None, offsets: AnyArray, plan: EventPlan) -> IntArray
     inside = finite & (values >= plan.edges[0]) & (values <= plan.edges[-1])
     bins = np.searchsorted(plan.edges[:-1], values, side="right") - 1
     codes = np.where(inside, bins, np.where(finite, n_bins + Fate.OUTSIDE, n_bins + Fate.NOT_FINITE))
-    return np.where(state == 0, codes, n_bins + state).astype(np.int64)
+    return np.where(state == 0, codes, n_bins + state.astype(np.int64)).astype(np.int64)

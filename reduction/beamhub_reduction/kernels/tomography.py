@@ -43,12 +43,15 @@ class References:
     after: Float32Array | None
     good: np.ndarray[Any, np.dtype[np.uint8]] | None
     bin: int
+    full: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse planes that do not fit together."""
         planes = [self.dark, self.before] + ([] if self.after is None else [self.after])
         if any(p.dtype != np.float32 or p.shape != self.dark.shape or p.ndim != 2 for p in planes):
             raise ValueError("dark and flats must be float32 planes of one shape")
+        if self.full is not None and self.full < 1:
+            raise ValueError(f"pixels that are full at {self.full} count nothing")
         if not 1 <= self.bin <= MAX_BIN:
             raise ValueError(f"bins of {self.bin} x {self.bin} are not supported")
 
@@ -57,7 +60,7 @@ class References:
 class ProjectionSums:
     """What gathers over frames: sum (float64) and number (uint32) of values that are no NaN, (ny, nx) each.
 
-    `counts` int64: values raised to the least transmission, raw values at the dtype's limit.
+    `counts` int64: values raised to the least transmission, raw integers from `References.full` on.
     """
 
     total: np.ndarray[Any, np.dtype[np.float64]]
@@ -157,7 +160,7 @@ def correct_frames(
     behind, scales, out, first = factors.behind, factors.scales, target.out, target.first
     _check(frames, references, (behind, scales), out, first)
     rest = np.float32(1) - behind
-    limit = _limit(frames.dtype)
+    limit = _limit(frames.dtype, references.full)
     kernel = function("correct_frames", _ARGTYPES)
     if kernel is None:
         _correct_with_numpy(
@@ -185,9 +188,12 @@ def correct_frames(
         raise ValueError(f"the kernel refuses frames {frames.shape} with references {(ny, nx)}: {status}")
 
 
-def _limit(dtype: np.dtype[Any]) -> int | None:
-    """The largest value of a type of integers: where a camera's pixel is full."""
-    return int(np.iinfo(dtype).max) if dtype.kind in "iu" else None
+def _limit(dtype: np.dtype[Any], full: int | None) -> int | None:
+    """Where a pixel is full: what the detector says, else the type's largest value; None if never."""
+    if dtype.kind not in "iu":
+        return None
+    largest = int(np.iinfo(dtype).max)
+    return largest if full is None else full if full <= largest else None
 
 
 def _check(
@@ -222,13 +228,13 @@ def _correct_with_numpy(
 ) -> None:
     """The same float32 operations in the same order, frame by frame."""
     ny, nx = references.dark.shape
-    limit = _limit(frames.dtype)
+    limit = _limit(frames.dtype, references.full)
     padded = np.full((out.shape[0] * out.shape[2], nx), np.float32(0))
     with np.errstate(all="ignore"):
         for i, frame in enumerate(frames):
             counts = frame[: ny * references.bin, : nx * references.bin]
             if limit is not None:
-                sums.counts[1] += int(np.count_nonzero(counts == limit))
+                sums.counts[1] += int(np.count_nonzero(counts >= limit))
             behind, rest, scale = (values[i] for values in per_frame)
             flat = (
                 references.before * rest + references.after * behind if references.after is not None else None

@@ -48,6 +48,17 @@ class StoredFrame:
         shuffled: np.ndarray[Any, Any] = high << np.uint16(8) | self.data[: self.n_pixels]
         return shuffled
 
+    @property
+    def behind(self) -> np.ndarray[Any, Any]:
+        """As many values from behind the pixels: the gain of raw frames, shape (n_pixels,)."""
+        if not self.plane:
+            return self.data[self.n_pixels : 2 * self.n_pixels]
+        low = self.data[self.n_pixels : 2 * self.n_pixels]
+        start = self.plane + self.n_pixels
+        high = self.data[start : start + self.n_pixels].astype(np.uint16)
+        shuffled: np.ndarray[Any, Any] = high << np.uint16(8) | low
+        return shuffled
+
 
 def add_weighted_frames(
     frames: Sequence[StoredFrame], *, weights: Sequence[np.ndarray[Any, np.dtype[np.float32]]],

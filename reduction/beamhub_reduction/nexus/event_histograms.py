@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from beamhub_reduction.nexus.errors import EventsInvalid, NoEvents
-from beamhub_reduction.nexus.text import unit_factor
+from beamhub_reduction.nexus.errors import NoEvents
+from beamhub_reduction.nexus.event_pulses import Beam, read_beam
+from beamhub_reduction.nexus.monitor_spectrum import bin_borders, read_times
 from beamhub_reduction.nexus.tree import NexusFile, Node
 from beamhub_reduction.nexus.virtual import Layout, read_layout
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
-TIME_NAMES = ("time_of_flight", "time_binning", "tof")
 COUNT_NAMES = ("data", "counts")
 
 
@@ -35,12 +35,13 @@ class HistogramBank:
 
 @dataclass(frozen=True, slots=True)
 class HistogramRun:
-    """All histogrammed detectors of one entry, and the flight path before the sample (None where unknown)."""
+    """All histogrammed detectors of one entry, the beam, and the flight path before the sample if known."""
 
     file: str
     entry: str
     primary_flight_path_m: float | None
     banks: tuple[HistogramBank, ...]
+    beam: Beam
 
 
 def read_histogram_run(nexus: NexusFile) -> HistogramRun:
@@ -58,7 +59,9 @@ def read_histogram_run(nexus: NexusFile) -> HistogramRun:
         detectors = [d for i in instruments for d in i.groups("NXdetector")] + entry.groups("NXdetector")
         banks = tuple(bank for d in detectors if (bank := _read_bank(nexus, d)) is not None)
         if banks:
-            return HistogramRun(nexus.path, entry.target.path, _primary_path(instruments), banks)
+            monitors = [m for group in (entry, *instruments) for m in group.groups("NXmonitor")]
+            beam = read_beam(entry, monitors)
+            return HistogramRun(nexus.path, entry.target.path, _primary_path(instruments), banks, beam)
     raise NoEvents(nexus.path)
 
 
@@ -72,7 +75,7 @@ def _primary_path(instruments: list[Node]) -> float | None:
 
 
 def _read_bank(nexus: NexusFile, detector: Node) -> HistogramBank | None:
-    found = _times(detector)
+    found = read_times(detector)
     if found is None:
         return None
     times, path = found
@@ -83,9 +86,7 @@ def _read_bank(nexus: NexusFile, detector: Node) -> HistogramBank | None:
         n_tof, n_pixels = node.shape[-1], int(np.prod(node.shape[:-1], dtype=np.int64))
         if times.size not in (n_tof, n_tof + 1):
             continue
-        edges = times if times.size == n_tof + 1 else _edges_between(times)
-        if not np.isfinite(edges).all() or (np.diff(edges) <= 0).any():
-            raise EventsInvalid(nexus.path, path, "its times do not ascend")
+        edges = bin_borders(times, n_tof, nexus.path, path)
         return HistogramBank(
             detector.name,
             read_layout(node.target, roots=nexus.roots),
@@ -94,24 +95,6 @@ def _read_bank(nexus: NexusFile, detector: Node) -> HistogramBank | None:
             _of_pixels(detector.numbers("distance", "m"), n_pixels),
         )
     return None
-
-
-def _times(detector: Node) -> tuple[FloatArray, str] | None:
-    for name in TIME_NAMES:
-        node, values = detector.get(name), detector.numbers(name)
-        if node is not None and values is not None and values.ndim == 1 and values.size > 1:
-            # Without units microseconds are meant: no neutron flies for seconds.
-            units = node.attribute_text("units")
-            factor = unit_factor(units, "s") if units else 1e-6
-            if factor is not None:
-                return values * factor, node.target.path
-    return None
-
-
-def _edges_between(points: FloatArray) -> FloatArray:
-    """Edges halfway between points, the outer ones as far out."""
-    middle = (points[1:] + points[:-1]) / 2
-    return np.concatenate([[2 * points[0] - middle[0]], middle, [2 * points[-1] - middle[-1]]])
 
 
 def _of_pixels(values: FloatArray | None, n_pixels: int) -> FloatArray | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from beamhub_reduction.nexus.monitor_spectrum import MonitorSpectrum, read_monitor_spectrum
 from beamhub_reduction.nexus.tree import Node
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Beam:
 
     `charge_pC` is the entry's total. `log_time_s` and `log_charge_pC`, shape (n_pulses,), are the charge
     pulse by pulse, with times counted from `log_epoch`; None without a log. `monitor_counts` is the sum of
-    the first monitor, named `monitor`.
+    the first monitor, named `monitor`; `spectrum` is that of the first monitor that has one.
     """
 
     charge_pC: float | None  # noqa: N815  # the unit's own spelling
@@ -34,9 +35,10 @@ class Beam:
     log_epoch: str
     monitor: str
     monitor_counts: float | None
+    spectrum: MonitorSpectrum | None = None
 
 
-def read_beam(entry: Node) -> Beam:
+def read_beam(entry: Node, monitors: Sequence[Node]) -> Beam:
     """Charge on target from the NXlog in DASlogs (SNS) or framelog (ISIS), else the total; monitor."""
     total, times, values, epoch = entry.number("proton_charge", "pC"), None, None, ""
     for folder in ("DASlogs", "framelog", "runlog"):
@@ -54,13 +56,11 @@ def read_beam(entry: Node) -> Beam:
         epoch = (node.attribute_text("start") or node.attribute_text("offset") or "") if node else ""
         total = float(np.nansum(values))
         break
-    name, counts = _read_monitor_sum(entry)
-    return Beam(total, times, values, epoch, name, counts)
+    name, counts = _read_monitor_sum(monitors)
+    return Beam(total, times, values, epoch, name, counts, read_monitor_spectrum(monitors))
 
 
-def _read_monitor_sum(entry: Node) -> tuple[str, float | None]:
-    monitors = entry.groups("NXmonitor")
-    monitors += [m for i in entry.groups("NXinstrument") for m in i.groups("NXmonitor")]
+def _read_monitor_sum(monitors: Sequence[Node]) -> tuple[str, float | None]:
     for monitor in monitors:
         for name in ("data", "integral", "counts"):
             values = monitor.numbers(name)

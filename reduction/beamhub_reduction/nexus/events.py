@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,26 +73,60 @@ class EventRun:
     beam: Beam
 
 
+@dataclass(frozen=True, slots=True)
+class EntryGroups:
+    """The groups of an entry and of its instruments that belong to events, each member looked at once.
+
+    Detectors of instruments come before those of the entry, monitors of the entry before the others.
+    """
+
+    detectors: tuple[Node, ...]
+    events: tuple[Node, ...]
+    monitors: tuple[Node, ...]
+    sources: tuple[Node, ...]
+
+    @classmethod
+    def of(cls, entry: Node) -> EntryGroups:
+        """Those of one entry; events are those that lie in the entry itself."""
+        found = _classified([entry], "NXinstrument", "NXdetector", "NXevent_data", "NXmonitor")
+        inner = _classified(found["NXinstrument"], "NXdetector", "NXmoderator", "NXsource", "NXmonitor")
+        return cls(
+            (*inner["NXdetector"], *found["NXdetector"]),
+            tuple(found["NXevent_data"]),
+            (*found["NXmonitor"], *inner["NXmonitor"]),
+            (*inner["NXmoderator"], *inner["NXsource"]),
+        )
+
+
+def _classified(parents: Sequence[Node], *classes: str) -> dict[str, list[Node]]:
+    found: dict[str, list[Node]] = {name: [] for name in classes}
+    for parent in parents:
+        for child in parent.children():
+            nx_class = None if child.is_dataset else child.nx_class
+            if nx_class in found:
+                found[nx_class].append(child)
+    return found
+
+
 def find_event_groups(entry: Node) -> list[tuple[Node, Node]]:
     """(NXdetector, NXevent_data) pairs of an entry.
 
     The events stand in the detector's group, or beside it in the entry as '<detector>_events'.
     """
-    return [(d, e) for d, e in find_all_event_groups(entry) if d is not None]
+    return [(d, e) for d, e in find_all_event_groups(EntryGroups.of(entry)) if d is not None]
 
 
-def find_all_event_groups(entry: Node) -> list[tuple[Node | None, Node]]:
+def find_all_event_groups(groups: EntryGroups) -> list[tuple[Node | None, Node]]:
     """(NXdetector, NXevent_data) pairs; None for events in the entry that no detector is named for.
 
     Events of monitors are left out.
     """
-    instruments = entry.groups("NXinstrument")
-    detectors = [d for i in instruments for d in i.groups("NXdetector")] + entry.groups("NXdetector")
+    detectors = groups.detectors
     pairs: list[tuple[Node | None, Node]] = [(d, e) for d in detectors for e in d.groups("NXevent_data")]
     seen = {events.target for _, events in pairs}
     named = {f"{d.name}_events": d for d in detectors}
-    for events in entry.groups("NXevent_data"):
-        if events.target not in seen and (events.name in named or not pairs or detectors == []):
+    for events in groups.events:
+        if events.target not in seen and (events.name in named or not pairs or not detectors):
             pairs.append((named.get(events.name), events))
     with_detector = [pair for pair in pairs if pair[0] is not None]
     return with_detector or pairs
@@ -112,23 +147,24 @@ def read_event_run(nexus: NexusFile, *, without_geometry: bool = False) -> Event
     GeometryMissing, EventsInvalid, MaskShapeWrong, UnitUnknown
     """
     for entry in nexus.entries():
-        pairs = find_all_event_groups(entry)
+        groups = EntryGroups.of(entry)
+        pairs = find_all_event_groups(groups)
         if not without_geometry:
             pairs = [pair for pair in pairs if pair[0] is not None]
         if pairs:
             banks = tuple(_read_bank(nexus, d, e, without_geometry) for d, e in pairs)
-            primary = _primary_path(nexus, entry, without_geometry)
-            return EventRun(nexus.path, entry.target.path, primary, banks, read_beam(entry))
+            primary = _primary_path(nexus, entry, groups, without_geometry)
+            beam = read_beam(entry, groups.monitors)
+            return EventRun(nexus.path, entry.target.path, primary, banks, beam)
     raise NoEvents(nexus.path)
 
 
-def _primary_path(nexus: NexusFile, entry: Node, without_geometry: bool) -> float | None:
+def _primary_path(nexus: NexusFile, entry: Node, groups: EntryGroups, without_geometry: bool) -> float | None:
     """Moderator to sample, metres. Source: NeXus, NXmoderator/distance is negative before the sample."""
-    for instrument in entry.groups("NXinstrument"):
-        for group in instrument.groups("NXmoderator", "NXsource"):
-            distance = group.number("distance", "m")
-            if distance:
-                return abs(distance)
+    for group in groups.sources:
+        distance = group.number("distance", "m")
+        if distance:
+            return abs(distance)
     if without_geometry:
         return None
     raise GeometryMissing(nexus.path, f"{entry.target.path}/instrument", ("moderator/distance",))

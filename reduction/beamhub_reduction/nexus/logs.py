@@ -126,9 +126,3 @@ def parse_time(text: object) -> datetime | None:
     except ValueError:
         return None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-
-
-def nanoseconds_between(start: datetime, other: datetime) -> int:
-    """From `start` to `other` in ns, exact to the microsecond that datetimes have."""
-    delta = other - start
-    return ((delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds) * 1000

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from beamhub_reduction.nexus.errors import LimitExceeded, MaskPerFrame, MaskShapeWrong
+from beamhub_reduction.nexus.errors import LimitExceeded, MaskPerFrame, MaskShapeWrong, NodeMissing
 from beamhub_reduction.nexus.tree import NexusFile, Node
 from beamhub_reduction.nexus.virtual import Layout, read_layout, read_plain
 
@@ -123,12 +123,14 @@ def read_pixel_mask(nexus: NexusFile, detector: str, shape: tuple[int, int]) -> 
 
 
 def read_flat_field(nexus: NexusFile, detector: str, shape: tuple[int, int]) -> FloatArray | None:
-    """What to multiply frames with (ny, nx), or None where the file has nothing or it was applied already.
+    """What to multiply frames with (ny, nx), or None where it was applied already.
 
     Source: NeXus, NXdetector.nxdl, flatfield and flatfield_applied; Dectris, flatfield_correction_applied.
 
     Raises
     ------
+    NodeMissing
+        If the detector has none.
     MaskShapeWrong
         If the flat field does not have the frame's shape.
     """
@@ -145,7 +147,7 @@ def read_flat_field(nexus: NexusFile, detector: str, shape: tuple[int, int]) -> 
         if node.shape != shape:
             raise MaskShapeWrong(node.target.file, node.target.path, node.shape, shape)
         return np.asarray(node.values(), dtype=np.float64)
-    return None
+    raise NodeMissing(nexus.path, f"{detector}/flatfield")
 
 
 def _flag(group: Node, name: str) -> bool:

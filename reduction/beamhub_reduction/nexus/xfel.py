@@ -82,7 +82,7 @@ class XfelRun:
     @property
     def is_raw(self) -> bool:
         """Whether frames have a gain plane behind the analog one."""
-        return len(self.frames[0].data.shape) == 4
+        return len(self.frames[0].data.shape) == 4 and self.frames[0].data.shape[1] == 2
 
 
 def find_run_files(file: str) -> tuple[Path, ...]:

@@ -75,7 +75,10 @@ class AzimuthalParameters(StepParameters):
     )
     mask: Any = Field(default=None, description=f"{IMAGE}, non-zero = masked")
     dark: Any = Field(default=None, description=f"signal of a frame without beam: {IMAGE}")
-    flat: Any = Field(default=None, description=f"relative sensitivity of the pixels: {IMAGE}")
+    flat: Any = Field(
+        default=None,
+        description=f"relative sensitivity of the pixels: 'file' for the detector's own, {IMAGE}",
+    )
     solid_angle: bool = Field(default=True, description="correct for the solid angle of each pixel")
     polarisation: float | None = Field(
         default=None, ge=-1, le=1, description="degree of horizontal polarisation to correct for"
@@ -201,7 +204,7 @@ def _chosen(parameters: AzimuthalParameters, found: AzimuthalInput) -> dict[str,
         **{name: getattr(parameters, name) for name in plain},
         "mask": "file" if parameters.mask is None else "file and caller",
         "dark": parameters.dark is not None,
-        "flat": parameters.flat is not None,
+        "flat": "file" if str(parameters.flat) == "file" else parameters.flat is not None,
         "entry": found.stack.entry,
         "detector": found.stack.detector,
         "geometry": found.geometry,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -26,7 +26,7 @@ from beamhub_reduction.nexus.geometry import (
     read_monitor,
     read_wavelength,
 )
-from beamhub_reduction.nexus.masks import read_value_limits
+from beamhub_reduction.nexus.masks import read_flat_field, read_value_limits
 from beamhub_reduction.nexus.tree import NexusFile
 from beamhub_reduction.steps.azimuthal_matrix import (
     AzimuthalMatrix,
@@ -45,7 +45,7 @@ KEPT_MATRICES = 2
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the caller says about geometry and pixels; images as in `read_image`."""
+    """What the caller says about geometry and pixels; images as in `read_image`, the flat may be "file"."""
 
     geometry: Geometry | None = None
     poni: str | None = None
@@ -96,6 +96,8 @@ def read_input(
         limits = read_value_limits(nexus, stack.detector, stack.dtype)
         valid = (limits.lowest, limits.highest)
         monitor = read_monitor(nexus, stack.entry)
+        if isinstance(choices.flat, str) and choices.flat == "file":
+            choices = replace(choices, flat=_flat_of_file(nexus, stack))
     masked = join_masks(file, masked, read_mask(choices.mask, file=file, roots=roots))
     images = {
         name: read_image(getattr(choices, name), name=name, file=file, shape=stack.shape, roots=roots)
@@ -104,6 +106,15 @@ def read_input(
     corrections = Corrections(choices.solid_angle, choices.polarisation, **images)
     described = json.loads(json.dumps(integrator.get_config(), default=str))
     return AzimuthalInput(stack, integrator, masked, corrections, monitor, valid, described)
+
+
+def _flat_of_file(nexus: NexusFile, stack: FrameStack) -> FloatArray | None:
+    """What to divide frames by: NeXus gives factors. One that is 0 makes its pixel unusable."""
+    factors = read_flat_field(nexus, stack.detector, stack.shape)
+    if factors is None:
+        return None
+    with np.errstate(divide="ignore"):
+        return np.asarray(1.0 / factors)
 
 
 def join_masks(file: str, masked: BoolArray, mask: BoolArray | None) -> BoolArray:

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from beamhub_reduction.errors import BadParameter, NothingLeft
 from beamhub_reduction.kernels.event_plan import EventPlan, Fate
-from beamhub_reduction.kernels.events import count_events, event_range, new_counts
+from beamhub_reduction.kernels.events import event_range, new_counts
 from beamhub_reduction.nexus.errors import GeometryMissing
 from beamhub_reduction.nexus.event_pulses import (
     BoolArray,
@@ -23,7 +23,7 @@ from beamhub_reduction.nexus.event_pulses import (
 )
 from beamhub_reduction.nexus.events import EventBank, EventRun
 from beamhub_reduction.pipeline.engine import Engine
-from beamhub_reduction.pipeline.events_read import EventPiece, event_blocks
+from beamhub_reduction.pipeline.events_read import EventPiece, count_piece, event_blocks
 from beamhub_reduction.pipeline.execute import Execution
 from beamhub_reduction.pipeline.progress import ProgressCallback
 from beamhub_reduction.pipeline.statistics import Statistics
@@ -165,12 +165,9 @@ def reduce_events(piece: EventPiece, task: EventTask) -> EventPart:
         If a chunk cannot be decoded and the policy is to fail.
     """
     plan = task.plans[piece.i_bank]
-    counts, n_corrupt, problems = new_counts(plan), 0, []
-    for block in event_blocks(piece, with_ids=plan.state is not None, corrupt=task.corrupt):
-        count_events(block.ids, block.offsets, plan=plan, counts=counts)
-        n_corrupt += block.n_corrupt
-        problems += [str(problem) for problem in block.problems]
-    return EventPart(counts, n_corrupt, tuple(problems[:100]))
+    counts = new_counts(plan)
+    found = count_piece(piece, plan=plan, counts=counts, corrupt=task.corrupt)
+    return EventPart(counts, found.n_corrupt, tuple(str(problem) for problem in found.problems[:100]))
 
 
 def merge_events(left: EventPart, right: EventPart) -> EventPart:

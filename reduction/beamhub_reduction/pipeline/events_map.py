@@ -14,11 +14,12 @@ from pydantic import Field
 
 from beamhub_core.techniques import TOF_POWDER_DIFFRACTION
 from beamhub_reduction.errors import BadParameter, NothingLeft
-from beamhub_reduction.kernels.event_plan import MAX_CELLS, EventPlan
+from beamhub_reduction.kernels.event_plan import MAX_CELLS, EventPlan, Fate
 from beamhub_reduction.kernels.events import (
     CellSorter,
     SortedCells,
     count_cells,
+    count_event_cells,
 )
 from beamhub_reduction.nexus.errors import GeometryMissing
 from beamhub_reduction.nexus.event_pulses import IntArray
@@ -33,6 +34,8 @@ from beamhub_reduction.steps.signal import Axis, Signal
 from beamhub_reduction.steps.time_of_flight import EventAxis, event_plan
 
 UNIT_BYTES = 64 * 1024**2
+SMALL_CELLS = 1 << 19
+"""Up to so many cells, 2 MiB, events are counted one by one. Source: benchmarks/bench_events.py"""
 WAITING_CELLS = 1 << 26
 """Cells that wait before they are counted: 128 MiB. Source: benchmarks/bench_events.py"""
 
@@ -78,6 +81,8 @@ def map_events(piece: EventPiece, task: MapTask) -> MapPart:
     CorruptChunk
         If a chunk cannot be decoded and the policy is to fail.
     """
+    if task.n_cells <= SMALL_CELLS:
+        return _small_map(piece, task)
     plan = task.plans[piece.i_bank]
     n_events = int((piece.runs[:, 1] - piece.runs[:, 0]).sum())
     sorter = CellSorter(plan, task.n_cells, np.empty(n_events, dtype=np.uint16))
@@ -97,6 +102,23 @@ def map_events(piece: EventPiece, task: MapTask) -> MapPart:
     return MapPart(
         task.n_cells, task.wide, counts, tuple(waiting), sorter.fates, sorter.n_used, n_corrupt,
         tuple(problems[:100]),
+    )  # fmt: skip
+
+
+def _small_map(piece: EventPiece, task: MapTask) -> MapPart:
+    """The counts of one unit; every event is counted at once."""
+    counts, fates = np.zeros(task.n_cells, dtype=np.uint32), np.zeros(len(Fate), dtype=np.int64)
+    n_used, n_corrupt, problems = 0, 0, []
+    for block in event_blocks(piece, with_ids=True, corrupt=task.corrupt):
+        if block.ids is None:
+            raise ValueError("a map needs ids")
+        others = count_event_cells(block.ids, block.offsets, plan=task.plans[piece.i_bank], counts=counts)
+        fates += others
+        n_used += block.offsets.size - int(others.sum())
+        n_corrupt += block.n_corrupt
+        problems += [str(problem) for problem in block.problems]
+    return MapPart(
+        task.n_cells, task.wide, counts, (), fates, n_used, n_corrupt, tuple(problems[:100])
     )  # fmt: skip
 
 

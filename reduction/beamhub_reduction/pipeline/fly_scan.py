@@ -10,7 +10,7 @@ from pydantic import Field
 
 from beamhub_core.techniques import SPATIAL_MAP
 from beamhub_reduction.errors import NothingLeft
-from beamhub_reduction.kernels.decode import reason_of
+from beamhub_reduction.kernels.decode import read_stored, reason_of
 from beamhub_reduction.kernels.fly_scan import StoredMapper, can_map_stored
 from beamhub_reduction.kernels.statistics_regions import frame_moments, region_sums
 from beamhub_reduction.mask_file import read_labels
@@ -125,11 +125,17 @@ def _reduce_stored(unit: FrameUnit, task: FlyScanTask) -> _Found | None:
     )  # fmt: skip
     found = _Found()
     for batch in batches:
-        maps = map_stored(batch.data, offsets=batch.offsets, sizes=batch.sizes)
+        places = np.cumsum(batch.sizes) - batch.sizes
+        stored = np.empty(int(batch.sizes.sum()), dtype=np.uint8)
+        unread = read_stored(
+            batch.descriptor, offsets=batch.offsets, sizes=batch.sizes, places=places, out=stored
+        )
+        maps = map_stored(stored, offsets=places, sizes=np.where(unread == 0, batch.sizes, 0))
         if maps is None:
             return None
         good = maps.status == 0
-        failed = {int(i): reason_of(int(maps.status[i])) or "" for i in np.flatnonzero(~good)}
+        status = np.where(unread == 0, maps.status, unread)
+        failed = {int(i): reason_of(int(status[i])) or "" for i in np.flatnonzero(~good)}
         found.tally += batch.settle(failed, task.corrupt)
         found.rows.append((batch.numbers[good], maps.sums[good], maps.valid[good, 0], maps.moments[good]))
     return found

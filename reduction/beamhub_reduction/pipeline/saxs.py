@@ -53,7 +53,10 @@ class SaxsParameters(StepParameters):
     unit: Unit = Field(default="q_nm^-1", description="unit of the axis")
     mask: Any = Field(default=None, description=f"{IMAGE}, non-zero = masked")
     dark: Any = Field(default=None, description=f"signal of a frame without beam: {IMAGE}")
-    flat: Any = Field(default=None, description=f"relative sensitivity of the pixels: {IMAGE}")
+    flat: Any = Field(
+        default=None,
+        description=f"relative sensitivity of the pixels: 'file' for the detector's own, {IMAGE}",
+    )
     solid_angle: bool = Field(default=True, description="correct for the solid angle of each pixel")
     polarisation: float | None = Field(
         default=None, ge=-1, le=1, description="degree of horizontal polarisation to correct for"

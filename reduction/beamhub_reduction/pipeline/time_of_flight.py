@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from pydantic import Field
 
 from beamhub_core.techniques import TOF_POWDER_DIFFRACTION
@@ -25,12 +24,16 @@ from beamhub_reduction.pipeline.events import (
 )
 from beamhub_reduction.pipeline.statistics import Statistics
 from beamhub_reduction.pipeline.step import Reduced, Source, StepKind
+from beamhub_reduction.pipeline.time_of_flight_beam import (
+    Divisor,
+    Normalisation,
+    charge_divisor,
+    monitor_divisor,
+    spectrum_divisor,
+)
+from beamhub_reduction.steps.frames import FloatArray
 from beamhub_reduction.steps.signal import curve_signal
 from beamhub_reduction.steps.time_of_flight import event_plan, histogram_curve
-
-PC_PER_UC = 1e6
-
-Normalisation = Literal["charge", "monitor", "pulses"]
 
 
 class TimeOfFlightParameters(EventParameters):
@@ -39,7 +42,8 @@ class TimeOfFlightParameters(EventParameters):
     normalise: bool = Field(default=True, description="divide by the beam that came, as normalise_to says")
     normalise_to: Normalisation = Field(
         default="charge",
-        description="'charge' (proton charge, uC), 'monitor' (its counts), or 'pulses' (their number)",
+        description="'charge' (proton charge, uC), 'monitor' (its counts), 'monitor_spectrum' (its counts in "
+        "each bin), or 'pulses' (their number)",
     )
 
 
@@ -73,8 +77,10 @@ def reduce_time_of_flight(source: Source, parameters: TimeOfFlightParameters, en
     )
     bins, fates = part.counts[: -len(Fate)], part.counts[-len(Fate) :]
     statistics = job.statistics(fates, int(bins.sum()), part.n_corrupt)
-    divisor, units, facts, warnings = _normalisation(job, parameters, statistics)
-    curve = histogram_curve(edges, counts=bins, charge=divisor)
+    divisor, facts, warnings = _normalisation(job, parameters, statistics, edges)
+    units = "counts" if divisor is None else divisor.units
+    beam = {} if divisor is None else {"divisor": divisor.value, "variance": divisor.variance}
+    curve = histogram_curve(edges, counts=bins, **beam)
     name, axis_units = job.axis
     signal = curve_signal(curve, name="intensity", units=units, axis_name=name, axis_units=axis_units)
     execution = earlier + execution if earlier else execution
@@ -82,37 +88,33 @@ def reduce_time_of_flight(source: Source, parameters: TimeOfFlightParameters, en
 
 
 def _normalisation(
-    job: EventJob, parameters: TimeOfFlightParameters, statistics: Statistics
-) -> tuple[float, str, dict[str, Any], tuple[str, ...]]:
-    """(what to divide by, units, facts for the product, warnings)."""
-    beam = job.run.beam
-    charge_pc = charge_within(beam, parameters.pulses, job.run.banks)
-    charge_uc = charge_pc / PC_PER_UC if charge_pc and charge_pc > 0 else None
-    warnings: tuple[str, ...] = ()
-    divisor: float | None = None
-    words = {"charge": ("proton charge", "counts/uC"), "monitor": (f"monitor {beam.monitor}", "counts/count"),
-             "pulses": ("pulses", "counts/pulse")}  # fmt: skip
-    if parameters.normalise:
-        if parameters.normalise_to == "charge":
-            divisor = charge_uc
-        elif parameters.normalise_to == "pulses":
-            divisor = float(statistics.n_pulses) or None
-        elif parameters.pulses is None:
-            divisor = beam.monitor_counts
-        if divisor is None or not np.isfinite(divisor):
-            wanted = "charge of these pulses" if parameters.pulses else parameters.normalise_to
-            warnings = (f"The file does not give the {wanted}: counts are not normalised.",)
-    title, units = words[parameters.normalise_to]
+    job: EventJob, parameters: TimeOfFlightParameters, statistics: Statistics, edges: FloatArray
+) -> tuple[Divisor | None, dict[str, Any], tuple[str, ...]]:
+    """(what to divide by, facts for the product, warnings)."""
+    run, wanted, pulses = job.run, parameters.normalise_to, parameters.pulses
+    charge = charge_divisor(charge_within(run.beam, pulses, run.banks)) if parameters.normalise else None
+    divisor: Divisor | None = None
+    if not parameters.normalise or wanted == "charge":
+        divisor = charge
+    elif wanted == "pulses" and statistics.n_pulses:
+        divisor = Divisor(float(statistics.n_pulses), 0.0, "pulses", "counts/pulse")
+    elif pulses is None and wanted == "monitor":
+        divisor = monitor_divisor(run.beam)
+    elif pulses is None and wanted == "monitor_spectrum":
+        path = run.primary_flight_path_m
+        divisor = spectrum_divisor(
+            run.beam, file=run.file, axis=parameters.axis, edges=edges, primary_flight_path_m=path
+        )
     facts = {
-        "normalised_to": title if divisor else None,
-        "normalised_by": divisor,
-        "proton_charge_uC": charge_uc if parameters.normalise else None,
-    }
-    if divisor is None:
-        # Without any charge in the file the counts stay counts, silently: most test runs have none.
-        silent = parameters.normalise_to == "charge" and parameters.pulses is None
-        return 1.0, "counts", facts, () if silent else warnings
-    return divisor, units, facts, warnings
+        "normalised_to": None, "normalised_by": None, **(divisor.facts() if divisor else {}),
+        "proton_charge_uC": charge.value if charge else None,
+    }  # fmt: skip
+    # Without any charge in the file the counts stay counts, silently: most test runs have none.
+    silent = not parameters.normalise or (wanted == "charge" and pulses is None)
+    if divisor is not None or silent:
+        return divisor, facts, ()
+    what = "charge of these pulses" if pulses else wanted.replace("_", "'s ")
+    return None, facts, (f"The file does not give the {what}: counts are not normalised.",)
 
 
 KIND = StepKind(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,10 +17,22 @@ from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.events import AXES, AxisParameters
 from beamhub_reduction.pipeline.statistics import Statistics
 from beamhub_reduction.pipeline.step import CorruptPolicy, Reduced, Source, StepKind
+from beamhub_reduction.pipeline.time_of_flight_beam import (
+    Divisor,
+    charge_divisor,
+    monitor_divisor,
+    spectrum_divisor,
+)
 from beamhub_reduction.pipeline.units import TARGET_UNIT_BYTES, Segment
 from beamhub_reduction.steps.frames import FloatArray, IntArray
 from beamhub_reduction.steps.signal import Axis, Signal
-from beamhub_reduction.steps.time_of_flight import EventAxis, d_spacing, rebin_counts, wavelength
+from beamhub_reduction.steps.time_of_flight import (
+    EventAxis,
+    d_spacing,
+    histogram_curve,
+    rebin_counts,
+    wavelength,
+)
 from beamhub_reduction.storage_chunks import read_chunk_index, read_rows
 
 
@@ -32,6 +44,11 @@ class TofHistogramParameters(AxisParameters):
         description="'tof' keeps the file's bins; 'd' and 'wavelength' need the file's geometry",
     )
     bank: str | None = Field(default=None, description="only the detector of this name; without it all")
+    normalise_to: Literal["charge", "monitor", "monitor_spectrum"] | None = Field(
+        default=None,
+        description="divide by 'charge' (proton charge, uC), 'monitor' (its counts) or 'monitor_spectrum' "
+        "(its counts in each bin); without it counts stay counts",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +147,9 @@ def reduce_tof_histogram(source: Source, parameters: TofHistogramParameters, eng
     if not pieces:
         raise NothingLeft(source.file, "counts")
     part, execution = engine.run(sum_histograms, pieces, task, merge=merge_histograms)
+    divisors = tuple(_divisor(run, of, parameters) for of in task.banks)
     signals = tuple(
-        _signal(bank, of, part.by_bank[i], parameters.axis)
+        _signal(bank, of, part.by_bank[i], parameters.axis, divisors[i])
         for i, (bank, of) in enumerate(zip(banks, task.banks, strict=True))
         if i in part.by_bank
     )
@@ -143,7 +161,12 @@ def reduce_tof_histogram(source: Source, parameters: TofHistogramParameters, eng
         "axis": parameters.axis, "entry": run.entry, "banks": [bank.name for bank in banks],
         "primary_flight_path_m": run.primary_flight_path_m, "corrupt": parameters.corrupt,
     }  # fmt: skip
-    return Reduced(signals, statistics, execution, facts, part.problems)
+    facts |= next((divisor.facts() for divisor in divisors if divisor), {"normalised_to": None})
+    warnings = list(part.problems)
+    if parameters.normalise_to and None in divisors:
+        wanted = parameters.normalise_to.replace("_", "'s ")
+        warnings.append(f"The file does not give the {wanted}: counts are not normalised.")
+    return Reduced(signals, statistics, execution, facts, tuple(warnings))
 
 
 def _bank_task(run: HistogramRun, bank: HistogramBank, parameters: TofHistogramParameters) -> BankTask:
@@ -190,22 +213,36 @@ def _plan(banks: tuple[HistogramBank, ...]) -> tuple[HistogramPiece, ...]:
     return tuple(pieces)
 
 
+def _divisor(run: HistogramRun, task: BankTask, parameters: TofHistogramParameters) -> Divisor | None:
+    if parameters.normalise_to == "charge":
+        return charge_divisor(run.beam.charge_pC)
+    if parameters.normalise_to == "monitor":
+        return monitor_divisor(run.beam)
+    if parameters.normalise_to is None:
+        return None
+    edges = task.time_edges_s * 1e6 if task.edges is None else task.edges
+    path = run.primary_flight_path_m
+    return spectrum_divisor(
+        run.beam, file=run.file, axis=parameters.axis, edges=edges, primary_flight_path_m=path
+    )
+
+
 def _signal(
-    bank: HistogramBank, task: BankTask, found: tuple[IntArray, FloatArray | None], axis: EventAxis
-) -> Signal:
+    bank: HistogramBank, task: BankTask, found: tuple[IntArray, FloatArray | None], axis: EventAxis,
+    divisor: Divisor | None,
+) -> Signal:  # fmt: skip
     name, units = AXES[axis]
     total, rebinned = found
+    counts: IntArray | FloatArray
     if rebinned is None or task.edges is None:
-        return Signal(
-            f"counts_{bank.name}",
-            total,
-            np.sqrt(total),
-            "counts",
-            (Axis(name, units, task.time_edges_s * 1e6),),
-        )
-    return Signal(
-        f"counts_{bank.name}", rebinned, np.sqrt(rebinned), "counts", (Axis(name, units, task.edges),)
-    )
+        edges, counts = task.time_edges_s * 1e6, total
+    else:
+        edges, counts = task.edges, rebinned
+    axes = (Axis(name, units, edges),)
+    if divisor is None:
+        return Signal(f"counts_{bank.name}", counts, np.sqrt(counts), "counts", axes)
+    curve = histogram_curve(edges, counts=counts, divisor=divisor.value, variance=divisor.variance)
+    return Signal(f"intensity_{bank.name}", curve.intensity, curve.errors, divisor.units, axes)
 
 
 KIND = StepKind(

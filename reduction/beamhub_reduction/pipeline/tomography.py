@@ -16,6 +16,7 @@ from beamhub_reduction.errors import BadParameter, NothingLeft
 from beamhub_reduction.kernels import describe_kernels
 from beamhub_reduction.kernels.tomography import MAX_BIN
 from beamhub_reduction.nexus.frames import read_pixel_mask
+from beamhub_reduction.nexus.masks import ValueLimits, read_value_limits
 from beamhub_reduction.nexus.scan_errors import AnglesMissing
 from beamhub_reduction.nexus.tomography import PROJECTION, TomographyScan, read_tomography_scan
 from beamhub_reduction.nexus.tree import NexusFile
@@ -68,7 +69,8 @@ class TomographyParameters(StepParameters):
     )
     rebin: int = Field(default=1, ge=1, le=MAX_BIN, description="pixels along each side of a bin")
     saturated: Literal["keep", "blank"] = Field(
-        default="keep", description="counts at the type's limit: kept (and counted), or made NaN"
+        default="keep",
+        description="counts above the detector's or the type's limit: kept (and counted), or made NaN",
     )
     volume: Path | None = Field(default=None, description="a new NXtomo file for all corrected projections")
     sinogram_rows: int = Field(
@@ -93,6 +95,7 @@ def reduce_tomography(source: Source, parameters: TomographyParameters, engine: 
         if stack.missing and parameters.missing == "fail":
             raise stack.missing[0]
         masked = read_pixel_mask(nexus, stack.detector, stack.shape)
+        limits = read_value_limits(nexus, stack.detector, stack.dtype)
     if min(stack.shape) < parameters.rebin:
         raise BadParameter("rebin", parameters.rebin, f"no larger than a frame {stack.shape}")
     own_flats = parameters.flats is None
@@ -105,7 +108,7 @@ def reduce_tomography(source: Source, parameters: TomographyParameters, engine: 
     references = read_references(scan, choice, flux=flux, masked=masked)
     projections = scan.frames_of(PROJECTION)
     angles = _angles(scan, projections, parameters)
-    task = _task(parameters, references, scan, flux)
+    task = _task(parameters, references, scan, flux, limits)
     units = plan_projections(stack, projections, weights=flux, per_chunk=task.block[0])
     if not any(unit.frames.segments for unit in units):
         raise NothingLeft(source.file, "projections")
@@ -156,8 +159,9 @@ def _angles(
 
 
 def _task(
-    parameters: TomographyParameters, references: ScanReferences, scan: TomographyScan, flux: FloatArray
-) -> TomographyTask:
+    parameters: TomographyParameters, references: ScanReferences, scan: TomographyScan, flux: FloatArray,
+    limits: ValueLimits,
+) -> TomographyTask:  # fmt: skip
     projections = scan.frames_of(PROJECTION)
     ny = references.planes.dark.shape[0]
     order = parameters.flat_order
@@ -171,6 +175,7 @@ def _task(
         raw_shape=scan.stack.shape,
         block=(min(PROJECTIONS_PER_CHUNK, projections.size), min(parameters.sinogram_rows, ny)),
         sinogram_row=ny // 2,
+        limits=limits,
         saturated=parameters.saturated,
         corrupt=parameters.corrupt,
         span=None,
@@ -265,7 +270,7 @@ def _warnings(
         found.append("The monitor was not used: the flats are not of this scan.")
     if int(part.sums.counts[1]) and parameters.saturated == "keep":
         found.append(
-            f"{int(part.sums.counts[1])} counts are at the limit of their type and may be saturated."
+            f"{int(part.sums.counts[1])} saturated counts: above what the detector or their type can count."
         )
     cut = [n % parameters.rebin for n in scan.stack.shape]
     if any(cut):

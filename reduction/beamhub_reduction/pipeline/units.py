@@ -18,6 +18,8 @@ TARGET_UNIT_BYTES = 256 * 1024**2
 """Decoded bytes of one unit: about a second of work. Source: facts on Dask, units of 0.5 to 2 s."""
 FRAME_UNIT_BYTES = 1024**3
 """Decoded bytes of one unit of frames: an estimate for units of 0.3 to 2 s, still to be measured."""
+MIN_UNIT_EVENTS = 1 << 16
+"""Events that are worth a unit of their own: 0.1 ms of counting, 0.3 ms to start it."""
 MIN_UNITS = 8
 """Small runs are cut into at least this many units, so that progress shows and workers share. Frames are cut
 into a multiple of it: all units are alike, and as many workers end together."""
@@ -111,7 +113,7 @@ def plan_event_units(
     id_segments = [_segment(piece) for piece in _present(event_id)]
     offset_segments = [_segment(piece) for piece in _present(event_time_offset)]
     n_events = sum(s.n_rows for s in id_segments)
-    n_rows = _rows_per_unit(n_events, 8, target_bytes)
+    n_rows = max(_rows_per_unit(n_events, 8, target_bytes), MIN_UNIT_EVENTS)
     units = []
     for number, runs in enumerate(_pack([[s] for s in id_segments], n_rows)):
         ids = [segment for run in runs for segment in run]

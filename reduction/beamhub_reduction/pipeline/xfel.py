@@ -4,40 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from beamhub_core.techniques import PHOTON_AND_NEUTRON_TECHNIQUE
-from beamhub_reduction.errors import BadParameter, FilesChanged, NothingLeft
+from beamhub_reduction.errors import BadParameter, NothingLeft
 from beamhub_reduction.kernels.xfel import StoredFrame
+from beamhub_reduction.kernels.xfel_cells import MAX_BINS, PixelBins
 from beamhub_reduction.nexus.access import real_file
-from beamhub_reduction.nexus.tree import NexusFile
 from beamhub_reduction.nexus.xfel import ModuleFrames, XfelRun, match_frames, read_xfel_run
 from beamhub_reduction.pipeline.engine import Engine
 from beamhub_reduction.pipeline.statistics import Statistics
 from beamhub_reduction.pipeline.step import CorruptPolicy, Reduced, Source, StepKind, StepParameters
 from beamhub_reduction.pipeline.units import TARGET_UNIT_BYTES
+from beamhub_reduction.pipeline.xfel_constants import (
+    ConstantsFile,
+    GeometryChoice,
+    load_constants,
+    read_pixel_bins,
+)
 from beamhub_reduction.pipeline.xfel_read import BATCH_FRAMES, FrameReader
 from beamhub_reduction.steps.signal import Axis, Signal
 from beamhub_reduction.steps.xfel import (
-    CellConstants,
     FloatArray,
     IntArray,
+    ModuleSummer,
     ModuleSums,
+    PulseCurves,
+    add_curves,
     add_modules,
-    build_constants,
     mean_image,
-    unit_constants,
 )
-from beamhub_reduction.storage_chunks import (
-    ChunkIndex,
-    FileIdentity,
-    file_identity,
-    read_chunk_index,
-)
+from beamhub_reduction.storage_chunks import ChunkIndex, file_identity, read_chunk_index
+
+MAX_CURVE_VALUES = 1 << 25
+"""Modules times pulses times bins: 512 MiB of sums and counts."""
 
 
 class XfelPulsesParameters(StepParameters):
@@ -48,8 +51,20 @@ class XfelPulsesParameters(StepParameters):
     )
     constants: str | None = Field(
         default=None,
-        description="HDF5 file with module_N/offset, gain and bad_pixels, each (n_cells, ny, nx)",
+        description="HDF5 file with module_N/offset, gain and bad_pixels, each ([n_stages,] n_cells, ny, nx)"
+        ", and module_N/threshold of gain stages",
     )
+    geometry: str | None = Field(
+        default=None, description="HDF5 file with module_N/positions (ny, nx, 3), metres from the sample"
+    )
+    energy_kev: float | None = Field(
+        default=None, gt=0, description="photon energy in keV, where the geometry does not say it"
+    )
+    bins: int = Field(default=500, ge=1, le=MAX_BINS, description="bins of equal width over q")
+    q_range: tuple[float, float] | None = Field(
+        default=None, description="limits of q in nm^-1 (default: what the pixels span)"
+    )
+    solid_angle: bool = Field(default=True, description="correct curves for the solid angle of each pixel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +82,25 @@ class XfelPiece:
 
 @dataclass(frozen=True, slots=True)
 class XfelTask:
-    """What all units share: the constants' file, its identity, and the shape of a frame."""
+    """What all units share; `bins` are those of each of `modules`, or none."""
 
-    constants: str | None
-    identity: FileIdentity | None
+    constants: ConstantsFile | None
     shape: tuple[int, int]
+    modules: tuple[int, ...]
+    n_pulses: int
+    bins: tuple[PixelBins, ...]
     corrupt: CorruptPolicy
+
+    def summer(self, module: int) -> ModuleSummer:
+        """What adds up frames of a module.
+
+        Raises
+        ------
+        FilesChanged, BadParameter
+        """
+        constants = load_constants(self.constants, module, self.shape[0] * self.shape[1])
+        bins = self.bins[self.modules.index(module)] if self.bins else None
+        return ModuleSummer(module, constants, bins=bins, n_pulses=self.n_pulses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +133,15 @@ def reduce_pulses(piece: XfelPiece, task: XfelTask) -> XfelPart:
         If a chunk cannot be decoded and the policy is to fail.
     FilesChanged, BadParameter
     """
-    constants = load_constants(task, piece.module)
-    sums = ModuleSums.empty(piece.module, constants)
+    summer = task.summer(piece.module)
+    constants = summer.constants
     cells = piece.cell if task.constants else np.zeros(piece.cell.size, dtype=np.int64)
     known = (cells >= 0) & (cells < constants.n_cells)
     value, problems = np.full(piece.rows.size, np.nan), []
     n_corrupt, reader = 0, FrameReader(piece.index)
     chosen = np.flatnonzero(known)
+    if reader.is_single:  # frames of one cell share its constants: they are fetched from memory once a batch
+        chosen = chosen[np.argsort(cells[chosen], kind="stable")]
     for low in range(0, chosen.size, BATCH_FRAMES):
         batch = chosen[low : low + BATCH_FRAMES]
         frames: list[StoredFrame] = []
@@ -126,11 +156,11 @@ def reduce_pulses(piece: XfelPiece, task: XfelTask) -> XfelPart:
             n_corrupt += 1
             problems.append(str(frame))
         if frames:
-            value[readable] = sums.add(frames, cells[readable], constants)
+            value[readable] = summer.add(frames, cells=cells[readable], pulses=piece.i_pulse[readable])
     good = np.isfinite(value)
     intensities = Intensities(piece.module, piece.i_train[good], piece.i_pulse[good], value[good])
     n_unknown = int(np.count_nonzero(~known))
-    return XfelPart((sums,), (intensities,), n_corrupt, n_unknown, tuple(problems[:100]))
+    return XfelPart((summer.finish(),), (intensities,), n_corrupt, n_unknown, tuple(problems[:100]))
 
 
 def merge_pulses(left: XfelPart, right: XfelPart) -> XfelPart:
@@ -146,48 +176,6 @@ def merge_pulses(left: XfelPart, right: XfelPart) -> XfelPart:
         left.n_without_constants + right.n_without_constants,
         (*left.problems, *right.problems)[:100],
     )
-
-
-def load_constants(task: XfelTask, module: int) -> CellConstants:
-    """The constants of one module.
-
-    Raises
-    ------
-    FilesChanged
-        If their file is not the one that the reduction began with.
-    BadParameter
-        If the file has none for this module, or of another shape.
-    """
-    if task.constants is None or task.identity is None:
-        return unit_constants(int(np.prod(task.shape)))
-    if file_identity(task.constants) != task.identity:
-        raise FilesChanged(task.constants)
-    return _constants_of(task.constants, task.identity, module, task.shape)
-
-
-@lru_cache(maxsize=2)
-def _constants_of(file: str, identity: FileIdentity, module: int, shape: tuple[int, int]) -> CellConstants:
-    with NexusFile(file) as nexus:
-        group = nexus.node("/").get(f"module_{module}")
-        offset = group.numbers("offset") if group is not None else None
-        if (
-            group is None
-            or offset is None
-            or offset.ndim != 3
-            or offset.shape[1:] != shape
-            or not len(offset)
-        ):
-            raise BadParameter(
-                "constants", file, f"a file with module_{module}/offset of shape (n_cells, *{shape})"
-            )
-        gain, bad = group.numbers("gain"), group.numbers("bad_pixels")
-        gain = np.ones_like(offset) if gain is None else gain
-        bad = np.zeros_like(offset) if bad is None else bad
-        if bad.shape == shape:
-            bad = np.broadcast_to(bad, offset.shape)
-        if gain.shape != offset.shape or bad.shape != offset.shape:
-            raise BadParameter("constants", file, f"a file with gain and bad_pixels of shape {offset.shape}")
-    return build_constants(offset, gain=gain, bad=bad)
 
 
 def plan_pieces(run: XfelRun, trains: IntArray, pulses: IntArray) -> tuple[XfelPiece, ...]:
@@ -233,13 +221,14 @@ def reduce_xfel_pulses(source: Source, parameters: XfelPulsesParameters, engine:
     run, trains, pulses, n_incomplete = match_frames(everything, require_all=parameters.trains == "all")
     if not trains.size:
         raise NothingLeft(source.file, "pulses that " + parameters.trains + " modules have")
-    constants = real_file(parameters.constants, engine.roots) if parameters.constants else None
-    task = XfelTask(constants, file_identity(constants) if constants else None, run.shape, parameters.corrupt)
+    edges, task = _task(parameters, run, pulses, engine)
     part, execution = engine.run(reduce_pulses, plan_pieces(run, trains, pulses), task, merge=merge_pulses)
     n_frames = sum(int(sums.n_of_cell.sum()) for sums in part.sums)
     if not n_frames:
         raise NothingLeft(source.file, "frames with constants for their cell")
-    signals = _signals(part, task, run, trains, pulses)
+    signals = _signals(part, run, trains, pulses)
+    if edges is not None:
+        signals += _curves(part, pulses, edges)
     n_all = np.unique(np.concatenate([f.train for f in everything.frames])).size
     left_out = run.left_out | {"pulses that not all modules have, trains": n_incomplete}
     statistics = Statistics(
@@ -248,20 +237,52 @@ def reduce_xfel_pulses(source: Source, parameters: XfelPulsesParameters, engine:
         n_trains_left_out=sum(run.left_out.values()), n_frames_without_constants=part.n_without_constants,
     )  # fmt: skip
     facts = {
-        "trains": parameters.trains, "constants": constants, "corrupt": parameters.corrupt,
+        **parameters.model_dump(mode="json"), "constants": task.constants.file if task.constants else None,
         "detector": run.detector, "modules": list(run.modules), "left_out": left_out,
     }  # fmt: skip
     return Reduced(signals, statistics, execution, facts, part.problems)
 
 
-def _signals(
-    part: XfelPart, task: XfelTask, run: XfelRun, trains: IntArray, pulses: IntArray
-) -> tuple[Signal, ...]:
+def _task(
+    parameters: XfelPulsesParameters, run: XfelRun, pulses: IntArray, engine: Engine
+) -> tuple[FloatArray | None, XfelTask]:
+    """(edges of the bins over q, where curves are wanted; what all units share)."""
+    file = real_file(parameters.constants, engine.roots) if parameters.constants else None
+    constants = ConstantsFile(file, file_identity(file), run.shape, run.is_raw) if file else None
+    edges: FloatArray | None = None
+    bins: tuple[PixelBins, ...] = ()
+    if parameters.geometry is not None:
+        if len(run.modules) * pulses.size * parameters.bins > MAX_CURVE_VALUES:
+            most = max(1, MAX_CURVE_VALUES // (len(run.modules) * pulses.size))
+            raise BadParameter("bins", parameters.bins, f"{most} or fewer for so many pulses and modules")
+        choice = GeometryChoice(
+            parameters.geometry, parameters.energy_kev, parameters.bins, parameters.q_range,
+            parameters.solid_angle,
+        )  # fmt: skip
+        edges, bins = read_pixel_bins(choice, run.modules, run.shape, engine.roots)
+    return edges, XfelTask(constants, run.shape, run.modules, pulses.size, bins, parameters.corrupt)
+
+
+def _curves(part: XfelPart, pulses: IntArray, edges: FloatArray) -> tuple[Signal, ...]:
+    """Mean corrected value of pixels by pulse and bin, of all modules and trains together; its counts."""
+    curves: PulseCurves | None = None
+    for sums in sorted(part.sums, key=lambda s: s.module):
+        curves = add_curves(curves, sums.curves)
+    if curves is None:
+        return ()
+    axes = Axis("pulse_id", "", pulses), Axis("q", "nm^-1", (edges[:-1] + edges[1:]) / 2)
+    return (
+        Signal("azimuthal", curves.mean(), None, "counts", axes),
+        Signal("azimuthal_n", curves.n, None, "", axes),
+    )
+
+
+def _signals(part: XfelPart, run: XfelRun, trains: IntArray, pulses: IntArray) -> tuple[Signal, ...]:
     ny, nx = run.shape
     modules = np.array(run.modules)
     image = np.full((modules.size, ny * nx), np.nan)
     for sums in part.sums:
-        image[run.modules.index(sums.module)] = mean_image(sums, constants=load_constants(task, sums.module))
+        image[run.modules.index(sums.module)] = mean_image(sums)
     by_module = np.full((modules.size, trains.size, pulses.size), np.nan)
     for found in part.intensities:
         by_module[run.modules.index(found.module), found.i_train, found.i_pulse] = found.value
@@ -270,12 +291,12 @@ def _signals(
     rows, columns = Axis("y", "px", np.arange(ny)), Axis("x", "px", np.arange(nx))
     return (
         Signal("mean_image", image.reshape(-1, ny, nx), None, "counts", (axes[0], rows, columns)),
-        Signal("pulse_intensity", _over_modules(by_module, task, part), None, "counts", axes[1:]),
+        Signal("pulse_intensity", _over_modules(by_module, part), None, "counts", axes[1:]),
         Signal("module_intensity", mean, errors, "counts", (axes[0], axes[2])),
     )
 
 
-def _over_modules(by_module: FloatArray, task: XfelTask, part: XfelPart) -> FloatArray:
+def _over_modules(by_module: FloatArray, part: XfelPart) -> FloatArray:
     """The sum of all modules that have the pulse; NaN where none has it, or a frame could not be read."""
     present = np.isfinite(by_module)
     total = np.where(present, by_module, 0.0).sum(axis=0)

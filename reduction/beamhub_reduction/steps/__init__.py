@@ -17,15 +17,11 @@ from beamhub_reduction.steps.azimuthal_matrix import (
 )
 from beamhub_reduction.steps.curve import Curve
 from beamhub_reduction.steps.time_of_flight import (
-    EventHistogram,
     PixelTable,
-    add_histograms,
-    axis_range,
     bin_edges,
     build_pixel_table,
     d_spacing,
     histogram_curve,
-    histogram_events,
 )
 
 __all__ = [
@@ -35,11 +31,8 @@ __all__ = [
     "Binning",
     "Corrections",
     "Curve",
-    "EventHistogram",
     "PixelTable",
     "add_azimuthal",
-    "add_histograms",
-    "axis_range",
     "azimuthal_curves",
     "bin_edges",
     "build_azimuthal_matrix",
@@ -47,7 +40,6 @@ __all__ = [
     "build_pixel_table",
     "d_spacing",
     "histogram_curve",
-    "histogram_events",
     "is_sentinel",
     "load_poni",
 ]

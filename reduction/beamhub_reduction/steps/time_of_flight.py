@@ -13,7 +13,6 @@ import numpy as np
 
 from beamhub_reduction.errors import BadParameter
 from beamhub_reduction.kernels.event_plan import EventPlan, Fate
-from beamhub_reduction.kernels.events import count_events, event_range, new_counts
 from beamhub_reduction.steps.curve import MAX_BINS, Curve
 from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
 
@@ -25,8 +24,6 @@ H_OVER_MN_ANGSTROM_M_PER_S = 3956.0340063
 Source: CODATA 2018, h = 6.62607015e-34 J s, m_n = 1.67492749804e-27 kg.
 """
 MAX_TABLE_IDS = 200_000_000
-SHORTEST = 0.0
-"""A spacing or wavelength is above this; a time may be any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +42,6 @@ class PixelTable:
 
 
 NO_TABLE = PixelTable(None, None, None, None)
-
-
-@dataclass(frozen=True, slots=True)
-class EventHistogram:
-    """What a part of the events adds: counts per bin, and what became of all of its events."""
-
-    counts: IntArray
-    n_used: int
-    n_masked: int
-    n_unknown_id: int
-    n_outside: int
-    n_not_finite: int
-
-    @classmethod
-    def of(cls, counted: IntArray) -> EventHistogram:
-        """From bins and fates, as the kernels count them."""
-        bins, fates = counted[: -len(Fate)], counted[-len(Fate) :]
-        return cls(
-            bins, int(bins.sum()), int(fates[Fate.MASKED]), int(fates[Fate.UNKNOWN]),
-            int(fates[Fate.OUTSIDE]), int(fates[Fate.NOT_FINITE]),
-        )  # fmt: skip
 
 
 def wavelength(time_s: FloatArray, *, flight_path_m: FloatArray | float) -> FloatArray:
@@ -132,15 +108,6 @@ def event_plan(
     return EventPlan(edges, unit, table.first_id, table.state, table.factor, row, n_rows)
 
 
-def axis_range(
-    event_id: np.ndarray[Any, Any] | None, *, offset: np.ndarray[Any, Any], table: PixelTable, unit: float,
-    above: float = SHORTEST,
-) -> tuple[float, float]:  # fmt: skip
-    """Smallest and largest value above a bound of these events; (inf, -inf) when none is usable."""
-    plan = event_plan(table, edges=np.array([0.0, 1.0]), unit=unit)
-    return event_range(event_id, offset, plan=plan, above=above)
-
-
 def bin_edges(low: float, high: float, *, n_bins: int, log: bool = False) -> FloatArray:
     """Edges of bins of equal width (or equal ratio), shape (n_bins + 1,); the last bin includes `high`.
 
@@ -188,42 +155,25 @@ def _checked_range(low: float, high: float, *, log: bool) -> tuple[float, float]
     return low, high
 
 
-def histogram_events(
-    event_id: np.ndarray[Any, Any] | None, *, offset: np.ndarray[Any, Any], table: PixelTable, unit: float,
-    edges: FloatArray,
-) -> EventHistogram:  # fmt: skip
-    """Count events by their place on the axis; every event is used or has one fate, and is counted as such.
+def histogram_curve(
+    edges: FloatArray, *, counts: IntArray | FloatArray, divisor: FloatArray | float = 1.0,
+    variance: FloatArray | float = 0.0,
+) -> Curve:  # fmt: skip
+    """Counts per unit of beam over bin centres, with the uncertainties of both.
 
     Parameters
     ----------
-    event_id:
-        Pixel of each event, shape (n_events,).
-    offset:
-        Time of flight of each event as it stands in the file, shape (n_events,); times `unit` and the pixel's
-        factor it is the place on the axis.
+    counts:
+        Shape (n_bins,); their variance is their number.
+    divisor, variance:
+        The beam that came, one number or one for each bin, and its variance. A bin without beam is NaN.
     """
-    plan = event_plan(table, edges=edges, unit=unit)
-    counted = new_counts(plan)
-    count_events(event_id, offset, plan=plan, counts=counted)
-    return EventHistogram.of(counted)
-
-
-def add_histograms(left: EventHistogram, right: EventHistogram) -> EventHistogram:
-    """Both parts together; exact, so the order does not matter."""
-    return EventHistogram(
-        left.counts + right.counts,
-        left.n_used + right.n_used,
-        left.n_masked + right.n_masked,
-        left.n_unknown_id + right.n_unknown_id,
-        left.n_outside + right.n_outside,
-        left.n_not_finite + right.n_not_finite,
-    )
-
-
-def histogram_curve(edges: FloatArray, *, counts: IntArray, charge: float) -> Curve:
-    """Counts per unit of charge (1 for none) over bin centres, with Poisson uncertainties."""
     centres: FloatArray = (edges[1:] + edges[:-1]) / 2
-    return Curve(centres, counts / charge, np.sqrt(counts) / charge)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beam = np.where(np.asarray(divisor) > 0, divisor, np.nan)
+        intensity = counts / beam
+        errors = np.sqrt(counts + np.square(intensity) * variance) / beam
+    return Curve(centres, intensity, errors)
 
 
 def rebin_counts(

@@ -18,7 +18,10 @@ class XfelOptions:
 
     `missing` (module, train), `duplicate`, `zero`, `flagged` and `empty` name the places of trains (0 is the
     first); a duplicate train stands twice in the module's index. `shuffled` modules have their trains out of
-    order. Frames of `is_raw` runs are (2, ny, nx) uint16, analog and gain; others are (ny, nx) float32.
+    order. With `n_stages` a pixel of a raw run takes the next gain stage at every STAGE_STEP of intensity,
+    and its gain value says which: an ADC value around thresholds of the constants, or the number of the stage
+    itself (`stage_numbers`). Frames of `is_raw` runs are (2, ny, nx) uint16, analog and gain; others are
+    (ny, nx) float32.
     """
 
     n_modules: int = 2
@@ -34,6 +37,8 @@ class XfelOptions:
     flagged: tuple[tuple[int, int], ...] = ()
     empty: tuple[tuple[int, int], ...] = ()
     shuffled: tuple[int, ...] = ()
+    n_stages: int = 1
+    stage_numbers: bool = False
     n_bad_pixels: int = 20
     gzip: int = 1
 
@@ -42,21 +47,40 @@ class XfelOptions:
 class XfelTruth:
     """What was planted in a run.
 
-    `file` is one file of it and `constants` the file of the cells' constants; `trains` and `pulses` are the
+    `file` is one file of it, `constants` the file of the cells' constants and `geometry` that of the pixels'
+    `positions` (n_modules, ny, nx, 3), metres from the sample; `trains` and `pulses` are the
     ids. `complete` (n_trains,) says which trains all modules have. `signal` (n_trains, n_pulses) is the
     intensity of every pixel of a frame after correction, relative to `pattern` (n_modules, ny, nx).
     """
 
     file: Path
     constants: Path
+    geometry: Path
     trains: AnyArray
     pulses: AnyArray
     complete: AnyArray
     signal: AnyArray
     pattern: AnyArray
     bad: AnyArray
+    positions: AnyArray
 
 
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What frames are made of; `offset`, `gain`, `threshold` are (n_modules, n_stages, n_cells, ny, nx)."""
+
+    trains: AnyArray
+    pulses: AnyArray
+    signal: AnyArray
+    pattern: AnyArray
+    offset: AnyArray
+    gain: AnyArray
+    threshold: AnyArray
+
+
+ENERGY_KEV, DISTANCE_M, PIXEL_M = 9.3, 0.2, 200e-6
+STAGE_STEP = 150.0
+GAIN_VALUE = 2500
 DETECTOR = "SPB_DET_AGIPD1M-1"
 FIRST_TRAIN = 1_000_000_100
 
@@ -77,22 +101,66 @@ def write_xfel_run(folder: Path, *, seed: int, options: XfelOptions = XfelOption
     gain = rng.uniform(0.8, 1.25, offset.shape).astype(np.float32)
     bad = np.zeros(offset.shape, dtype=np.uint32)
     bad.reshape(-1)[rng.choice(bad.size, o.n_bad_pixels, replace=False)] = 1
+    model = _build_model(options, (trains, pulses, signal, pattern), offset, gain, rng)
     for module in range(o.n_modules):
         for sequence in range(o.n_sequences):
             mine = np.arange(o.n_trains)[sequence :: o.n_sequences]
-            _write_file(
-                folder, (module, sequence), mine, options, (trains, pulses, signal, pattern, offset, gain)
-            )
+            _write_file(folder, (module, sequence), mine, options, model)
     constants = folder / "calibration" / "constants.h5"
     constants.parent.mkdir()
-    with h5py.File(constants, "w") as f:
+    _write_constants(constants, model, bad, options)
+    positions = _positions(o)
+    geometry = constants.with_name("geometry.h5")
+    with h5py.File(geometry, "w") as f:
+        f["photon_energy"] = ENERGY_KEV
+        f["photon_energy"].attrs["units"] = "keV"
         for module in range(o.n_modules):
-            group = f.create_group(f"module_{module}")
-            group["offset"], group["gain"], group["bad_pixels"] = offset[module], gain[module], bad[module]
+            f[f"module_{module}/positions"] = positions[module]
+            f[f"module_{module}/positions"].attrs["units"] = "m"
     broken = {train for _, train in (*o.missing, *o.duplicate, *o.zero, *o.flagged, *o.empty)}
     complete = np.array([i not in broken for i in range(o.n_trains)])
     file = folder / _name(0, 0, options)
-    return XfelTruth(file, constants, trains, pulses, complete, signal, pattern, bad)
+    return XfelTruth(file, constants, geometry, trains, pulses, complete, signal, pattern, bad, positions)
+
+
+def _build_model(
+    o: XfelOptions,
+    drawn: tuple[AnyArray, AnyArray, AnyArray, AnyArray],
+    offset: AnyArray,
+    gain: AnyArray,
+    rng: np.random.Generator,
+) -> _Model:
+    """Gain stages from the constants of the first one; each halves the counts again, and starts higher."""
+    stage = np.arange(o.n_stages, dtype=np.float32)[:, np.newaxis, np.newaxis, np.newaxis]
+    shape = (o.n_modules, o.n_stages - 1, *offset.shape[1:])
+    threshold = np.zeros(shape, np.float32)
+    if o.n_stages > 1:
+        threshold = GAIN_VALUE + 1500 * stage[1:] - 750 + rng.uniform(-200, 200, shape).astype(np.float32)
+    return _Model(*drawn, offset[:, np.newaxis] + 1000 * stage, gain[:, np.newaxis] * 2**stage, threshold)
+
+
+def _write_constants(file: Path, model: _Model, bad: AnyArray, options: XfelOptions) -> None:
+    """One module a group; without gain stages the tables have no axis for them."""
+    o = options
+    with h5py.File(file, "w") as f:
+        for module in range(o.n_modules):
+            group = f.create_group(f"module_{module}")
+            offset, gain = model.offset[module], model.gain[module]
+            masked = np.stack([bad[module]] * o.n_stages)
+            for name, table in (("offset", offset), ("gain", gain), ("bad_pixels", masked)):
+                group[name] = table if o.n_stages > 1 else table[0]
+            if o.n_stages > 1 and not o.stage_numbers:
+                group["threshold"] = model.threshold[module]
+
+
+def _positions(o: XfelOptions) -> AnyArray:
+    """Centres of pixels: modules beside each other, a gap between them, the beam in the middle of all."""
+    (ny, nx), gap = o.shape, 3
+    width = o.n_modules * (nx + gap) - gap
+    y, x = np.meshgrid(np.arange(ny) - (ny - 1) / 2, np.arange(nx) - (width - 1) / 2, indexing="ij")
+    away = np.full(o.shape, DISTANCE_M)
+    left = [(x + m * (nx + gap)) * PIXEL_M for m in range(o.n_modules)]
+    return np.array([np.stack([to_left, y * PIXEL_M, away], axis=-1) for to_left in left])
 
 
 def _name(module: int, sequence: int, options: XfelOptions) -> str:
@@ -100,11 +168,10 @@ def _name(module: int, sequence: int, options: XfelOptions) -> str:
 
 
 def _write_file(
-    folder: Path, which: tuple[int, int], mine: AnyArray, options: XfelOptions, model: tuple[AnyArray, ...]
+    folder: Path, which: tuple[int, int], mine: AnyArray, options: XfelOptions, model: _Model
 ) -> None:
     module, sequence = which
-    trains, pulses, signal, pattern, offset, gain = model
-    o = options
+    o, trains, pulses = options, model.trains, model.pulses
     order = [int(i) for i in mine if (module, int(i)) not in o.missing]
     order += [i for i in order if (module, i) in o.duplicate]
     if module in o.shuffled:
@@ -114,7 +181,7 @@ def _write_file(
     first = np.concatenate([[0], np.cumsum(count)[:-1]]).astype(np.uint64) if order else count
     filled = [(i, t) for i, t, n in zip(order, ids, count, strict=True) if n]
     frames = np.array(
-        [_frames(o, signal[i], pattern[module], offset[module], gain[module]) for i, _ in filled],
+        [_frames(o, model, module, i) for i, _ in filled],
         dtype=np.uint16 if o.is_raw else np.float32,
     ).reshape(-1, *((2, *o.shape) if o.is_raw else o.shape))
     source = f"{DETECTOR}/DET/{module}CH0:xtdf"
@@ -143,12 +210,17 @@ def _write_file(
         )
 
 
-def _frames(
-    o: XfelOptions, signal: AnyArray, pattern: AnyArray, offset: AnyArray, gain: AnyArray
-) -> AnyArray:
+def _frames(o: XfelOptions, model: _Model, module: int, train: int) -> AnyArray:
     """The frames of one train of a module."""
-    true = signal[:, np.newaxis, np.newaxis] * pattern
+    true: AnyArray = model.signal[train][:, np.newaxis, np.newaxis] * model.pattern[module]
     if not o.is_raw:
-        return true.astype(np.float32)
+        corrected: AnyArray = true.astype(np.float32)
+        return corrected
+    stage = np.minimum(true // STAGE_STEP, o.n_stages - 1).astype(np.int64)
+    offset, gain = (
+        np.take_along_axis(table, stage[np.newaxis], axis=0)[0]
+        for table in (model.offset[module], model.gain[module])
+    )
     counts = np.clip(np.round(offset + true / gain), 0, 65535).astype(np.uint16)
-    return np.stack([counts, np.full_like(counts, 2500)], axis=1)
+    values = stage if o.stage_numbers else GAIN_VALUE + 1500 * stage
+    return np.stack([counts, values.astype(np.uint16)], axis=1)

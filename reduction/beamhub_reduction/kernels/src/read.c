@@ -1,11 +1,6 @@
 /* Many chunks of one dataset in one call: positional reads into a reused buffer, and decoding on the spot. */
-#define _POSIX_C_SOURCE 200809L
-#include <errno.h>
-#include <unistd.h>
+#include "read_at.h"
 
-#include "containers.h"
-
-#define BH_FAR ((int64_t)1 << 61) /* sums of two such places do not overflow */
 #define BH_RAW 0
 #define BH_BSLZ4 1
 #define BH_LZ4 2
@@ -19,24 +14,6 @@ BH_EXPORT int64_t BH(read_stored)(int64_t file, int64_t n, const int64_t *offset
 BH_EXPORT int64_t BH(read_chunks)(int64_t file, int64_t n, const int64_t *wanted, int64_t item_bytes,
                                   int64_t chunk_bytes, uint8_t *stored, int64_t n_stored, uint8_t *scratch,
                                   int64_t n_scratch, uint8_t *out, int64_t n_out, int64_t *status);
-
-/* Bytes read (fewer at the end of the file), or BH_ERRNO minus what the system said. */
-static int64_t read_at(int file, int64_t offset, int64_t n, uint8_t *to) {
-    int64_t done = 0;
-    while (done < n) {
-        const int64_t ask = n - done < (1 << 30) ? n - done : (1 << 30);
-        const ssize_t got = pread(file, to + done, (size_t)ask, (off_t)(offset + done));
-        if (got < 0) {
-            if (errno == EINTR)
-                continue;
-            return BH_ERRNO - errno;
-        }
-        if (got == 0)
-            break;
-        done += got;
-    }
-    return done;
-}
 
 static int64_t outcome(int64_t got, int64_t expected) {
     return got == expected ? 0 : got < 0 ? got : BH_FILE_END;

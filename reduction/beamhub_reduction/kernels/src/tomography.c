@@ -89,7 +89,7 @@ static int64_t correct_row(const float *restrict sums, int64_t at, int64_t n, co
 static inline float or_nan(float s) { return s - s == 0.0f ? s : __builtin_nanf(""); }
 
 /* Sums of one binned row: raw rows of `frame` from y on, `bin` of them, all columns. `good` is 1 or 0 for each
-   raw pixel, or NULL. Values at `limit` are counted in *n_limit. */
+   raw pixel, or NULL. Values from `limit` on are counted in *n_limit. */
 #define SUM_ROW(NAME, TYPE, WIDE, FINITE)                                                                     \
     static void sum_row_##NAME(const TYPE *restrict rows, const uint8_t *restrict good, int64_t raw_nx,         \
                                int64_t nx, int64_t bin, TYPE limit, int has_limit, float *restrict out,         \
@@ -102,11 +102,11 @@ static inline float or_nan(float s) { return s - s == 0.0f ? s : __builtin_nanf(
             for (int64_t row = 0; row < bin; row++) {                                                           \
                 const TYPE *restrict v = rows + row * raw_nx + first * bin;                                     \
                 if (has_limit) {                                                                                \
-                    TYPE most = 0; /* narrow lanes; `limit` is the largest value of an integer */               \
+                    TYPE most = 0; /* narrow lanes; `limit` is above zero */                                    \
                     for (int64_t x = 0; x < width; x++)                                                         \
                         most = v[x] > most ? v[x] : most;                                                       \
-                    for (int64_t x = 0; most == limit && x < width; x++)                                        \
-                        found += v[x] == limit;                                                                 \
+                    for (int64_t x = 0; most >= limit && x < width; x++)                                        \
+                        found += v[x] >= limit;                                                                 \
                 }                                                                                               \
                 if (bin <= 2 && !good)                                                                          \
                     continue; /* summed below, without a line between */                                        \
@@ -191,7 +191,7 @@ static void sum_row(const int64_t *d, const uint8_t *rows, const uint8_t *good, 
 /* frames (n_frames, raw_ny, raw_nx) to out, which is (blocks of rows_per_block rows, frames_per_block,
    rows_per_block, nx): the order of the storage chunks that it is written to. `weights`, `rests` and `scales`
    (n_frames) belong to the frames. `total` and `n_finite` (ny, nx) gain the values that are not NaN.
-   counts[0] gains the values raised to `least`, counts[1] the raw values at `limit`. */
+   counts[0] gains the values raised to `least`, counts[1] the raw values from `limit` on. */
 BH_EXPORT int64_t BH(correct_frames)(const int64_t *dims, const uint8_t *frames, const uint8_t *good,
                                      const void *limit, const float *dark, const float *before, const float *after,
                                      const float *weights, const float *rests, const float *scales, float least,

@@ -1,0 +1,63 @@
+"""Configurations to break, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beamhub_core.config import read_config
+from beamhub_core.errors import ConfigInvalid
+from facility_file import FacilityFile
+
+Make = Callable[..., FacilityFile]
+
+
+def problems_of(path: Path) -> tuple[str, ...]:
+    """All that is said of an invalid file."""
+    with pytest.raises(ConfigInvalid) as caught:
+        read_config(path)
+    assert caught.value.exit_code == 7
+    assert str(path) in str(caught.value)
+    assert caught.value.problems
+    return caught.value.problems
+
+
+def at(data: Any, path: tuple[str | int, ...]) -> Any:
+    """What stands at a place of a configuration: a section, or the last step's list or mapping."""
+    for step in path:
+        data = data[step]
+    return data
+
+
+def everything(file: FacilityFile) -> dict[str, Any]:
+    """A configuration in which every section stands."""
+    data = file.copy()
+    data["catalogue"] |= {"harvest_roots": [{"pool": "pool"}], "audit": {"security_log_months": 24}}
+    data["login"]["providers"][0] |= {
+        "claims": {"orcid": "eduperson_orcid"},
+        "entitlement_namespaces": ["urn:geant:example.org"],
+    }
+    data["login"] |= {
+        "guests": {"max_guests": 3},
+        "identity_map": {
+            "kind": "ldap",
+            "ldap": {"url": "ldaps://ldap.example.org", "base_dn": "ou=people,dc=example,dc=org"},
+        },
+        "role_rules": [
+            {"provider": "community", "entitlement": "urn:geant:example.org:group:staff", "role": "support"}
+        ],
+    }
+    data["catalogue"]["user_offices"].append({"name": "far", "kind": "rest", "url": "https://office.example"})
+    docker = {
+        "url": "https://node1.example.org:8443",
+        "tls": {name: f"/etc/beamhub/{name}.pem" for name in ("ca_file", "cert_file", "key_file")},
+        "network_block": "10.77.0.0/16",
+        "peers": [{"container": "beamhub-proxy", "alias": "proxy"}],
+    }
+    data["sessions"]["places"][0] |= {"backend": "docker", "docker": docker}
+    data["sessions"] |= {"homes": {"quota_gib": 5}, "scratch": {"folder": str(file.folder / "scratch")}}
+    data["sessions"]["templates"] = [{"name": "t", "title": "T", "technique": "x", "file": "a/b.ipynb"}]
+    return data
