@@ -8,8 +8,11 @@ from typing import Literal, cast
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from beamhub_catalogue.models import SessionMountRow, SessionRow
+from beamhub_catalogue.admission import check_admitted, proposal_shares
+from beamhub_catalogue.models import SessionMountRow, SessionProposalRow, SessionRow
+from beamhub_catalogue.ticket_queue import drop_ticket
 from beamhub_catalogue.views import SessionView
+from beamhub_core.config.storage import SessionsConfig
 from beamhub_core.errors import BeamhubError
 from beamhub_core.session import (
     LIVE_STATES,
@@ -45,19 +48,27 @@ class PlanConflict(BeamhubError):
         return f"Another plan is stored under the id {self.plan_id}. A plan is never changed; make a new one."
 
 
-def store_plan(session: Session, plan: SessionPlan, plan_hash: str, now: datetime) -> Literal["new", "same"]:
+def store_plan(
+    session: Session, plan: SessionPlan, plan_hash: str, config: SessionsConfig, now: datetime
+) -> Literal["new", "same"]:
     """Keep a plan before anything is made from it; keeping the same plan twice is keeping it once.
+
+    With the plan its room in the place is taken, and its ticket in the queue is used up.
 
     Raises
     ------
     PlanConflict
         If another plan has this id.
+    Refused
+        If the person, its proposals or its place have no room for it (`check_admitted`).
     """
     row = session.get(SessionRow, plan.id)
     if row is not None:
         if row.plan_hash != plan_hash:
             raise PlanConflict(plan.id)
         return "same"
+    check_admitted(session, plan, config, now)
+    drop_ticket(session, plan.account, plan.server_name)
     session.add(
         SessionRow(
             plan_id=plan.id,
@@ -69,6 +80,15 @@ def store_plan(session: Session, plan: SessionPlan, plan_hash: str, now: datetim
             created_at=now,
             expires_at=plan.expires_at,
             last_seen=now,
+            place=plan.place.name,
+            cpu=plan.limits.cpu,
+            memory_gib=plan.limits.memory_gib,
+            gpus=plan.limits.gpus,
+            phases={"planned": now.isoformat()},
+            proposals=[
+                SessionProposalRow(proposal=name, share=share)
+                for name, share in proposal_shares(plan).items()
+            ],
             mounts=[
                 SessionMountRow(pool=mount.pool, path=mount.path, mode=mount.mode, pid=mount.pid)
                 for mount in plan.mounts
@@ -96,7 +116,7 @@ def update_session(row: SessionRow, update: SessionUpdate, now: datetime) -> boo
         return False
     row.state = update.state
     if update.state in FINAL_STATES:
-        row.token_digest = None
+        row.token_digest, row.ended_at = None, now
     return True
 
 

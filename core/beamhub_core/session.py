@@ -73,6 +73,13 @@ class Place(Word):
     running: int = Field(default=0, ge=0)
     warm: int = Field(default=0, ge=0)
     gpus: int = Field(default=0, ge=0)
+    gpus_used: int = Field(default=0, ge=0, description="Of them, those of running sessions.")
+    memory_free_gib: float | None = Field(
+        default=None, description="Memory that sessions may still take, GiB; None: not bounded."
+    )
+    image_faults: dict[str, str] = Field(
+        default={}, description="Images that the place cannot have, and why, in plain words."
+    )
     images: tuple[str, ...] = Field(default=(), description="Image references already present.")
     link_costs: dict[str, float] = Field(
         default={}, description="Cost per byte of a pool reached over the network."

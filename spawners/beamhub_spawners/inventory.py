@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,9 +19,9 @@ MAX_TEMPLATE_BYTES = 10_000_000
 
 async def read_places(config: FacilityConfig, live: Iterable[StoredSession]) -> tuple[Place, ...]:
     """Every configured place with its healthy pools and the number of live sessions."""
-    running = Counter(stored.plan.place.name for stored in live)
+    live = tuple(live)
     healthy = await read_healthy_pools(config.pools)
-    return tuple(_place(place, healthy, running[place.name]) for place in config.sessions.places)
+    return tuple(_place(place, healthy, live) for place in config.sessions.places)
 
 
 async def read_healthy_pools(pools: Iterable[PoolConfig]) -> frozenset[str]:
@@ -72,14 +71,18 @@ def read_template_digests(config: FacilityConfig) -> dict[str, str]:
     return digests
 
 
-def _place(place: PlaceConfig, healthy: frozenset[str], n_running: int) -> Place:
+def _place(place: PlaceConfig, healthy: frozenset[str], live: tuple[StoredSession, ...]) -> Place:
+    limits = [stored.plan.limits for stored in live if stored.plan.place.name == place.name]
+    used_gib = sum(one.memory_gib for one in limits)
     return Place(
         name=place.name,
         backend=place.backend,
         pools=place.pools,
         healthy_pools=tuple(pool for pool in place.pools if pool in healthy),
         capacity=place.capacity,
-        running=n_running,
+        running=len(limits),
         gpus=place.gpus,
+        gpus_used=sum(one.gpus for one in limits),
+        memory_free_gib=None if place.memory_gib is None else place.memory_gib - used_gib,
         link_costs=dict(place.link_costs),
     )

@@ -13,7 +13,13 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
 from beamhub_core.config import FacilityConfig
-from beamhub_core.config.storage import EnvironmentConfig, PlaceConfig, ProfileConfig, TemplateConfig
+from beamhub_core.config.storage import (
+    EnvironmentConfig,
+    PlaceConfig,
+    ProfileConfig,
+    SessionsConfig,
+    TemplateConfig,
+)
 from beamhub_core.identity import Principal
 from beamhub_core.rights import DatasetRef, GrantAnswer
 from beamhub_core.session import (
@@ -55,12 +61,15 @@ class Occasion:
         Name of the person's server, empty for the default one.
     template_digests:
         SHA-256 of each template's notebook file, by the template's name; absent where the file is.
+    trace_id:
+        32 hexadecimal digits under which logs, metrics and the session itself tell of this start.
     """
 
     plan_id: str
     now: datetime
     server_name: str
     template_digests: Mapping[str, str]
+    trace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +89,8 @@ def choose_profile(request: SessionRequest, config: FacilityConfig, *, roles: tu
         Code `profile_not_allowed` for a profile of other roles, `bad_request` for an unknown name.
     """
     sessions = config.sessions
-    open_profiles = [
-        profile for profile in sessions.profiles if {"everyone", *roles}.intersection(profile.roles)
-    ]
+    held = {"everyone", *roles}
+    open_profiles = [profile for profile in sessions.profiles if held.intersection(profile.roles)]
     profile = next(iter(open_profiles), None)
     if request.profile is not None:
         if request.profile not in {profile.name for profile in sessions.profiles}:
@@ -92,15 +100,29 @@ def choose_profile(request: SessionRequest, config: FacilityConfig, *, roles: tu
         names = ", ".join(profile.name for profile in open_profiles) or "none (ask your local contact)"
         asked = request.profile or "any profile"
         raise refuse("profile_not_allowed", asked, f"{asked} is not open to you. You can start: {names}.")
-    environments = {environment.name: environment for environment in sessions.environments}
-    environment = environments.get(request.environment or sessions.environments[0].name)
-    if environment is None:
-        raise refuse(
-            "bad_request",
-            request.environment or "",
-            f"No environment is called {request.environment!r}. There are: {', '.join(environments)}.",
-        )
-    return Choice(profile, environment)
+    return Choice(profile, _environment(request, sessions, profile, held))
+
+
+def _environment(
+    request: SessionRequest, sessions: SessionsConfig, profile: ProfileConfig, held: set[str]
+) -> EnvironmentConfig:
+    """The environment that a request names, or the first one that profile and roles let."""
+    open_to_both = {
+        one.name: one
+        for one in sessions.environments
+        if held.intersection(one.roles) and (profile.environments is None or one.name in profile.environments)
+    }
+    wanted = request.environment or next(iter(open_to_both), None)
+    if wanted is not None and wanted in open_to_both:
+        return open_to_both[wanted]
+    names = ", ".join(open_to_both) or "none (ask your local contact)"
+    if wanted is not None and wanted not in {one.name for one in sessions.environments}:
+        raise refuse("bad_request", wanted, f"No environment is called {wanted!r}. There are: {names}.")
+    asked = f"The environment {wanted!r}" if wanted is not None else "No environment"
+    said = f"{asked} is not open to you in the profile {profile.name!r}. There are: {names}."
+    if wanted is None:
+        said = f"No environment is open to you in the profile {profile.name!r}. Ask your local contact."
+    raise refuse("profile_not_allowed", wanted or profile.name, said)
 
 
 def session_plan(
@@ -158,14 +180,20 @@ def session_plan(
         uid=uid,
         gid=gid,
         gids=gids,
-        limits=Limits(cpu=profile.cpu, memory_gib=profile.memory_gib),
+        limits=limits_of(profile),
         cluster_limits=_cluster_limits(profile),
         environment_variables=_environment_variables(profile, config),
         created_at=occasion.now,
         expires_at=_expiry(profile, data, occasion.now),
         policy_version=answer.policy_version,
         explain=explain,
+        trace_id=occasion.trace_id,
     )
+
+
+def limits_of(profile: ProfileConfig) -> Limits:
+    """What one server of a profile may use."""
+    return Limits(cpu=profile.cpu, memory_gib=profile.memory_gib, gpus=profile.gpus)
 
 
 def bytes_per_pool(answer: GrantAnswer) -> dict[str, int]:

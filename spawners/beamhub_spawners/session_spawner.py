@@ -22,14 +22,12 @@ from traitlets import HasTraits, default
 from beamhub_core.errors import Unavailable
 from beamhub_core.identity import Principal
 from beamhub_core.rights import Refused
-from beamhub_core.session import SessionPlan, SessionRequest, SessionState, SessionUpdate, StoredSession
-from beamhub_spawners.inventory import read_places, read_template_digests
-from beamhub_spawners.placement import Wanted, choose
-from beamhub_spawners.plan import Occasion, bytes_per_pool, choose_profile, session_plan
+from beamhub_core.session import SessionPlan, SessionRequest, SessionState, SessionUpdate
 from beamhub_spawners.platform import Platform
 from beamhub_spawners.refusal import StartFailed, StartRefused, refuse
 from beamhub_spawners.session_environment import token_digest
 from beamhub_spawners.session_options import OptionsRefused, read_form, read_options
+from beamhub_spawners.session_planning import Queued, Start, plan_and_store
 from beamhub_spawners.start_progress import StartProgress
 
 PROBE_INTERVAL_S = 0.05
@@ -163,7 +161,10 @@ class PlanSpawnerMixin(HasTraits):
                 extra={"reference": refusal.reference, "account": self.user.name},
             )
             raise await self._spawn_exception(
-                str(refused), refusal.code, required_acr=refusal.required_acr
+                str(refused),
+                refusal.code,
+                required_acr=refusal.required_acr,
+                is_queued=isinstance(refused, Queued),
             ) from refused
         except Unavailable as unavailable:
             raise await self._spawn_exception(str(unavailable), "unavailable") from unavailable
@@ -174,20 +175,21 @@ class PlanSpawnerMixin(HasTraits):
             self.phases.end()
 
     async def _spawn_exception(
-        self, message: str, reason: str, *, required_acr: tuple[str, ...] = ()
+        self, message: str, reason: str, *, required_acr: tuple[str, ...] = (), is_queued: bool = False
     ) -> Exception:
         await self._fail(message)
         status = STATUS_OF.get(reason, 403)
-        return StartRefused(message, reason=reason, status_code=status, required_acr=required_acr)
+        refused = StartRefused(message, reason=reason, status_code=status, required_acr=required_acr)
+        refused.is_queued = is_queued
+        return refused
 
     async def _start_session(self) -> str:
         web, config = self.platform.web, self.platform.config
         self.plan = None
         await self.end_previous()
-        plan = await self._planned()
-        self.phases.say(35, f"Placed on {plan.place.name}: {plan.explain.because}")
-        await web.store_plan(plan)
+        plan = await plan_and_store(self.platform, self._start(), self.phases.say)
         self.plan = plan
+        self.phases.say(35, f"Placed on {plan.place.name}: {plan.explain.because}")
         await web.update_session(plan.id, SessionUpdate(state="starting"))
         self.phases.say(45, "Making the session's folders and starting its server")
         await self.launch(plan)
@@ -208,24 +210,10 @@ class PlanSpawnerMixin(HasTraits):
         )
         return url
 
-    async def _planned(self) -> SessionPlan:
-        web, config, clock = self.platform.web, self.platform.config, self.platform.clock
-        principal = self._checked_principal()
+    def _start(self) -> Start:
         request = self.request if self.request is not None else read_options(self.user_options)
-        self.phases.say(5, f"Asking for your rights on {_counted(len(request.datasets), 'dataset')}")
-        chosen = choose_profile(request, config, roles=principal.roles)
-        answer, live = await asyncio.gather(
-            web.grants(principal.account, request.datasets), web.live_sessions()
-        )
-        live = tuple(one for one in live if not self._is_mine(one))
-        _check_quota(live, principal.account, config.sessions.max_servers_per_person)
-        self.phases.say(20, "Choosing a place beside the data")
-        wanted = Wanted(
-            bytes_per_pool(answer), chosen.environment.image, key=f"{principal.account}/{self.name}"
-        )
-        placed = choose(wanted, await read_places(config, live))
-        occasion = Occasion(secrets.token_hex(16), clock(), self.name, read_template_digests(config))
-        return session_plan(answer, request, config, principal, placed, occasion)
+        name = str(getattr(self.orm_spawner, "display_name", None) or "")
+        return Start(self._checked_principal(), self.name, name, request, secrets.token_hex(16))
 
     def _checked_principal(self) -> Principal:
         principal = self.principal
@@ -236,9 +224,6 @@ class PlanSpawnerMixin(HasTraits):
                 "Your identity is not known any more. Log out and in again, then start the session.",
             )
         return principal
-
-    def _is_mine(self, stored: StoredSession) -> bool:
-        return (stored.plan.account, stored.plan.server_name) == (self.user.name, self.name)
 
     async def end_previous(self) -> None:
         """End what an earlier start of this server left behind, so that no two run under one name."""
@@ -377,17 +362,3 @@ async def _answers(client: httpx.AsyncClient, url: str) -> bool:
     except httpx.HTTPError:
         return False
     return response.status_code < 500
-
-
-def _check_quota(live: tuple[StoredSession, ...], account: str, limit: int) -> None:
-    mine = [one for one in live if one.plan.account == account]
-    if len(mine) >= limit:
-        raise refuse(
-            "full",
-            f"{len(mine)} sessions",
-            f"You have {len(mine)} sessions, the most allowed. Stop one first.",
-        )
-
-
-def _counted(n: int, word: str) -> str:
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"
