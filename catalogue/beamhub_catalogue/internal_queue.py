@@ -9,7 +9,7 @@ from fastapi import HTTPException, Path
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.internal_refusals import person_of, refused_answer
 from beamhub_catalogue.texts import is_storable
-from beamhub_catalogue.ticket_queue import answer_of, drop_tickets_of, take_ticket
+from beamhub_catalogue.ticket_queue import answer_of, drop_tickets_of, find_ticket, take_ticket
 from beamhub_core.identity import ACCOUNT_PATTERN
 from beamhub_core.queue import TicketWanted
 from beamhub_core.rights import Refused
@@ -30,11 +30,13 @@ class InternalQueue:
         try:
             with self._desk.database.writing() as session:
                 person_of(session, wanted.account)
+                is_new = find_ticket(session, wanted.account, wanted.server_name) is None
                 row = take_ticket(session, wanted, sessions.queue, now)
                 answer = answer_of(session, row, {one.name: one.capacity for one in sessions.places}, now)
         except Refused as refused:
             return refused_answer(refused)
-        self._desk.room_freed.set()
+        if is_new:  # else the hub just said that there is no room: looking again at once would not end
+            self._desk.room_freed.set()
         return answer
 
     def delete(self, account: Annotated[str, Path(pattern=ACCOUNT_PATTERN)]) -> None:

@@ -24,6 +24,7 @@ from beamhub_catalogue.offices import office_states
 from beamhub_catalogue.people import find_principal
 from beamhub_catalogue.rules import RuleBook
 from beamhub_catalogue.search_api import SearchApi
+from beamhub_catalogue.session_queue import SessionQueue
 from beamhub_catalogue.sessions import sessions_of
 from beamhub_catalogue.storage_pools import keep_pools
 from beamhub_catalogue.views import DatasetView, Health, SearchFilters, SearchPage, SessionView
@@ -143,6 +144,11 @@ class CatalogueService:
         """The account's sessions, live ones first, then the latest 20 that ended."""
         with self.database.reading() as session:
             return sessions_of(session, account)
+
+    @property
+    def queue(self) -> SessionQueue:
+        """Those who wait for room."""
+        return SessionQueue(self.desk)
 
     def own_audit(self, account: str, before: int | None = None) -> EntryPage:
         """What the person behind an account did and what happened to them, newest first."""

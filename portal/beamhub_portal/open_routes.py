@@ -82,6 +82,10 @@ def open_router(portal: Portal) -> APIRouter:
         except HubRefused as refused:
             if refused.code == "assurance_too_low":
                 return RedirectResponse(_form_address(portal, wish), status_code=303)
+            if refused.code == "full" and portal.service.queue.ticket(visitor.account, name) is not None:
+                return RedirectResponse(
+                    portal.pages.addresses.page("sessions", name, "launch"), status_code=303
+                )
             raise _explained(portal, visitor, name, refused) from None
         return RedirectResponse(portal.pages.addresses.page("sessions", name, "launch"), status_code=303)
 

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from beamhub_catalogue.views import SessionView
 from beamhub_core.errors import Unavailable
+from beamhub_core.queue import wait_in_words
 from beamhub_portal.hub_client import HubRefused, HubServer
 from beamhub_portal.launch import read_launch
 from beamhub_portal.portal import LoginNeeded, Portal, SentForm, refuse
@@ -58,6 +59,9 @@ def session_router(portal: Portal) -> APIRouter:
             visitor,
             cards=cards,
             ended=tuple(ended.values())[:MAX_ENDED],
+            tickets=portal.service.queue.tickets_of(visitor.account),
+            wait_in_words=wait_in_words,
+            left=request.query_params.get("done") == "leave",
             stopped=request.query_params.get("done") == "stop",
         )
 
@@ -96,6 +100,8 @@ def session_router(portal: Portal) -> APIRouter:
                 "percent": now.percent,
                 "messages": list(now.messages),
                 "url": now.target,
+                "position": now.position,
+                "usual_wait": now.usual_wait,
             }
         )
 
@@ -110,6 +116,12 @@ def session_router(portal: Portal) -> APIRouter:
                 "unavailable", "The server could not be stopped now. Look at its state and try again."
             ) from None
         return RedirectResponse(page("sessions") + "?done=stop", status_code=303)
+
+    @router.post("/sessions/{name}/leave")
+    def leave(request: Request, name: ServerName, form: SentForm) -> Response:
+        visitor = portal.require_form(request, form)
+        portal.service.queue.leave(visitor.account, name)
+        return RedirectResponse(page("sessions") + "?done=leave", status_code=303)
 
     return router
 

@@ -53,9 +53,9 @@ def choose(wanted: Wanted, places: Sequence[Place]) -> tuple[Place, ExplainRecor
     """The best place for a session, with the verdict on every place.
 
     Hard filters first: each pool that holds granted data is mounted there and answers, the place can have
-    the image and has the GPUs at all; then a session slot, GPUs and memory are free now. Then, in this order: most bytes local,
-    least link cost for the rest, a warm slot, the image already present, least load; a tie goes by a
-    hash of the wish and the place, whatever order the places come in.
+    the image and has the GPUs at all; then a session slot, GPUs and memory are free now. Then, in this
+    order: most bytes local, least link cost for the rest, a warm slot, the image already present, least
+    load; a tie goes by a hash of the wish and the place, whatever order the places come in.
 
     Raises
     ------

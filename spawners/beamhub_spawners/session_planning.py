@@ -95,11 +95,11 @@ async def _placed(
         key=f"{account}/{server}",
         memory_gib=limits.memory_gib,
     )
-    places = await read_places(platform.config, others)
-    return choose(
-        wanted,
-        [one.model_copy(update={"running": one.capacity}) if one.name in taken else one for one in places],
-    )
+    places = [
+        place.model_copy(update={"running": place.capacity}) if place.name in taken else place
+        for place in await read_places(platform.config, others)
+    ]
+    return choose(wanted, places)
 
 
 def _occasion(platform: Platform, start: Start) -> Occasion:
