@@ -14,6 +14,7 @@ from beamhub_catalogue.ticket_queue import drop_ticket
 from beamhub_catalogue.views import SessionView
 from beamhub_core.config.storage import SessionsConfig
 from beamhub_core.errors import BeamhubError
+from beamhub_core.placement_words import placement_words
 from beamhub_core.session import (
     LIVE_STATES,
     SessionPlan,
@@ -112,9 +113,12 @@ def update_session(row: SessionRow, update: SessionUpdate, now: datetime) -> boo
         value = getattr(update, name)
         if value is not None:
             setattr(row, name, value)
+    if update.phases_s is not None:
+        row.phases = (row.phases or {}) | {"seconds": dict(update.phases_s)}
     if update.state is None or update.state == before or update.state not in _NEXT[before]:
         return False
     row.state = update.state
+    row.phases = (row.phases or {}) | {update.state: now.isoformat()}
     if update.state in FINAL_STATES:
         row.token_digest, row.ended_at = None, now
     return True
@@ -134,6 +138,7 @@ def stored_session(row: SessionRow) -> StoredSession:
         reason=row.reason,
         created_at=row.created_at,
         last_seen=row.last_seen,
+        expires_at=row.expires_at,
     )
     return StoredSession(plan=SessionPlan.model_validate(row.plan), record=record)
 
@@ -179,8 +184,9 @@ def _view(row: SessionRow) -> SessionView:
         url=row.url,
         reason=row.reason,
         created_at=row.created_at,
-        expires_at=plan.expires_at,
+        expires_at=row.expires_at,
         last_seen=row.last_seen,
         datasets=plan.datasets,
         because=plan.explain.because,
+        why=placement_words(plan.explain),
     )

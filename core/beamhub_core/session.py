@@ -198,6 +198,9 @@ class SessionRecord(Word):
     reason: str | None = None
     created_at: datetime
     last_seen: datetime
+    expires_at: datetime | None = Field(
+        default=None, description="When it ends now: an extension moves it, the plan stays as it is."
+    )
 
 
 class SessionUpdate(Word):
@@ -208,6 +211,9 @@ class SessionUpdate(Word):
     backend_id: str | None = None
     url: str | None = None
     reason: str | None = None
+    phases_s: dict[Name, Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
+        default=None, max_length=16, description="Seconds that each phase of the start took."
+    )
 
 
 class StoredSession(Word):
@@ -215,6 +221,11 @@ class StoredSession(Word):
 
     plan: SessionPlan
     record: SessionRecord
+
+    @property
+    def ends_at(self) -> datetime:
+        """When the session ends by itself: what the record says, else the plan."""
+        return self.record.expires_at or self.plan.expires_at
 
 
 class SessionVerdict(Word):

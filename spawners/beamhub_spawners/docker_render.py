@@ -85,6 +85,7 @@ def container_fields(
                 f"{LABEL}plan-hash": digest(plan),
                 f"{LABEL}token-digest": token_digest(environment["JUPYTERHUB_API_TOKEN"]),
                 f"{LABEL}expires": plan.expires_at.isoformat(),
+                f"{LABEL}trace": plan.trace_id or "-",
             },
         },
         host={

@@ -182,7 +182,7 @@ def session_plan(
         gids=gids,
         limits=limits_of(profile),
         cluster_limits=_cluster_limits(profile),
-        environment_variables=_environment_variables(profile, config),
+        environment_variables=_environment_variables(profile, config, occasion),
         created_at=occasion.now,
         expires_at=_expiry(profile, data, occasion.now),
         policy_version=answer.policy_version,
@@ -314,10 +314,17 @@ def _cluster_limits(profile: ProfileConfig) -> ClusterLimits:
     )
 
 
-def _environment_variables(profile: ProfileConfig, config: FacilityConfig) -> dict[str, str]:
-    """What every process of the session sees; the backend adds where its files lie."""
+def _environment_variables(
+    profile: ProfileConfig, config: FacilityConfig, occasion: Occasion
+) -> dict[str, str]:
+    """What every process of the session sees; the backend adds where its files lie.
+
+    `TRACEPARENT` has the form of W3C Trace Context, with the plan's first digits as the parent.
+    """
     threads = str(max(1, int(profile.cpu)))
+    trace = {"TRACEPARENT": f"00-{occasion.trace_id}-{occasion.plan_id[:16]}-01"} if occasion.trace_id else {}
     return {
+        **trace,
         "BEAMHUB_WEB_URL": config.sessions.web_url,
         "CPU_LIMIT": f"{profile.cpu:g}",
         "MEM_LIMIT": str(int(profile.memory_gib * 2**30)),

@@ -28,6 +28,7 @@ from beamhub_spawners.refusal import StartFailed, StartRefused, refuse
 from beamhub_spawners.session_environment import token_digest
 from beamhub_spawners.session_options import OptionsRefused, read_form, read_options
 from beamhub_spawners.session_planning import Queued, Start, plan_and_store
+from beamhub_spawners.start_metrics import FAILURES, REFUSALS, PhaseClock
 from beamhub_spawners.start_progress import StartProgress
 
 PROBE_INTERVAL_S = 0.05
@@ -169,6 +170,7 @@ class PlanSpawnerMixin(HasTraits):
         except Unavailable as unavailable:
             raise await self._spawn_exception(str(unavailable), "unavailable") from unavailable
         except StartFailed as failed:
+            FAILURES.inc()
             await self._fail(failed.reason)
             raise
         finally:
@@ -177,6 +179,7 @@ class PlanSpawnerMixin(HasTraits):
     async def _spawn_exception(
         self, message: str, reason: str, *, required_acr: tuple[str, ...] = (), is_queued: bool = False
     ) -> Exception:
+        REFUSALS.labels(reason).inc()
         await self._fail(message)
         status = STATUS_OF.get(reason, 403)
         refused = StartRefused(message, reason=reason, status_code=status, required_acr=required_acr)
@@ -184,17 +187,20 @@ class PlanSpawnerMixin(HasTraits):
         return refused
 
     async def _start_session(self) -> str:
-        web, config = self.platform.web, self.platform.config
+        web, config, clock = self.platform.web, self.platform.config, PhaseClock()
         self.plan = None
         await self.end_previous()
-        plan = await plan_and_store(self.platform, self._start(), self.phases.say)
+        with clock.phase("plan"):
+            plan = await plan_and_store(self.platform, self._start(), self.phases.say)
         self.plan = plan
         self.phases.say(35, f"Placed on {plan.place.name}: {plan.explain.because}")
         await web.update_session(plan.id, SessionUpdate(state="starting"))
         self.phases.say(45, "Making the session's folders and starting its server")
-        await self.launch(plan)
+        with clock.phase("create"):
+            await self.launch(plan)
         self.phases.say(65, "The server is booting")
-        url = await self._await_http(config.sessions.start_timeout_s)
+        with clock.phase("boot"):
+            url = await self._await_http(config.sessions.start_timeout_s)
         await web.update_session(
             plan.id,
             SessionUpdate(
@@ -202,11 +208,18 @@ class PlanSpawnerMixin(HasTraits):
                 token_digest=token_digest(self.api_token),
                 backend_id=await self.backend_id(),
                 url=url,
+                phases_s=clock.done(),
             ),
         )
         self.phases.say(95, "The server answers")
         self.log.info(
-            "session started", extra={"plan_id": plan.id, "place": plan.place.name, "profile": plan.profile}
+            "session started",
+            extra={
+                "plan_id": plan.id,
+                "trace_id": plan.trace_id,
+                "place": plan.place.name,
+                "profile": plan.profile,
+            },
         )
         return url
 

@@ -63,6 +63,10 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "sessions.profiles[]": ("sessions", "profiles", 0),
     "sessions.environments[]": ("sessions", "environments", 0),
     "sessions.templates[]": ("sessions", "templates", 0),
+    "sessions.limits": ("sessions", "limits"),
+    "sessions.limits.people[]": ("sessions", "limits", "people", 0),
+    "sessions.queue": ("sessions", "queue"),
+    "sessions.prestart": ("sessions", "prestart"),
 }
 
 
@@ -70,6 +74,11 @@ def everything(file: FacilityFile) -> dict[str, Any]:
     """A configuration in which every section stands."""
     data = file.copy()
     data["catalogue"] |= {"harvest_roots": [{"pool": "pool"}], "audit": {"security_log_months": 24}}
+    data["sessions"] |= {
+        "limits": {"people": [{"role": "everyone", "max_gpus": 0}]},
+        "queue": {"max_waiting": 10},
+        "prestart": {"enabled": False},
+    }
     data["login"]["providers"][0] |= {
         "claims": {"orcid": "eduperson_orcid"},
         "entitlement_namespaces": ["urn:geant:example.org"],

@@ -23,7 +23,12 @@ from beamhub_catalogue.service import CatalogueService
 from beamhub_core.config import FacilityConfig, read_config
 from beamhub_core.identity import Principal
 from beamhub_portal import build_app
-from portal.portal_parts import Clock, serving, write_facility  # the folder of these tests, not the room
+from portal.portal_parts import (
+    Clock,
+    serving,
+    write_facility,
+    write_scans,
+)  # the folder of these tests, not the room
 
 START_S = 60.0
 OPERATOR = "operator-token-0123456789abcdef"
@@ -78,6 +83,7 @@ c.JupyterHub.cookie_secret_file = {cookie!r}
 c.JupyterHub.hub_bind_url = "http://127.0.0.1:{port}"
 c.JupyterHub.bind_url = "{public}"
 c.JupyterHub.allow_named_servers = True
+c.Spawner.consecutive_failure_limit = 2
 c.JupyterHub.services = [
     {{"name": "web", "api_token": {token!r}}},
     {{"name": "operator", "api_token": {operator!r}}},
@@ -85,7 +91,7 @@ c.JupyterHub.services = [
 c.JupyterHub.load_roles = [
     {{"name": "web", "services": ["web"], "scopes": ["read:servers", "start:servers", "delete:servers"]}},
     {{"name": "operator", "services": ["operator"],
-      "scopes": ["admin:users", "admin:auth_state", "admin:servers"]}},
+      "scopes": ["admin:users", "admin:auth_state", "admin:servers", "read:metrics"]}},
 ]
 """
 
@@ -107,6 +113,11 @@ class QueueHub:
 
     def introduce(self, principal: Principal) -> None:
         """What a login does: the hub has the person's identity, and web is told."""
+        assert self.call("POST", f"/users/{principal.account}").status_code == 201
+        self.tell(principal)
+
+    def tell(self, principal: Principal) -> None:
+        """What a refresh does: hub and web know what the provider says of the person now."""
         token = self.config.web.clients[0].token_file.read_text().strip()
         answer = httpx.put(
             f"{self.public}/internal/principals/{principal.account}",
@@ -114,7 +125,6 @@ class QueueHub:
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         )
         assert answer.status_code == 204, answer.text
-        assert self.call("POST", f"/users/{principal.account}").status_code == 201
         state = {"auth_state": {"principal": principal.model_dump(mode="json")}}
         assert self.call("PATCH", f"/users/{principal.account}", state).status_code == 200
 
@@ -139,7 +149,9 @@ def running_queue_hub(folder: Path, *, capacity: int, **sessions: Any) -> Iterat
         probe.close()
         public, hub = f"http://127.0.0.1:{listener.getsockname()[1]}", f"http://127.0.0.1:{port}"
         config = _write(folder, public, f"{hub}/hub/api", capacity, sessions)
+        write_scans(folder / "pool")
         service = CatalogueService(config, Clock())
+        service.harvester.scan()
         (folder / "jupyterhub_config.py").write_text(
             HUB_CONFIG.format(
                 facility=str(folder / "facility.yaml"),
@@ -183,6 +195,10 @@ def _write(
     facts["sessions"]["places"][0]["capacity"] = capacity
     facts["sessions"] |= {"queue": {"look_interval_s": 1.0}} | sessions
     path.write_text(yaml.safe_dump(facts, sort_keys=False))
+    for template in facts["sessions"]["templates"]:
+        file = folder / template["file"]
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("{}")
     return read_config(path)
 
 

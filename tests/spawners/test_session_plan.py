@@ -16,7 +16,14 @@ from beamhub_core.rights import DatasetRef, Grant, GrantAnswer, PoolPath, Refuse
 from beamhub_core.session import Mount, Place, SessionPlan, SessionRequest
 from beamhub_core.word import digest
 from beamhub_spawners.mounts import covers
-from beamhub_spawners.plan import N_UNMAPPED_UIDS, Occasion, session_plan, unmapped_uid
+from beamhub_spawners.plan import (
+    N_UNMAPPED_UIDS,
+    Occasion,
+    choose_profile,
+    limits_of,
+    session_plan,
+    unmapped_uid,
+)
 from contracts.spawner_parts import (
     ACCOUNT,
     EXPLAIN,
@@ -257,3 +264,43 @@ def test_the_facilitys_numbers_are_used_and_never_the_persons_wish() -> None:
 @given(account=st.text(min_size=1), first=st.integers(100_000, 2_000_000_000))
 def test_an_unmapped_number_lies_in_its_range(account: str, first: int) -> None:
     assert first <= unmapped_uid(account, first) < first + N_UNMAPPED_UIDS
+
+
+def _with_lists(**lists: Any) -> FacilityConfig:
+    fields = facility_fields(Path("/srv"), hub_url="http://hub", web_url="http://web")
+    fields["sessions"]["environments"] = [
+        {"name": "standard", "title": "Standard", "image": "local"},
+        {"name": "gpu", "title": "GPU", "image": "local", "roles": lists.get("roles", ["everyone"])},
+    ]
+    fields["sessions"]["profiles"][0] |= {"environments": lists.get("environments"), "gpus": 2}
+    return FacilityConfig.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("lists", "wish", "answer"),
+    [
+        ({}, None, "standard"),
+        ({}, "gpu", "gpu"),
+        ({"environments": ["gpu"]}, None, "gpu"),
+        ({"environments": ["gpu"]}, "standard", "profile_not_allowed"),
+        ({"environments": []}, None, "profile_not_allowed"),
+        ({"environments": []}, "standard", "profile_not_allowed"),
+        ({"roles": []}, "gpu", "profile_not_allowed"),
+        ({"roles": ["admin"]}, "gpu", "profile_not_allowed"),
+        ({"roles": ["admin"], "environments": ["gpu"]}, None, "profile_not_allowed"),
+        ({}, "other", "bad_request"),
+    ],
+)
+def test_an_environment_is_open_where_profile_and_role_allow_it_and_an_empty_list_denies(
+    lists: dict[str, Any], wish: str | None, answer: str
+) -> None:
+    request = SessionRequest(profile="small", environment=wish)
+    try:
+        found = choose_profile(request, _with_lists(**lists), roles=()).environment.name
+    except Refused as refused:
+        found = refused.refusal.code
+    assert found == answer
+
+
+def test_a_profile_gives_its_gpus_to_the_plan() -> None:
+    assert limits_of(_with_lists().sessions.profiles[0]).gpus == 2
