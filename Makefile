@@ -13,10 +13,10 @@ PLAIN := not (docker or kubernetes or keycloak or oidc_provider or ldap or brows
 SOAKED := $(addprefix tests/reduction/test_,codecs.py kernels*.py storage_chunks*.py bad_input_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo journey test postgresql lint format types peers bench soak reference clean
+.PHONY: help setup demo journey test postgresql lint format peers bench bench-quick bench-platform soak reference clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 16
 
 setup: $(VENV)/.kernels ## make the virtual environment
 
@@ -60,8 +60,23 @@ format: $(READY) ## rewrite the code in the project's form
 peers: $(VENV)/.kernels ## install what the benchmarks run beside ours
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --editable '.[all,bench]'
 
-bench: peers ## print every benchmark beside its peer and its limit
-	@for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" $(ARGS) || exit 1; done
+# Benchmarks of the reduction, which share side_by_side.py: one of them with `make bench BENCHES=xrf`.
+BENCHES ?= $(patsubst benchmarks/bench_%.py,%,$(shell grep -l '^from side_by_side' benchmarks/bench_*.py))
+# Where their times go, a file each.
+MEASUREMENTS ?= docs/measurements
+
+bench: peers ## print the reduction's benchmarks at full size beside their peers and limits, and keep the times
+	@failed=; for name in $(BENCHES); do \
+	  $(BIN)/python benchmarks/bench_$$name.py --json $(MEASUREMENTS)/reduction-$$name.json $(ARGS) || failed="$$failed $$name"; \
+	done; $(BIN)/python benchmarks/tables.py && test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+
+bench-quick: peers ## run the same benchmarks in little, to see that all subjects give equal results
+	@for name in $(BENCHES); do $(BIN)/python benchmarks/bench_$$name.py --quick $(ARGS) || exit 1; done
+
+bench-platform: peers ## print the benchmarks of login, removal and rights, and keep the figures
+	$(BIN)/python benchmarks/bench_login.py --json $(MEASUREMENTS)/login-load.json
+	$(BIN)/python benchmarks/bench_removal.py --json $(MEASUREMENTS)/login-removal.json
+	$(BIN)/python benchmarks/bench_rights.py --json $(MEASUREMENTS)/rights.json
 
 soak: $(VENV)/.kernels ## compare policy, login and the decoding of chunks with their oracles in very many cases
 	cd tests && ../$(BIN)/python -m catalogue.policy_cases --json ../docs/measurements/policy-oracle.json $(ARGS)

@@ -31,6 +31,7 @@ import httpx
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from beamhub_core.process_table import read_process  # noqa: E402
 from hub.hub_parts import (  # noqa: E402  # the tests' folder, not the room
     CLIENT_ID,
     CLIENT_SECRET,
@@ -76,8 +77,9 @@ class Target:
 
     def cpu_s(self) -> float:
         """Processor time that its process took so far."""
-        words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+        facts = read_process(self.pid)
+        assert facts is not None, "it ended"
+        return facts.processor_ticks / os.sysconf("SC_CLK_TCK")
 
     def memory_mib(self) -> float:
         """What it holds in memory now."""

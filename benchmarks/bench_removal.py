@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # the scriptable provider lives there
 
 from beamhub_core.identity import account_name  # noqa: E402
+from beamhub_core.process_table import is_running  # noqa: E402
 from hub.hub_parts import RunningHub, browser, log_in, running_hub  # noqa: E402  # the tests' folder
 from hub.session_parts import processes_of, start_session  # noqa: E402  # as above
 
@@ -63,15 +64,6 @@ def begin(hub: RunningHub, subject: str) -> tuple[str, int]:
     return account, min(processes_of(account))
 
 
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state == "Z"
-
-
 def remove(hub: RunningHub) -> float:
     """Remove everybody at the provider; returns when."""
     hub.provider.script.userinfo["voperson_id"] = "test@provider.example"
@@ -100,7 +92,7 @@ def measure(n: int, refresh_s: float) -> tuple[list[float], list[float]]:
             time.sleep(random.uniform(0, refresh_s))  # noqa: S311  # a moment of the round, no secret
             since = remove(hub)
             at_web = seconds_until(lambda a=account: a in hub.web.removed, since, PATIENCE_S)  # type: ignore[misc]
-            at_end = seconds_until(lambda p=pid: is_gone(p), since, PATIENCE_S)  # type: ignore[misc]
+            at_end = seconds_until(lambda p=pid: not is_running(p), since, PATIENCE_S)  # type: ignore[misc]
             if at_web is None or at_end is None:
                 raise SystemExit(f"removal {i} had no effect within {PATIENCE_S:.0f} s")
             told.append(at_web)
@@ -116,10 +108,10 @@ def peer_still_runs(refresh_s: float) -> bool:
         (extra / "no_refresher.py").write_text(NO_REFRESHER)
         with running_hub(Path(name), change=with_refresh(refresh_s)) as hub:
             _, pid = begin(hub, "person")
-            ended = seconds_until(lambda: is_gone(pid), remove(hub), ROUNDS_OF_THE_PEER * refresh_s)
+            ended = seconds_until(lambda: not is_running(pid), remove(hub), ROUNDS_OF_THE_PEER * refresh_s)
             if ended is None:
                 os.kill(pid, 15)
-                seconds_until(lambda: is_gone(pid), time.monotonic(), 30.0)
+                seconds_until(lambda: not is_running(pid), time.monotonic(), 30.0)
     return ended is None
 
 

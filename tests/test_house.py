@@ -47,6 +47,9 @@ TOP = {
     "tests",
 }
 MAX_FILE_BYTES = 2_000_000
+MAX_LINES = 400
+# Longer already when this was first counted: it may shrink, and then this line goes.
+LONG = {"tests/contracts/spawner_parts.py": 430}
 # Files that a tool leaves behind, and that nobody means to commit.
 STRAY = re.compile(r"(~|\.(orig|rej|bak|swp|tmp|log|pyc|sqlite|db|ipynb_checkpoints|DS_Store))$|^\.env$")
 # Folders that are this machine's own wherever they stand, and a private key.
@@ -102,6 +105,19 @@ def test_no_file_is_left_over_from_a_tool_and_none_is_huge(files: list[Path]) ->
 def test_no_two_test_files_share_a_name() -> None:
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+def test_no_module_of_tests_and_benchmarks_is_long(files: list[Path]) -> None:
+    """Those of the rooms are counted in test_layers.py."""
+    modules = [path.relative_to(ROOT) for path in files if path.suffix == ".py"]
+    lengths = {
+        str(path): len((ROOT / path).read_text("utf-8").splitlines())
+        for path in modules
+        if path.parts[0] in ("tests", "benchmarks")
+    }
+    assert lengths
+    too_long = {name: n for name, n in lengths.items() if n > LONG.get(name, MAX_LINES)}
+    assert too_long == {}, "split by subject"
 
 
 def test_every_double_is_named_with_what_it_does_not_prove() -> None:
@@ -262,6 +278,8 @@ def test_the_ci_script_is_strict_and_runs_what_the_readme_says() -> None:
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
     assert {"make lint", "make test"} <= set(re.findall(r"make [a-z]+", text))
     assert re.search(r"^SECTIONS=\(.* marked:\d+\)$", text, re.MULTILINE), "pytest's summary comes last"
+    sections = re.findall(r"(\w+):\d+", re.findall(r"^SECTIONS=\((.*)\)$", text, re.MULTILINE)[0])
+    assert set(sections) == set(re.findall(r"^run_(\w+)\(\)", text, re.MULTILINE))
 
 
 def _journey(**changes: object) -> dict[str, object]:

@@ -13,6 +13,7 @@ MAX_PATH = 4_096
 MAX_LINKED = 20_000
 MAX_MISSING = 200
 MAX_PROVENANCE = 1_000_000
+MAX_FIGURES = 40
 
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 FilePath = Annotated[str, Field(max_length=MAX_PATH)]
@@ -51,6 +52,7 @@ class FileReport(Word):
     linked_files: tuple[tuple[FilePath, int], ...] = Field(default=(), max_length=MAX_LINKED)
     missing_links: tuple[ReportedLink, ...] = Field(default=(), max_length=MAX_MISSING)
     provenance: Annotated[str, Field(max_length=MAX_PROVENANCE)] | None = None
+    evidence: tuple[tuple[Text, Text], ...] = Field(default=(), max_length=MAX_FIGURES)
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     has_preview: bool = False
 

@@ -242,4 +242,5 @@ def _provenance(product: Product) -> Provenance:
         image=product.image,
         plan_id=product.plan_id,
         sha256=product.sha256,
+        evidence=product.evidence,
     )

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
+from beamhub_catalogue.evidence_figures import evidence_figures
 from beamhub_catalogue.file_report import (
     MAX_LINKED,
     MAX_MISSING,
@@ -133,6 +134,7 @@ def _read(request: FileRequest, roots: tuple[str, ...]) -> FileReport:
         linked_files=tuple((path, _size(path)) for path in header.linked_files[:MAX_LINKED]),
         missing_links=tuple(missing),
         provenance=header.provenance,
+        evidence=evidence_figures(header.evidence),
         sha256=_sha256(header.path) if request.hash else None,
         has_preview=False,
     )

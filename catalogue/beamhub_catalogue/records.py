@@ -127,6 +127,7 @@ def read_product(config: FacilityConfig, where: Location, report: FileReport) ->
                     "sha256": report.sha256,
                     "size_bytes": where.file.size_bytes,
                     "path": where.file.path,
+                    "evidence": report.evidence,
                 },
                 allow_nan=False,
             )

@@ -131,6 +131,8 @@ class Provenance:
     image: str
     plan_id: str | None
     sha256: str
+    evidence: tuple[tuple[str, str], ...] = ()
+    """What it says of how sure it is: see `evidence_figures`."""
 
 
 @dataclass(frozen=True, slots=True)

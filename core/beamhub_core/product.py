@@ -35,6 +35,9 @@ class Product(Word):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size_bytes: int
     path: str
+    evidence: tuple[tuple[str, str], ...] = Field(
+        default=(), max_length=40, description="Figures of how sure it is: frames read, missing, corrupt, ..."
+    )
 
 
 class ProductNotice(Word):

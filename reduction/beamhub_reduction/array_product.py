@@ -51,6 +51,19 @@ class ArrayLayout:
         """Number of storage chunks."""
         return int(np.prod(self.grid, dtype=np.int64))
 
+    def first_chunk(self, row: int) -> int:
+        """The number of the first storage chunk of a block of rows that begins at `row` (first axis).
+
+        Raises
+        ------
+        ValueError
+            If no storage chunk begins there: its other rows would be another unit's.
+        """
+        block, inside = divmod(row, self.chunk_shape[0])
+        if inside or not 0 <= row < self.shape[0]:
+            raise ValueError(f"no storage chunk of {self.chunk_shape} begins at row {row} of {self.shape}")
+        return block * int(np.prod(self.grid[1:], dtype=np.int64))
+
 
 @dataclass(frozen=True, slots=True)
 class ArraySpan:

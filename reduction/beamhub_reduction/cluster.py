@@ -17,6 +17,8 @@ NO_PAGES: dict[str, Any] = {
     # Scheduler and workers always open an HTTP server, dashboard or not: on the loopback and without pages.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
+    # Nobody looks at the samples that workers take of their stacks, a hundred times a second.
+    "distributed.worker.profile.enabled": False,
 }
 NO_SPILL: dict[str, Any] = {
     # A reduction is planned to fit: what grows beyond that is a mistake, which shall fail fast, not spill.

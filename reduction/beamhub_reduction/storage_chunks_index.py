@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
+from beamhub_reduction.chunk_walk import walk_chunks
 from beamhub_reduction.codecs import integrity_of, is_supported, rung_of
 from beamhub_reduction.hdf5_filters import Filter, Integrity
 from beamhub_reduction.nexus.access import open_hdf5, reading
@@ -177,9 +177,10 @@ def read_chunk_index(file: str, dataset: str) -> ChunkIndex:
 
 def _read_index(file: str, dataset: str, identity: FileIdentity) -> ChunkIndex:
     with open_hdf5(file) as handle, reading(file):
-        if dataset not in handle:
-            raise NodeMissing(file, dataset)
-        item = handle[dataset]
+        try:
+            item = handle[dataset]
+        except KeyError as error:
+            raise NodeMissing(file, dataset) from error
         if not isinstance(item, h5py.Dataset) or not item.shape or item.dtype.kind not in "iufb":
             raise UnsupportedLayout(file, dataset, "no array of numbers")
         if item.external or item.is_virtual:
@@ -220,24 +221,16 @@ def _chunk_table(
     file: str, item: h5py.Dataset, shape: tuple[int, ...], chunk_shape: tuple[int, ...]
 ) -> tuple[IntArray, str]:
     """(numbers, offsets, sizes, masks as rows, reason why HDF5 has to read after all)."""
-    places, rest = array("q"), array("q")
-    note_place, note_rest = places.extend, rest.extend
-
-    def note(chunk: Any) -> None:
-        note_place(chunk.chunk_offset)
-        note_rest((chunk.byte_offset, chunk.size, chunk.filter_mask))
-
+    grid = [-(-n // c) for n, c in zip(shape, chunk_shape, strict=True)]
     try:
-        item.id.chunk_iter(note)
+        rows = walk_chunks(item, prod(grid))
     except OverflowError:
         return np.zeros((4, 0), dtype=np.int64), "chunks at impossible places"
-    coords = np.frombuffer(places, dtype=np.int64).reshape(-1, len(shape))
-    others = np.frombuffer(rest, dtype=np.int64).reshape(-1, 3)
+    coords, others = rows[:, : len(shape)], rows[:, len(shape) :]
     # Chunks outside the present shape are no part of the dataset, whatever they hold.
     inside = ((coords < shape) & (coords % chunk_shape == 0)).all(axis=1)
     if not inside.all():
         coords, others = coords[inside], others[inside]
-    grid = [-(-n // c) for n, c in zip(shape, chunk_shape, strict=True)]
     numbers = np.zeros(len(coords), dtype=np.int64)
     for axis, (n, size) in enumerate(zip(grid, chunk_shape, strict=True)):
         numbers = numbers * n + coords[:, axis] // size

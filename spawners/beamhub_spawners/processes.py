@@ -1,4 +1,4 @@
-"""Processes of this machine by number and start time. Standard library only: the launcher imports it."""
+"""Processes of this machine by number and start time. Standard library and core only, for the launcher."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from beamhub_core.process_table import read_process
 
 _PROC = Path("/proc")
 
@@ -22,11 +24,11 @@ def started_at(pid: int) -> str | None:
         )
         state, _, started = done.stdout.strip().partition(" ")
         return started.strip() if started and "Z" not in state else None
-    fields = _stat(pid)
-    if fields is None or fields[0] in ("Z", "X"):
+    facts = read_process(pid)
+    if facts is None or facts.has_ended:
         return None
     boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}:{fields[19]}"
+    return f"{boot}:{facts.start_ticks}"
 
 
 def signal_process(pid: int, started: str, signal_number: int) -> bool:
@@ -75,9 +77,9 @@ def family_of(pid: int, marker: str) -> list[tuple[int, str]]:
     for entry in _PROC.iterdir():
         if not entry.name.isdecimal():
             continue
-        fields = _stat(int(entry.name))
-        if fields is not None:
-            parents[int(entry.name)] = int(fields[1])
+        facts = read_process(int(entry.name))
+        if facts is not None:
+            parents[facts.pid] = facts.parent
         try:
             if marker.encode() in (entry / "environ").read_bytes().split(b"\0"):
                 marked.add(int(entry.name))
@@ -94,12 +96,3 @@ def _descends(pid: int, ancestor: int, parents: dict[int, int]) -> bool:
         if pid == ancestor:
             return True
     return False
-
-
-def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/<pid>/stat from the third, the state; the second may hold any text."""
-    try:
-        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
-    except OSError:
-        return None
-    return text.rpartition(")")[2].split()

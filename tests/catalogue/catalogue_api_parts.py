@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from catalogue.catalogue_parts import COLIN, INES, OSCAR, SAM, TOKENS, Facility,
 from postgresql_server import databases
 
 RAW, OPEN, HIDDEN = "test:MA-2:scan1", "test:OP-1:scan1", "test:TO-3:scan1"
+NOBODY = "u-" + "a" * 26
 SESSION_TOKEN = "session-token-0123456789abcdef"
 
 
@@ -133,9 +134,8 @@ class Stocked:
 
 
 @contextmanager
-def open_stocked(prepared: Path, folder: Path) -> Iterator[Stocked]:
-    """A copy of the prepared facility, with everybody logged in."""
-    facility = copy_of(prepared, folder)
+def serve(facility: Facility) -> Iterator[Stocked]:
+    """The catalogue of a facility with its internal API, and everybody logged in."""
     service = facility.service()
     try:
         with open_api(service) as api:
@@ -143,6 +143,11 @@ def open_stocked(prepared: Path, folder: Path) -> Iterator[Stocked]:
             yield Stocked(facility, service, api)
     finally:
         service.stop()
+
+
+def open_stocked(prepared: Path, folder: Path) -> AbstractContextManager[Stocked]:
+    """A copy of the prepared facility, served."""
+    return serve(copy_of(prepared, folder))
 
 
 def mount_of(facility: Facility, folder: str, *, pid: str | None = None) -> dict[str, Any]:

@@ -44,14 +44,6 @@ def report_on(reader: FileReader, path: Path, *, preview: bool = False) -> FileR
     return answer.report
 
 
-def child_pids() -> set[int]:
-    """The processes that this one started and has not waited for."""
-    found: set[int] = set()
-    for listed in Path("/proc/self/task").glob("*/children"):
-        found.update(int(word) for word in listed.read_text().split())
-    return found
-
-
 def write_secret(folder: Path) -> tuple[Path, Path]:
     """A text file and an HDF5 file that nobody may see; both hold `SECRET`."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,22 +12,19 @@ import pytest
 from sqlalchemy import func, select
 
 from beamhub_catalogue.act_making import MAX_ACTS
-from beamhub_catalogue.models import ActRow, AuditRow, DatasetRow
-from beamhub_catalogue.views import DatasetView, SearchFilters
-from beamhub_core.config import FacilityConfig
-from beamhub_core.identity import Principal
-from catalogue.catalogue_api_parts import (
-    HIDDEN,
-    OPEN,
-    RAW,
-    Api,
-    Stocked,
-    copy_of,
-    mount_of,
-    open_api,
-    plan_with,
-    prepare_with_data,
+from beamhub_catalogue.models import ActRow, AuditRow
+from catalogue.catalogue_acts_parts import (
+    EXTENDABLE,
+    OPENS,
+    SUPPORT,
+    act,
+    open_acting,
+    reads,
+    revoke,
+    tell,
+    view,
 )
+from catalogue.catalogue_api_parts import HIDDEN, RAW, Api, Stocked, open_api
 from catalogue.catalogue_parts import (
     CLASSES,
     COLIN,
@@ -38,80 +35,21 @@ from catalogue.catalogue_parts import (
     PROPOSALS,
     SAM,
     TOKENS,
-    Facility,
     person,
-    write_master,
-    write_product,
 )
 
 MFA = "https://refeds.org/profile/mfa"
-EXTENDABLE = CLASSES | {"standard": CLASSES["standard"] | {"extension_months": [12, 6]}}
-SUPPORT = person("uma", role="support")
-OPENS = datetime(2028, 10, 9, 22, tzinfo=UTC)
-
-
-class ActingFacility(Facility):
-    """A facility whose hub may tell acts."""
-
-    def config(self) -> FacilityConfig:
-        words = super().config().model_dump(mode="json")
-        words["web"]["clients"][0]["scopes"].append("acts:write")
-        return FacilityConfig.model_validate(words)
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_with_data(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture
 def stocked(prepared: Path, tmp_path: Path) -> Iterator[Stocked]:
-    facility = ActingFacility(copy_of(prepared, tmp_path / "stocked").folder)
-    facility.write_policy(EXTENDABLE)
-    service = facility.service()
-    try:
-        with open_api(service) as api:
-            api.push(INES, OSCAR, COLIN, SAM, SUPPORT)
-            yield Stocked(facility, service, api)
-    finally:
-        service.stop()
+    with open_acting(prepared, tmp_path / "stocked") as made:
+        yield made
 
 
 @pytest.fixture
 def api(stocked: Stocked) -> Api:
     return stocked.api
-
-
-def act(kind: str, proposal: str = "MA-2", number: int = 1, **said: Any) -> dict[str, Any]:
-    return {"id": f"{number:032x}", "proposal": proposal, "kind": kind, "reason": "decided"} | said
-
-
-def tell(api: Api, who: Principal | None, told: dict[str, Any]) -> tuple[int, str]:
-    """Status of an act that somebody, None for an operator, makes, and why not."""
-    body = {"act": told} | ({"account": who.account} if who else {})
-    answer = api.ask("PUT", f"/acts/{told['id']}", body)
-    refused = answer.json() or {}
-    return answer.status_code, refused.get("refusal", {}).get("reason", "") if refused else ""
-
-
-def revoke(api: Api, number: int = 1, who: Principal | None = None) -> int:
-    query = f"?account={who.account}" if who else ""
-    return api.ask("DELETE", f"/acts/{number:032x}{query}").status_code
-
-
-def view(stocked: Stocked, who: Principal | None, pid: str = RAW) -> DatasetView:
-    found = stocked.service.dataset_page(who, pid)
-    assert isinstance(found, DatasetView)
-    return found
-
-
-def reads(stocked: Stocked, who: Principal | None, pid: str = RAW) -> bool:
-    """Whether somebody reads a dataset, as its page and as the list of what may be read say."""
-    listed = stocked.service.search(who, filters=SearchFilters(readable_only=True)).hits
-    found = stocked.service.dataset_page(who, pid)
-    may = isinstance(found, DatasetView) and found.may_read
-    assert may == (pid in {hit.pid for hit in listed})
-    return may
 
 
 def test_telling_an_act_twice_is_telling_it_once(stocked: Stocked) -> None:
@@ -299,105 +237,6 @@ def test_an_investigator_without_the_second_factor_publishes_nothing(stocked: St
     assert "a login with a second factor" in reason
     stocked.api.push(INES.model_copy(update={"acr": MFA}))
     assert tell(stocked.api, INES, act("early_release", day="2026-06-01"))[0] == 201
-
-
-def test_a_withdrawn_dataset_is_known_and_read_by_nobody_until_that_is_taken_back(stocked: Stocked) -> None:
-    api, facility = stocked.api, stocked.facility
-    write_master(facility.pool / "MA-2/raw/scan2/scan2.h5", experiment_identifier="MA-2")
-    stocked.service.harvester.scan()
-    plan = api.running(plan_with(facility, INES, mount_of(facility, "MA-2/raw/scan1", pid=RAW)))
-    assert tell(api, None, act("withdrawal", pid=RAW))[0] == 201
-    assert [reads(stocked, who) for who in (INES, COLIN, SAM, None)] == [False] * 4
-    assert view(stocked, None).embargo.state == "withdrawn"
-    assert view(stocked, INES).files == ()
-    assert reads(stocked, INES, "test:MA-2:scan2")
-    assert api.grants(INES, RAW).json()["refusal"]["code"] == "withdrawn"
-    (verdict,) = api.ask("POST", "/recheck").json()
-    assert (verdict["plan_id"], verdict["action"]) == (plan.id, "stop")
-    write_master(facility.pool / "MA-2/raw/scan1/scan1.h5", experiment_identifier="MA-2", title="again")
-    assert stocked.service.harvester.scan().harvested != ()
-    assert not reads(stocked, INES)
-    assert revoke(api) == 204
-    assert reads(stocked, INES)
-    assert api.ask("POST", "/recheck").json()[0]["action"] != "stop"
-
-
-def test_a_withdrawn_proposal_closes_its_datasets_also_those_to_come(stocked: Stocked) -> None:
-    api, facility = stocked.api, stocked.facility
-    plan = plan_with(facility, OSCAR, mount_of(facility, "OP-1/raw/scan1", pid=OPEN))
-    api.running(plan)
-    assert tell(api, None, act("withdrawal", "OP-1"))[0] == 201
-    write_master(facility.pool / "OP-1/raw/scan2/scan2.h5", experiment_identifier="OP-1")
-    stocked.service.harvester.scan()
-    for pid in (OPEN, "test:OP-1:scan2"):
-        assert not reads(stocked, OSCAR, pid)
-        assert view(stocked, None, pid).embargo.state == "withdrawn"
-    assert api.ask("POST", "/recheck").json()[0]["action"] == "stop"
-    assert revoke(api) == 204
-    assert not reads(stocked, None)
-    assert reads(stocked, None, OPEN)
-
-
-def test_a_hidden_dataset_stays_hidden_when_it_is_withdrawn(stocked: Stocked) -> None:
-    assert tell(stocked.api, None, act("withdrawal", "TO-3", pid=HIDDEN))[0] == 201
-    assert not isinstance(stocked.service.dataset_page(OSCAR, HIDDEN), DatasetView)
-    assert view(stocked, INES, HIDDEN).embargo.state == "withdrawn"
-
-
-def test_only_a_dataset_of_the_proposal_can_be_withdrawn_with_it(api: Api) -> None:
-    for pid in (OPEN, "test:MA-2:none", "test:MA-20:scan1"):
-        assert tell(api, None, act("withdrawal", pid=pid))[0] == 404
-
-
-def test_a_folder_with_withdrawn_data_is_mounted_for_none_of_its_datasets(stocked: Stocked) -> None:
-    api, facility = stocked.api, stocked.facility
-    write_master(facility.pool / "MA-2/raw/scan1/other.h5", experiment_identifier="MA-2")
-    stocked.service.harvester.scan()
-    other = "test:MA-2:other"
-    assert api.grants(INES, other).status_code == 200
-    api.running(plan_with(facility, INES, mount_of(facility, "MA-2/raw/scan1", pid=other)))
-    tell(api, None, act("withdrawal", pid=RAW))
-    refusal = api.grants(INES, other).json()["refusal"]
-    assert (refusal["code"], refusal["subject"]) == ("withdrawn", other)
-    assert "one folder with data that was withdrawn" in refusal["reason"]
-    assert api.ask("POST", "/recheck").json()[0]["action"] == "stop"
-    revoke(api)
-    assert api.grants(INES, other).status_code == 200
-
-
-def test_a_product_of_withdrawn_data_is_read_by_nobody(stocked: Stocked) -> None:
-    write_product(stocked.facility.pool / "MA-2/processed/p.h5", RAW)
-    stocked.service.harvester.scan()
-    (pid,) = [hit.pid for hit in stocked.service.search(INES).hits if hit.kind == "product"]
-    assert reads(stocked, INES, pid)
-    tell(stocked.api, None, act("withdrawal", pid=RAW))
-    assert not reads(stocked, INES, pid)
-
-
-def test_a_product_that_was_replaced_does_not_come_back_with_a_revocation(stocked: Stocked) -> None:
-    file = stocked.facility.pool / "MA-2/processed/p.h5"
-    pids = []
-    for title in ("first", "second"):
-        write_product(file, RAW, title=title)
-        stocked.service.harvester.scan()
-        stocked.facility.clock.now += timedelta(minutes=1)
-        with stocked.service.database.reading() as session:
-            newest = select(DatasetRow.pid).order_by(DatasetRow.id.desc()).limit(1)
-            pids.append(str(session.scalar(newest)))
-    assert [reads(stocked, INES, pid) for pid in pids] == [False, True]
-    for number, pid in enumerate(pids, 1):
-        assert tell(stocked.api, None, act("withdrawal", number=number, pid=pid))[0] == 201
-        assert revoke(stocked.api, number) == 204
-    assert [reads(stocked, INES, pid) for pid in pids] == [False, True]
-
-
-def test_two_withdrawals_are_taken_back_one_by_one(stocked: Stocked) -> None:
-    for number in (1, 2):
-        assert tell(stocked.api, None, act("withdrawal", number=number))[0] == 201
-    revoke(stocked.api, 1)
-    assert not reads(stocked, INES)
-    revoke(stocked.api, 2)
-    assert reads(stocked, INES)
 
 
 def test_acts_survive_a_new_reading_of_the_user_office_and_a_restart(stocked: Stocked) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +27,11 @@ from beamhub_catalogue.models import (
 from beamhub_core.command import main
 from beamhub_core.identity import Principal, account_name
 from beamhub_core.session import SessionPlan
-from catalogue.catalogue_api_parts import RAW, Stocked, open_stocked, prepare_with_data
+from catalogue.catalogue_api_parts import RAW, Stocked
 from catalogue.catalogue_parts import ISSUER, NOW, person, session_plan, write_product
 
 ORCID, OTHER_ORCID = "0000-0001-5109-3700", "0000-0002-1694-233X"
 PLAINTIFF = "zygmunt-brzeczyszczykiewicz"
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_with_data(tmp_path_factory.mktemp("prepared"))
-
-
-@pytest.fixture
-def stocked(prepared: Path, tmp_path: Path) -> Iterator[Stocked]:
-    with open_stocked(prepared, tmp_path / "facility") as made:
-        yield made
 
 
 def somebody(subject: str, *proposals: str, issuer: str = ISSUER, **facts: Any) -> Principal:

@@ -20,7 +20,7 @@ from beamhub_catalogue.models import AuditRow
 from beamhub_core.command import build_parser, main
 from beamhub_core.config.services import WebClientConfig
 from beamhub_core.session import SessionPlan
-from catalogue.catalogue_api_parts import RAW, Api, copy_of, open_api, prepare_with_data
+from catalogue.catalogue_api_parts import RAW, Api, copy_of, open_api
 from catalogue.catalogue_parts import COLIN, INES, Facility, session_plan, write_product
 from catalogue.openapi_bodies import bodies
 
@@ -35,11 +35,6 @@ NAMES = {
     "act_id": ["0" * 32, "a" * 32, "x"],
     "proposal": ["MA-2", "ZZ-9", "x" * 300, "%00"],
 }
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_with_data(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,29 +17,10 @@ from beamhub_catalogue.models import UtcDateTime
 from beamhub_catalogue.views import DatasetView
 from beamhub_core.identity import Principal
 from beamhub_core.session import SessionPlan
-from catalogue.catalogue_api_parts import (
-    HIDDEN,
-    OPEN,
-    RAW,
-    SESSION_TOKEN,
-    Stocked,
-    open_stocked,
-    prepare_with_data,
-)
+from catalogue.catalogue_api_parts import HIDDEN, OPEN, RAW, SESSION_TOKEN, Stocked
 from catalogue.catalogue_parts import COLIN, INES, OSCAR, person, session_plan, write_master, write_product
 
 PROCESSED = "MA-2/processed"
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_with_data(tmp_path_factory.mktemp("prepared"))
-
-
-@pytest.fixture
-def stocked(prepared: Path, tmp_path: Path) -> Iterator[Stocked]:
-    with open_stocked(prepared, tmp_path / "stocked") as made:
-        yield made
 
 
 @pytest.fixture
@@ -95,6 +75,9 @@ def test_a_product_is_catalogued_at_once_and_once(stocked: Stocked, plan: Sessio
     )
     assert view.provenance is not None
     assert view.provenance.who == "Ines Ferreira"
+    assert view.provenance.evidence == (
+        ("frames_read", "12"), ("frames_missing", "1"), ("integrity", "not verifiable")
+    )  # fmt: skip
     stocked.service.harvester.scan()
     assert stocked.service.search(INES, "pattern").total == 1
 

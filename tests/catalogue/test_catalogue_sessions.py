@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,32 +16,11 @@ from beamhub_catalogue.models import AuditRow
 from beamhub_catalogue.sessions import FINAL_STATES
 from beamhub_core.session import LIVE_STATES, SessionPlan
 from beamhub_core.word import digest
-from catalogue.catalogue_api_parts import (
-    HIDDEN,
-    OPEN,
-    RAW,
-    SESSION_TOKEN,
-    Stocked,
-    mount_of,
-    open_stocked,
-    plan_with,
-    prepare_with_data,
-)
+from catalogue.catalogue_api_parts import HIDDEN, OPEN, RAW, SESSION_TOKEN, Stocked, mount_of, plan_with
 from catalogue.catalogue_parts import COLIN, INES, MEMBERS, NOW, OSCAR, SAM, TOKENS, person, session_plan
 
 FOLDER = "MA-2/raw/scan1"
 STATES = (*LIVE_STATES, *FINAL_STATES)
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_with_data(tmp_path_factory.mktemp("prepared"))
-
-
-@pytest.fixture
-def stocked(prepared: Path, tmp_path: Path) -> Iterator[Stocked]:
-    with open_stocked(prepared, tmp_path / "stocked") as made:
-        yield made
 
 
 def verdicts(stocked: Stocked) -> list[tuple[str, str, str]]:

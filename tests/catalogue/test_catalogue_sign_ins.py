@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,22 +22,11 @@ from beamhub_catalogue.people import find_principal, readers_of
 from beamhub_catalogue.sign_ins import LinkRefused, link_identity, sign_in_answer, unlink_identity
 from beamhub_core.identity import Identity, Principal, account_name
 from beamhub_core.linked_identity import MAX_LINKED, IdentityAnswer, IdentityToLink
-from catalogue.catalogue_api_parts import RAW, Stocked, open_stocked, prepare_with_data
+from catalogue.catalogue_api_parts import RAW, Stocked
 from catalogue.catalogue_parts import ISSUER, MEMBERS, NOW, TOKENS, person, session_plan
 
 OTHER = "https://other.example"
 ORCID = "0000-0001-5109-3700"
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare_with_data(tmp_path_factory.mktemp("prepared"))
-
-
-@pytest.fixture
-def stocked(prepared: Path, tmp_path: Path) -> Iterator[Stocked]:
-    with open_stocked(prepared, tmp_path / "facility") as made:
-        yield made
 
 
 def somebody(subject: str, *proposals: str, issuer: str = ISSUER, **facts: Any) -> Principal:

@@ -8,17 +8,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from beamhub_core.check import Finding, check_environment
 from beamhub_core.landlock import available_abi
+from core.config_parts import Make
+from facility_file import FacilityFile
 
-if TYPE_CHECKING:
-    from conftest import FacilityFile
-
-Make = Callable[..., "FacilityFile"]
 CHECK = """
 import argparse, sys
 from beamhub_core import check

@@ -13,7 +13,7 @@ from beamhub_core.check import check_environment
 from beamhub_core.config.identity_map import LdapConfig
 from beamhub_core.errors import ConfigInvalid
 from beamhub_core.identity_table import HEADER
-from conftest import FacilityFile
+from facility_file import FacilityFile
 
 URL, BASE = "ldaps://ldap.example.org", "ou=people,dc=example,dc=org"
 

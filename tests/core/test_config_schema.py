@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jsonschema
 import pytest
@@ -13,9 +12,7 @@ import pytest
 from beamhub_core.config import FacilityConfig
 from beamhub_core.config.reading import sections
 from beamhub_core.schema import CHART_SOURCE, Stale, generated, reference_text, schema_text, write_generated
-
-if TYPE_CHECKING:
-    from conftest import FacilityFile
+from facility_file import FacilityFile
 
 ROOT = Path(__file__).resolve().parents[2]
 

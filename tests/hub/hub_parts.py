@@ -22,8 +22,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpx
-import yaml
 
+from facility_file import FacilityFile, facility_data_in, write_folders_and_secrets
 from hub.hostile_provider import (  # the folder of these tests, not the room
     CLIENT_ID,
     CLIENT_SECRET,
@@ -263,86 +263,37 @@ class Addresses:
 
 
 def facility_fields(folder: Path, addresses: Addresses) -> dict[str, Any]:
-    """A `facility.yaml` for a hub; its folders lie below one folder."""
+    """The smallest `facility.yaml` with a hub that is real and what stands beside it."""
 
-    def secret(name: str) -> str:
-        return str(folder / "secrets" / name)
-
-    return {
-        "name": "Test facility",
-        "short_name": "test",
-        "pools": [{"name": "pool", "root": str(folder / "pool"), "target": str(folder / "pool")}],
-        "login": {
-            "providers": [
-                {
-                    "name": "hostile",
-                    "title": "Community login",
-                    "issuer": addresses.issuer,
-                    "client_id": CLIENT_ID,
-                    "client_secret_file": secret("provider"),
-                    "entitlement_namespaces": [NAMESPACE],
-                    "unsafe_allow_http": True,
-                }
-            ],
-            "role_assignments": str(folder / "roles.csv"),
-            "refresh_s": 1,
-        },
-        "hub": {
-            "public_url": addresses.public_url,
-            "listen_port": addresses.hub_port,
-            "database_url": f"sqlite:///{folder / 'hub' / 'hub.sqlite'}",
-            "state_folder": str(folder / "hub"),
-            "crypt_key_file": secret("crypt-key"),
-            "cookie_secret_file": secret("hub-cookie"),
-            "web_client_token_file": secret("hub-client"),
-            "proxy": {"api_url": addresses.proxy_api, "token_file": secret("proxy")},
-        },
-        "web": {
-            "listen_port": urlsplit(addresses.web).port,
-            "internal_url": addresses.web,
-            "hub_api_url": f"http://127.0.0.1:{addresses.hub_port}/hub/api",
-            "hub_service_token_file": secret("web-service"),
-            "cookie_secret_file": secret("web-cookie"),
-            "database_url": f"sqlite:///{folder / 'web.sqlite'}",
-            "state_folder": str(folder / "web"),
-            "clients": [{"name": "hub", "token_file": secret("hub-client"), "scopes": ["principals:write"]}],
-        },
-        "catalogue": {
-            "policy_file": str(folder / "policy.yaml"),
-            "user_offices": [
-                {
-                    "name": "office",
-                    "kind": "csv",
-                    "proposals": str(folder / "proposals.csv"),
-                    "members": str(folder / "members.csv"),
-                }
-            ],
-        },
-        "sessions": {
-            "places": [{"name": "here", "backend": "local", "pools": ["pool"]}],
-            "profiles": [{"name": "small", "title": "Small", "cpu": 1, "memory_gib": 2}],
-            "environments": [{"name": "standard", "title": "Standard", "image": "local"}],
-            "templates_folder": str(folder / "templates"),
-            "homes_folder": str(folder / "homes"),
-            "state_folder": str(folder / "sessions"),
-            "web_url": addresses.web,
-        },
+    fields = facility_data_in(folder)
+    (provider,) = fields["login"]["providers"]
+    provider |= {
+        "name": "hostile",
+        "issuer": addresses.issuer,
+        "client_id": CLIENT_ID,
+        "entitlement_namespaces": [NAMESPACE],
+        "unsafe_allow_http": True,
     }
+    fields["login"] |= {"role_assignments": str(folder / "roles.csv"), "refresh_s": 1}
+    fields["hub"] |= {"public_url": addresses.public_url, "listen_port": addresses.hub_port}
+    fields["hub"]["proxy"]["api_url"] = addresses.proxy_api
+    fields["web"] |= {
+        "listen_port": urlsplit(addresses.web).port,
+        "internal_url": addresses.web,
+        "hub_api_url": f"http://127.0.0.1:{addresses.hub_port}/hub/api",
+    }
+    fields["web"]["clients"][0]["scopes"] = ["principals:write"]
+    fields["sessions"]["web_url"] = addresses.web
+    return fields
 
 
 def write_facility(folder: Path, fields: dict[str, Any]) -> Path:
     """The configuration with every file and folder that it names."""
-    for name in ("pool", "hub", "web", "sessions", "homes", "templates", "secrets"):
-        (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name, value in SECRETS.items():
-        path = folder / "secrets" / name
-        path.touch(mode=0o600)
-        path.write_text(value + "\n")
+    write_folders_and_secrets(folder, SECRETS)
     roles = folder / "roles.csv"
     if not roles.exists():
         roles.write_text("issuer,subject,role\n")
-    (folder / "facility.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
-    return folder / "facility.yaml"
+    return FacilityFile(folder, fields).write()
 
 
 def start_hub(folder: Path) -> subprocess.Popen[bytes]:

@@ -11,11 +11,12 @@ from typing import Any
 
 import httpx
 
+from beamhub_core.process_table import is_running
 from journey import trespass
 from journey.experiment import Experiment
 from journey.kernel import open_channel
 from journey.person import Page, Person
-from journey.platform import Platform, is_alive, kill
+from journey.platform import Platform, kill
 from journey.stops import PORTAL, Journey, Session, expect, run_cells, save_outputs
 
 UNKNOWN_PID = "demo:MA-0000:never_0001"
@@ -186,7 +187,7 @@ def check_hub_death(journey: Journey, session: Session, hub_pid: int) -> dict[st
         )
         started = time.monotonic()
         kill(hub_pid)
-        while is_alive(hub_pid):
+        while is_running(hub_pid):
             time.sleep(0.02)
         hub_is_back = beside.submit(_wait_for_hub, journey.platform)
         output = channel.collect(cell, seconds=40)

@@ -105,15 +105,6 @@ def running_platform(root: Path) -> Iterator[Platform]:
                 process.wait()
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
-
-
 def kill(pid: int) -> None:
     """SIGKILL: no process can catch it."""
     os.kill(pid, signal.SIGKILL)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from beamhub_core.process_table import is_running
 from journey import truth
 from journey.experiment import Experiment, add_experiment
 from journey.kernel import Channel, open_channel
 from journey.person import Page, Person
-from journey.platform import Platform, is_alive
+from journey.platform import Platform
 
 PORTAL = "/services/web/"
 SCHEDULER_PROBE = """
@@ -143,7 +144,7 @@ class Journey:
         )
         self.note("plan", started, plan_id=plan["id"], plan_hash=record["plan_hash"], mounts=mounts)
         server_pid = int((record["backend_id"] or "pid:0").rpartition(":")[2])
-        expect(server_pid and is_alive(server_pid), f"no server process {record['backend_id']!r}")
+        expect(server_pid and is_running(server_pid), f"no server process {record['backend_id']!r}")
         self.note("spawn", clicked, server_pid=server_pid, url=server_url, seconds_to_ready=round(seconds, 2))
         return session
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
+from starlette.requests import Request
 
-from beamhub_catalogue.views import DatasetView
+from beamhub_catalogue.views import DatasetView, Provenance
+from beamhub_portal.pages import Pages, find_addresses
 from portal.portal_parts import (  # the folder of these tests, not the room
     BASE,
     EMBARGOED,
@@ -240,3 +243,23 @@ def test_an_unknown_fault_is_a_page_with_a_reference_and_no_details(
     found = re.search(r"Reference ([0-9a-f]{8})", text_of(page))
     assert found is not None
     assert found[1] in caplog.text
+
+
+def test_a_results_evidence_is_a_table_of_figures(house: House) -> None:
+    view = house.service.dataset_page(person("all", OPEN), house.pid(OPEN))
+    assert isinstance(view, DatasetView)
+    provenance = Provenance(
+        who="Ines", made_at=house.clock(), software=(), parameters=(), environment="local", image="local",
+        plan_id=None, sha256="0" * 64, evidence=(("frames_corrupt", "3"), ("read_by", "<b>HDF5</b>")),
+    )  # fmt: skip
+    pages = Pages(house.config, house.clock, house.clock, find_addresses(house.config, hub_styles_here=True))
+    request = Request({"type": "http", "method": "GET", "path": "/x", "query_string": b"", "headers": []})
+    facts = {"bibtex": "", "open_address": None, "step_up_address": None, "may_read_audit": False}
+    shown = {}
+    for told in (provenance, replace(provenance, evidence=())):
+        dataset = replace(view, kind="product", provenance=told)
+        answer = pages.answer(request, "dataset.html", None, dataset=dataset, **facts)
+        shown[told] = bytes(answer.body).decode()
+    assert '<th scope="row" class="fw-normal">frames corrupt</th><td>3</td>' in shown[provenance]
+    assert "&lt;b&gt;HDF5" in shown[provenance]
+    assert 'aria-label="Evidence"' not in shown[replace(provenance, evidence=())]

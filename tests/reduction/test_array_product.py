@@ -8,13 +8,19 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beamhub_reduction.array_product import ArrayLayout, array_file, write_chunks, write_counts
 from beamhub_reduction.errors import ProductExists, ProductNotWritten, StorageFull
+from beamhub_reduction.nexus.frames import FrameStack
+from beamhub_reduction.pipeline.tomography_plan import plan_projections
+from examples import few
 
 LAYOUT = ArrayLayout("entry/data/values", (37, 21, 10), (8, 4, 10))
 
@@ -101,3 +107,37 @@ def test_a_folder_that_is_not_there_and_wrong_chunks_are_refused(tmp_path: Path)
         for first, shape in ((29, (2, 8, 4, 10)), (-1, (1, 8, 4, 10)), (0, (1, 4, 8, 10))):
             with pytest.raises(ValueError, match="not of this array"):
                 write_chunks(span, first, np.zeros(shape, np.float32))
+
+
+@given(
+    n=st.integers(1, 60), per_chunk=st.integers(1, 9), ny=st.integers(1, 7), rows=st.integers(1, 4),
+    target=st.integers(1, 400),
+)  # fmt: skip
+@few(20)
+def test_two_units_never_write_the_same_rows(n: int, per_chunk: int, ny: int, rows: int, target: int) -> None:
+    rows, per_chunk = min(rows, ny), min(per_chunk, n)
+    stack = FrameStack("f.h5", "/entry", "/entry/detector", (ny, 2), "<u2", (), n, None)
+    numbers = np.arange(n, dtype=np.int64)
+    units = plan_projections(stack, numbers, weights=np.ones(n), per_chunk=per_chunk, target_bytes=target)
+    layout = ArrayLayout("d", (n, ny, 2), (per_chunk, rows, 2))
+    wanted = np.concatenate([np.full(unit.stop - unit.first, float(i)) for i, unit in enumerate(units)])
+    written = np.zeros(layout.n_chunks, np.int64)
+    with TemporaryDirectory() as folder:
+        with array_file(Path(folder, "out.h5"), layout, head=nothing, counts=()) as span:
+            for i, unit in reversed(list(enumerate(units))):
+                for first in range(unit.first, unit.stop, per_chunk):
+                    values = np.full((layout.grid[1], *layout.chunk_shape), float(i), np.float32)
+                    at = layout.first_chunk(first)
+                    written[at : at + layout.grid[1]] += 1
+                    write_chunks(span, at, values)
+        with h5py.File(Path(folder, "out.h5")) as f:
+            found = f["d"][()]
+    assert (written == 1).all()
+    assert (found == wanted[:, np.newaxis, np.newaxis]).all()
+
+
+def test_a_block_that_begins_inside_a_chunk_is_refused() -> None:
+    assert LAYOUT.first_chunk(8) == 6
+    for row in (1, 9, 40, -8):
+        with pytest.raises(ValueError, match="no storage chunk"):
+            LAYOUT.first_chunk(row)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -144,18 +142,6 @@ def test_a_product_larger_than_allowed_leaves_no_half_file(tmp_path: Path, comma
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (done.code, done.said["error"], command.left) == (5, "StorageFull", [])
     assert "too large" in done.message
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tiny", disk], capture_output=True)
-    if done.returncode:
-        pytest.skip("mounting a small tmpfs needs root")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def test_a_full_disk_is_said_and_leaves_no_half_file(

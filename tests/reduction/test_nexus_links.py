@@ -110,6 +110,24 @@ def test_a_dangling_link_says_what_it_misses(tmp_path: Path, file: str, path: st
     assert caught.value.link == "/x"
 
 
+def test_links_in_circles_end_soon_and_are_named(tmp_path: Path) -> None:
+    """Soft, external, soft to external and back, and virtual sources that lie behind such a circle."""
+    with h5py.File(tmp_path / "a.h5", "w") as a, h5py.File(tmp_path / "b.h5", "w") as b:
+        a["soft"] = h5py.SoftLink("soft")
+        a["ping"] = h5py.ExternalLink("b.h5", "/pong")
+        b["pong"] = h5py.ExternalLink("a.h5", "/ping")
+        a["round"] = h5py.SoftLink("/ring")
+        a["ring"] = h5py.ExternalLink("a.h5", "/round/and/round")
+        a["entry/self"] = h5py.SoftLink("/entry/self/self")
+    write_virtual(tmp_path / "v.h5", 2, [("a.h5", 2, slice(0, 2))], name="ping")
+    for path in ("/soft", "/ping", "/round", "/ring/deeper", "/entry/self"):
+        with pytest.raises(LinkMissing, match="more than 32 links follow each other") as caught:
+            resolve(str(tmp_path / "a.h5"), path, roots=None)
+        assert caught.value.link == path
+    layout = read_layout(Target(str(tmp_path / "v.h5"), "/data"), roots=None)
+    assert "links follow each other" in layout.missing_links[0].reason
+
+
 def test_a_path_that_no_link_is_part_of_is_a_missing_node(tmp_path: Path) -> None:
     write_frames(tmp_path / "a.h5", 1)
     with pytest.raises(NodeMissing) as caught:

@@ -143,7 +143,7 @@ def test_stored_batches_hold_the_chunks_as_they_lie(tmp_path: Path) -> None:
         failed = {}
         for i, number in enumerate(b.numbers.tolist()):
             out, scratch = np.zeros(b.frame_bytes, np.uint8), np.zeros(1 << 15, np.uint8)
-            chunk = b.data[b.offsets[i] : b.offsets[i] + b.sizes[i]]
+            chunk = b.chunk(i)
             if not decode.has_decoders():
                 continue
             reason = decode.decode_bslz4(chunk, item_bytes=b.dtype.itemsize, out=out, scratch=scratch)

@@ -163,18 +163,6 @@ def test_a_file_above_the_allowed_size_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tiny", disk], capture_output=True)
-    if done.returncode:
-        pytest.skip("mounting a small tmpfs needs root")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 def test_a_full_disk_leaves_no_half_file(result: Result, tiny_disk: Path) -> None:
     (tiny_disk / "filler").write_bytes(b"x" * 60_000)
     with pytest.raises(StorageFull, match="No space left") as caught:

@@ -23,7 +23,6 @@ from beamhub_reduction.steps import (
     build_azimuthal_matrix,
     build_integrator,
     is_sentinel,
-    sum_frames,
 )
 from examples import few
 
@@ -209,5 +208,3 @@ def test_parameters_that_make_no_sense_are_refused() -> None:
     with pytest.raises(FrameCountError) as short:
         sums_of(np.zeros((3, *SHAPE)), np.ones(2))
     assert (short.value.n_readings, short.value.n_frames) == (2, 3)
-    with pytest.raises(FrameCountError):
-        sum_frames(np.zeros((3, *SHAPE)), masked=MASK, weights=np.ones(2))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -159,34 +158,3 @@ def test_the_image_configures_servers_as_the_local_spawner_does() -> None:
     assert json.loads((IMAGES / "base" / "jupyter_server_config.json").read_text()) == SETTINGS
     lab_settings = IMAGES / "base" / PurePosixPath(LAB_SETTINGS_FILE).name
     assert json.loads(lab_settings.read_text()) == LAB_SETTINGS
-
-
-BASE_LOCK = IMAGES / "base" / "requirements.lock"
-FIELD_LOCKS = sorted((IMAGES / "field").glob("*.lock"))
-
-
-def locked(lock: Path = BASE_LOCK) -> Iterator[str]:
-    for line in lock.read_text().splitlines():
-        if line and not line.startswith((" ", "#")):
-            yield line.split("==")[0]
-
-
-@pytest.mark.parametrize("lock", [BASE_LOCK, *FIELD_LOCKS], ids=lambda path: path.stem)
-def test_a_lock_pins_with_hashes_and_names_no_address(lock: Path) -> None:
-    text = lock.read_text()
-    assert "://" not in text
-    assert "--index" not in text
-    assert "--find-links" not in text
-    assert 0 < text.count("==") == len(list(locked(lock))) <= text.count("--hash=sha256:")
-
-
-def test_the_base_has_what_a_session_needs() -> None:
-    assert {"jupyterhub", "jupyterlab", "h5py", "dask", "pyfai"} <= set(locked())
-
-
-def test_every_field_has_a_lock_that_changes_nothing_of_the_base() -> None:
-    wanted = {path.stem for path in (IMAGES / "field").glob("*.in")}
-    assert {path.stem for path in FIELD_LOCKS} == wanted
-    assert {"diffraction", "saxs", "tomography", "xrf", "neutron", "xfel", "gpu"} <= wanted
-    for lock in FIELD_LOCKS:
-        assert not set(locked(lock)) & set(locked()), lock.name

@@ -187,7 +187,8 @@ def _report(
     problems = harvest["problems"]
     lines = [
         "",
-        f"  Catalogue: {harvest.get('datasets', 0)} datasets, {len(problems)} file(s) set aside:",
+        f"  Catalogue: {harvest.get('datasets', 0)} datasets, {len(problems)} file(s) set aside",
+        "  (one was planted damaged, to show that the harvest goes on):",
         *(f"    {item['file']}: {item['reason']}" for item in problems[:5]),
         "",
         f"  Open   {config.hub.public_url}/",

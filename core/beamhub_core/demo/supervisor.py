@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from beamhub_core.errors import BeamhubError
+from beamhub_core.process_table import read_processes
 
 PR_SET_CHILD_SUBREAPER = 36  # Source: prctl(2)
 STOP_GRACE_S = 8.0
@@ -187,27 +188,17 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _process_table() -> list[tuple[int, int, str]]:
-    """(pid, parent's pid, state) of every process in /proc; empty where there is none."""
-    table: list[tuple[int, int, str]] = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            state, parent, *_ = entry.read_text(errors="replace").rpartition(")")[2].split()
-            table.append((int(entry.parent.name), int(parent), state))
-    return table
-
-
 def zombies(pid: int) -> list[int]:
     """The dead children of `pid` whose exit status nobody took."""
-    return [child for child, parent, state in _process_table() if parent == pid and state == "Z"]
+    return [one.pid for one in read_processes() if one.parent == pid and one.state == "Z"]
 
 
 def descendants(pid: int) -> list[int]:
     """The living processes below `pid`, level by level."""
     children: dict[int, list[int]] = {}
-    for child, parent, state in _process_table():
-        if state != "Z":
-            children.setdefault(parent, []).append(child)
+    for one in read_processes():
+        if not one.has_ended:
+            children.setdefault(one.parent, []).append(one.pid)
     found: list[int] = []
     level = [pid]
     while level:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from beamhub_reduction.kernels.azimuthal_sums import Array, CurveSums, FloatArray, ImageSum, IntArray
 from beamhub_reduction.kernels.azimuthal_tiles import Bytes, Pixels
 from beamhub_reduction.kernels.native import function, pointer
+from beamhub_reduction.kernels.stored import IN_MEMORY, chunk_layout, window_bytes
 
 LANES = 16
 """Frames of one pass: one pixel of all of them is one vector. Source: measured in bench_azimuthal.py."""
@@ -21,20 +22,23 @@ KINDS = {"u1": 0, "u2": 1, "u4": 2, "i4": 3, "f4": 4, "f8": 5}
 
 @dataclass(frozen=True, slots=True)
 class StoredChunks:
-    """Bitshuffle-LZ4 chunks of one whole frame each in a buffer: uint8 (n_bytes,), and int64 (n,) each."""
+    """Bitshuffle-LZ4 chunks of one whole frame each: in a buffer, uint8 (n_bytes,), or in an open file.
+
+    `offsets` and `sizes` are int64 (n,), places in `data`, or in the file of `descriptor`, which is open
+    as long as the chunks are used; `data` has no meaning then.
+    """
 
     data: Bytes
     offsets: IntArray
     sizes: IntArray
     dtype: np.dtype[Any]
     block_items: int
+    descriptor: int = IN_MEMORY
 
     def part(self, chosen: slice | Sequence[int]) -> StoredChunks:
         """Some of the chunks."""
         offsets = np.ascontiguousarray(self.offsets[chosen])
-        return StoredChunks(
-            self.data, offsets, np.ascontiguousarray(self.sizes[chosen]), self.dtype, self.block_items
-        )
+        return replace(self, offsets=offsets, sizes=np.ascontiguousarray(self.sizes[chosen]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +56,11 @@ class Workspace:
             found.fill(0)
         return found
 
-    def scratch(self, n_bytes: int) -> Bytes:
+    def scratch(self, n_bytes: int, name: str = "scratch") -> Bytes:
         """At least so many bytes, whatever they hold."""
-        found = self.arrays.get("scratch")
+        found = self.arrays.get(name)
         if found is None or found.size < n_bytes:
-            found = self.arrays["scratch"] = np.empty(n_bytes, dtype=np.uint8)
+            found = self.arrays[name] = np.empty(n_bytes, dtype=np.uint8)
         return found
 
 
@@ -78,7 +82,7 @@ class _Call(ctypes.Structure):
 
 _POINTER, _INTEGER = ctypes.c_void_p, ctypes.c_int64
 DENSE = (_POINTER, _POINTER, _INTEGER)
-STORED = (_POINTER, _POINTER, _INTEGER, _POINTER, _POINTER, _INTEGER, _INTEGER)
+STORED = (_POINTER, _POINTER, _INTEGER, _INTEGER)
 
 
 def takes_stored(dtype: np.dtype[Any], block_items: int, tile: int) -> bool:
@@ -171,12 +175,12 @@ class Pass:
         if kernel is None:
             raise ValueError("chunks can be integrated by the compiled kernels only")
         kind = KINDS[chunks.dtype.str.lstrip("<|")]
-        self.check(
-            kernel(
-                self.address, pointer(chunks.data), chunks.data.size, pointer(chunks.offsets),
-                pointer(chunks.sizes), kind, chunks.block_items,
-            )
-        )  # fmt: skip
+        data = chunks.data
+        if chunks.descriptor != IN_MEMORY:
+            n_window = window_bytes(chunks.block_items * chunks.dtype.itemsize)
+            data = self._work.scratch(n_window * max(1, chunks.offsets.size), "windows")
+        layout = chunk_layout(chunks.descriptor, data=data, offsets=chunks.offsets, sizes=chunks.sizes)
+        self.check(kernel(self.address, ctypes.addressof(layout), kind, chunks.block_items))
 
     def failed(self) -> dict[int, int]:
         """Which frames did not decode, and why."""

@@ -91,6 +91,14 @@ def function(name: str, argtypes: Sequence[Any]) -> Callable[..., int] | None:
     return None if path == NUMPY else _function(name, path, tuple(argtypes))
 
 
+def address(name: str) -> int | None:
+    """Where the kernel of this name is, for a C library that calls it; None without compiled kernels."""
+    path = active_path()
+    if path == NUMPY:
+        return None
+    return ctypes.cast(getattr(_library(), f"bh_{name}_{path}"), ctypes.c_void_p).value
+
+
 @cache
 def _function(name: str, path: str, argtypes: tuple[Any, ...]) -> Callable[..., int]:
     found: Any = getattr(_library(), f"bh_{name}_{path}")

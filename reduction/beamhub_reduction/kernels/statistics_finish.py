@@ -1,4 +1,4 @@
-"""Statistics of each pixel from its exact sums, in one pass; the same bits as with NumPy."""
+"""Exact sums of pixels, put together and finished in one pass; the same bits as with NumPy."""
 
 from __future__ import annotations
 
@@ -60,11 +60,36 @@ def finish_integer_sums(sums: IntegerSums) -> FinishedSums:
     return finished
 
 
+def merge_integer_sums(left: IntegerSums, right: IntegerSums) -> None:
+    """Add the right sums to the left ones, in place; exact, so the order of several does not matter.
+
+    Raises
+    ------
+    ValueError
+        If they are of another type or of other pixels.
+    """
+    kernel = function("pixel_merge", (ctypes.c_void_p,) * 2)
+    _check(left)
+    _check(right)
+    if left.sum.shape != right.sum.shape or left.minimum.dtype != right.minimum.dtype:
+        raise ValueError(f"sums of {right.minimum.dtype} cannot be added to {left.minimum.dtype}")
+    if kernel is not None:
+        nobody = np.zeros(0, dtype=np.bool_)
+        layouts = [integer_layout(sums, limit=0, usable=nobody) for sums in (left, right)]
+        if kernel(*(ctypes.addressof(layout) for layout in layouts)) < 0:
+            raise ValueError(f"sums of {left.minimum.dtype} cannot be added")
+        return
+    for name in ("sum", "square_low", "square_high", "n_valid", "n_rejected"):
+        np.add(getattr(left, name), getattr(right, name), out=getattr(left, name))
+    np.minimum(left.minimum, right.minimum, out=left.minimum)
+    np.maximum(left.maximum, right.maximum, out=left.maximum)
+
+
 def _check(sums: IntegerSums) -> None:
     """Refuse what the kernel would read past."""
     types = {
         "sum": np.int64, "square_low": np.uint64, "square_high": np.uint64, "n_valid": np.uint32,
-        "minimum": sums.minimum.dtype, "maximum": sums.minimum.dtype,
+        "n_rejected": np.uint32, "minimum": sums.minimum.dtype, "maximum": sums.minimum.dtype,
     }  # fmt: skip
     for name, dtype in types.items():
         array = getattr(sums, name)

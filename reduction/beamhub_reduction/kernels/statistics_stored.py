@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from beamhub_reduction.kernels.decode import reason_of
 from beamhub_reduction.kernels.native import function, pointer
 from beamhub_reduction.kernels.statistics import BoolArray, IntegerSums, Values, integer_layout
+from beamhub_reduction.kernels.stored import IN_MEMORY, ChunkLayout, chunk_layout, window_bytes
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -33,8 +35,7 @@ class _Layout(ctypes.Structure):
     """bh_stored of statistics_stored.c."""
 
     _fields_ = [
-        ("data", ctypes.c_void_p), ("n_data", ctypes.c_int64), ("n_frames", ctypes.c_int64),
-        ("offsets", ctypes.c_void_p), ("sizes", ctypes.c_void_p),
+        ("chunks", ChunkLayout), ("n_frames", ctypes.c_int64),
         ("item_bytes", ctypes.c_int64), ("n_pixels", ctypes.c_int64), ("is_signed", ctypes.c_int64),
         ("bits", ctypes.c_void_p), ("bits_bytes", ctypes.c_int64), ("n_regions", ctypes.c_int64),
         ("region_sums", ctypes.c_void_p), ("region_valid", ctypes.c_void_p),
@@ -44,13 +45,17 @@ class _Layout(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class StoredFrames:
-    """Chunk i of a batch is data[offsets[i] : offsets[i] + sizes[i]]: one frame of `n_pixels` of `dtype`."""
+    """Chunk i of a batch is data[offsets[i] : offsets[i] + sizes[i]]: one frame of `n_pixels` of `dtype`.
+
+    With a `descriptor` the chunks are bytes of that open file, and `data` has no meaning.
+    """
 
     data: Bytes
     offsets: IntArray
     sizes: IntArray
     dtype: np.dtype[Any]
     n_pixels: int
+    descriptor: int = IN_MEMORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +122,27 @@ def add_stored_frames(
     region_sums = np.zeros((n_frames, n_regions), dtype=np.int64)
     valid = np.zeros_like(region_sums)
     scratch = np.empty((n_frames + 1) * MAX_BLOCK_BYTES, dtype=np.uint8)
+    data = frames.data
+    if frames.descriptor != IN_MEMORY:
+        data = np.empty(n_frames * window_bytes(MAX_BLOCK_BYTES), dtype=np.uint8)
+    chunks = chunk_layout(frames.descriptor, data=data, offsets=offsets, sizes=sizes)
     layout = _Layout(
-        pointer(frames.data), frames.data.size, n_frames, pointer(offsets), pointer(sizes),
-        item, frames.n_pixels, frames.dtype.kind == "i", pointer(bits), bits.shape[1], n_regions,
-        pointer(region_sums), pointer(valid), pointer(scratch), scratch.size, pointer(failed),
+        chunks, n_frames, item, frames.n_pixels, frames.dtype.kind == "i",
+        pointer(bits), bits.shape[1], n_regions, pointer(region_sums), pointer(valid),
+        pointer(scratch), scratch.size, pointer(failed),
     )  # fmt: skip
     done = _call(layout, sums, limit, usable, totals)
     if done == -2:
         return None
     if done < 0:
         raise ValueError(f"{n_frames} chunks of {frames.dtype} cannot be summed")
-    reasons = {int(i): REASONS[int(failed[i])] for i in np.flatnonzero(failed)}
+    reasons = {int(i): _reason(int(failed[i])) for i in np.flatnonzero(failed)}
     return StoredCounts(totals, region_sums, valid, reasons)
+
+
+def _reason(code: int) -> str:
+    """Codes above zero are this kernel's own, those below those of all decoders."""
+    return REASONS[code] if code > 0 else reason_of(code) or ""
 
 
 def _call(

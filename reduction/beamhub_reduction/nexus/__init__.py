@@ -43,7 +43,7 @@ from beamhub_reduction.nexus.masks import (
 )
 from beamhub_reduction.nexus.plot import DefaultPlot, PlotAxis, PlotField, read_default_plot
 from beamhub_reduction.nexus.preview import CurvePreview, ImagePreview, preview_image
-from beamhub_reduction.nexus.scanned import ScannedVariable, read_scanned_variables
+from beamhub_reduction.nexus.scanned import ScannedVariable, read_frame_times, read_scanned_variables
 from beamhub_reduction.nexus.tiles import FrameRun
 from beamhub_reduction.nexus.tilt import PixelGrid, read_pixel_grid
 from beamhub_reduction.nexus.tomography import TomographyScan, read_tomography_scan
@@ -113,6 +113,7 @@ __all__ = [
     "read_event_run",
     "read_flat_field",
     "read_frame_stack",
+    "read_frame_times",
     "read_geometry",
     "read_layout",
     "read_log",

@@ -37,7 +37,7 @@ class Header:
 
     `users` are names only. `linked_files` are the real paths of all other files it needs, also through
     links of links and virtual sources; `missing_links` lead nowhere or out of the allowed roots.
-    `provenance` is the JSON text of a product (NXprocess/provenance/data), not parsed.
+    `provenance` and `evidence` are JSON texts of a product (NXprocess/provenance/data), not parsed.
     """
 
     path: str
@@ -66,6 +66,7 @@ class Header:
     linked_files: tuple[str, ...]
     missing_links: tuple[MissingLink, ...]
     provenance: str | None
+    evidence: str | None
     problems: tuple[str, ...]
 
 
@@ -123,7 +124,8 @@ def open_header(path: str | os.PathLike[str], allowed_roots: Roots = None) -> He
             n_pulses=n_pulses,
             linked_files=tuple(sorted(closure.files)),
             missing_links=tuple(closure.missing),
-            provenance=_provenance(entry),
+            provenance=_note(entry, "provenance"),
+            evidence=_note(entry, "evidence"),
             problems=(*problems, *closure.problems),
         )
 
@@ -204,9 +206,9 @@ def _is_photon(entry: Node) -> bool:
     return "neutron" not in words.lower() and "spallation" not in words.lower()
 
 
-def _provenance(entry: Node) -> str | None:
+def _note(entry: Node, name: str) -> str | None:
     for process in entry.groups("NXprocess"):
-        note = process.get("provenance")
+        note = process.get(name)
         data = note.get("data") if note is not None else None
         if data is not None and data.is_dataset and data.size == 1:
             text = as_text(data.values(), MAX_PROVENANCE_CHARACTERS + 1)

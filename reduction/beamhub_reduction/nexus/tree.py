@@ -38,6 +38,7 @@ from beamhub_reduction.nexus.errors import (
     UnitUnknown,
 )
 from beamhub_reduction.nexus.guard import check_readable
+from beamhub_reduction.nexus.links import Link, is_hard, read_link
 from beamhub_reduction.nexus.text import as_text, natural_key, unit_factor
 
 MAX_HOPS = 32
@@ -52,15 +53,6 @@ MAX_ATTRIBUTE_BYTES = 65_536
 class Target:
     """Where a path really leads: a real file, and a path in it made of hard links only."""
 
-    file: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A soft or external link as it stands in a group; `file` is '' for a soft one."""
-
-    name: str
     file: str
     path: str
 
@@ -136,7 +128,7 @@ class Node:
             names = [str(name) for name in itertools.islice(self.item, MAX_CHILDREN + 1)]
             if len(names) > MAX_CHILDREN:
                 raise LimitExceeded(self.target.file, f"members in {self.target.path}", MAX_CHILDREN)
-            return {name: _link(self.item, name) for name in sorted(names, key=natural_key)}
+            return {name: read_link(self.item, name) for name in sorted(names, key=natural_key)}
 
     def get(self, name: str) -> Node | None:
         """The member of this name, links followed; None when there is none or its link is broken."""
@@ -216,15 +208,6 @@ class Node:
         if factor is None:
             raise UnitUnknown(child.target.file, child.target.path, units or "", unit)
         return array * factor
-
-
-def _link(group: h5py.Group, name: str) -> Link | None:
-    link = group.get(name, getlink=True)
-    if isinstance(link, h5py.ExternalLink):
-        return Link(name, str(link.filename), str(link.path))
-    if isinstance(link, h5py.SoftLink):
-        return Link(name, "", str(link.path))
-    return None
 
 
 class NexusFile:
@@ -314,16 +297,22 @@ class _Trail:
 
     def follow(self, handle: h5py.File, file: str, parts: list[str]) -> Target | tuple[str, list[str]]:
         """A target in this file, or the next file with what remains of the path."""
-        group: Any = handle["/"]
-        done: list[str] = []
         rest = list(parts)
+        # Hard links are looked at by their names: opening groups on the way takes ten times as long.
+        n_hard = 0
+        while n_hard < len(rest) and is_hard(handle, "/".join(rest[: n_hard + 1])):
+            n_hard += 1
+        done, rest = rest[:n_hard], rest[n_hard:]
+        if not rest:
+            return Target(file, "/" + "/".join(done))
+        group: Any = handle["/" + "/".join(done)]
         while rest:
             part = rest.pop(0)
             if not isinstance(group, h5py.Group):
                 raise self.missing("/".join(["", *done]) + " is a dataset")
             if group.get(part, getlink=True) is None:
                 raise self.missing(f"there is no {part!r} in /{'/'.join(done)} of {file}")
-            link = _link(group, part)
+            link = read_link(group, part)
             if link is None:
                 group = group[part]
                 done.append(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +113,10 @@ def _take_stored(taken: AzimuthalAccumulator, batch: StoredBatch, task: Azimutha
     """Frames that do not decode are left out; those with other blocks than the rest are decoded apart."""
     if not len(batch.offsets):
         return batch.settle({}, task.corrupt)
-    chunks = StoredChunks(batch.data, batch.offsets, batch.sizes, batch.dtype, _block_items(batch, task))
+    nowhere = np.zeros(0, dtype=np.uint8)
+    chunks = StoredChunks(
+        nowhere, batch.offsets, batch.sizes, batch.dtype, _block_items(batch, task), batch.descriptor
+    )
     failed = taken.add_stored(chunks, weights=batch.weights, numbers=batch.numbers)
     reasons = {i: reason_of(status) or "unusable" for i, status in failed.items() if status != WRONG_BLOCK}
     for i in sorted(i for i, status in failed.items() if status == WRONG_BLOCK):
@@ -130,8 +134,8 @@ def _take_stored(taken: AzimuthalAccumulator, batch: StoredBatch, task: Azimutha
 
 def _block_items(batch: StoredBatch, task: AzimuthalTask) -> int:
     """The blocks of the batch's first chunk, if its header is there and they fill tiles; else a tile."""
-    start = int(batch.offsets[0]) + 8
-    header = batch.data[start : start + 4].tobytes() if batch.sizes[0] >= 12 else b""
+    there = batch.sizes[0] >= 12
+    header = os.pread(batch.descriptor, 4, int(batch.offsets[0]) + 8) if there else b""
     found = int.from_bytes(header, "big") or DEFAULT_BLOCK_BYTES
     items, rest = divmod(found, batch.dtype.itemsize)
     tile = task.matrix.pixels.tiles.tile
@@ -139,10 +143,8 @@ def _block_items(batch: StoredBatch, task: AzimuthalTask) -> int:
 
 
 def _decode(batch: StoredBatch, i: int) -> np.ndarray[Any, Any]:
-    start = int(batch.offsets[i])
-    stored = batch.data[start : start + int(batch.sizes[i])]
     raw = decode_chunk(
-        stored, filters=batch.segment.index.filters, skipped=0, item_bytes=batch.dtype.itemsize,
+        batch.chunk(i), filters=batch.segment.index.filters, skipped=0, item_bytes=batch.dtype.itemsize,
         n_bytes=batch.frame_bytes,
     )  # fmt: skip
     return raw.view(batch.dtype)

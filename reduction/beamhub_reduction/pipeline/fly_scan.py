@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from pydantic import Field
 
 from beamhub_core.techniques import SPATIAL_MAP
 from beamhub_reduction.errors import NothingLeft
+from beamhub_reduction.kernels.decode import reason_of
+from beamhub_reduction.kernels.fly_scan import StoredMapper, can_map_stored
 from beamhub_reduction.kernels.statistics_regions import frame_moments, region_sums
 from beamhub_reduction.mask_file import read_labels
 from beamhub_reduction.nexus.masks import ValueLimits
@@ -22,7 +24,7 @@ from beamhub_reduction.pipeline.frame_statistics import (
     decoded_by,
     frame_counts,
 )
-from beamhub_reduction.pipeline.frames import FrameTally, frame_batches
+from beamhub_reduction.pipeline.frames import FrameTally, frame_batches, stored_batches
 from beamhub_reduction.pipeline.step import CorruptPolicy, Reduced, Source, StepKind, StepParameters
 from beamhub_reduction.pipeline.units import FrameUnit
 from beamhub_reduction.steps.fly_scan import centre_of_mass, grid_places, scan_map
@@ -33,6 +35,9 @@ from beamhub_reduction.steps.statistics import NO_LIMITS, NumberArray, count_typ
 
 BATCH_BYTES = 4 * 1024**2
 """Decoded bytes of a batch: it stays in the cache between decoder and sums."""
+STORED_BATCH_BYTES = 32 * 1024**2
+"""Decoded bytes of a batch that is decoded frame by frame: as many as share the cost of one reading."""
+MAX_STORED_FRAMES = 256
 
 
 class FlyScanParameters(StepParameters):
@@ -80,17 +85,63 @@ class FlyScanPart:
 def reduce_points(unit: FrameUnit, task: FlyScanTask) -> FlyScanPart:
     """Sums of the frames of one unit.
 
+    Frames that are stored as one bitshuffle-LZ4 chunk each are summed one by one, while they are in the
+    cache; in every other layout batches are decoded first. The numbers are the same.
+
     Raises
     ------
     CorruptChunk, FilesChanged, CountsTooLarge
     """
+    found = _reduce_stored(unit, task) or _reduce_decoded(unit, task)
+    numbers, sums, n_valid, moments = (np.concatenate(column) for column in zip(*found.rows, strict=True))
+    n_blank = numbers.size * int(np.count_nonzero(~task.masked)) - int(n_valid.sum())
+    return FlyScanPart(numbers, sums[:, 0], moments, sums[:, 1:], n_blank, found.tally)
+
+
+@dataclass
+class _Found:
+    """Of each batch: numbers of frames, sums of regions, values of the first one, moments; the first region
+    is the whole frame."""
+
+    rows: list[tuple[IntArray, NumberArray, IntArray, FloatArray]] = field(default_factory=list)
+    tally: FrameTally = field(default_factory=FrameTally)
+
+
+def _reduce_stored(unit: FrameUnit, task: FlyScanTask) -> _Found | None:
+    """Straight from stored chunks; None when these are of another kind."""
+    shape = task.masked.shape[0], task.masked.shape[1]
+    dtype = np.dtype(unit.segments[0].index.dtype)
+    alike = all(np.dtype(segment.index.dtype) == dtype for segment in unit.segments)
+    if not alike or task.valid.lowest > 0 or not can_map_stored(dtype, shape):
+        return None
+    n_batch = max(1, min(MAX_STORED_FRAMES, STORED_BATCH_BYTES // max(1, task.masked.size * dtype.itemsize)))
+    batches = stored_batches(unit, shape=shape, corrupt=task.corrupt, batch=n_batch)
+    if batches is None:
+        return None
+    with_all = task.regions.and_all(task.masked)
+    map_stored = StoredMapper(
+        task.masked, dtype=dtype, spans=with_all.spans, n_regions=with_all.n_regions,
+        limit=count_type(dtype, task.valid).limit, moments=task.moments,
+    )  # fmt: skip
+    found = _Found()
+    for batch in batches:
+        maps = map_stored(batch.data, offsets=batch.offsets, sizes=batch.sizes)
+        if maps is None:
+            return None
+        good = maps.status == 0
+        failed = {int(i): reason_of(int(maps.status[i])) or "" for i in np.flatnonzero(~good)}
+        found.tally += batch.settle(failed, task.corrupt)
+        found.rows.append((batch.numbers[good], maps.sums[good], maps.valid[good, 0], maps.moments[good]))
+    return found
+
+
+def _reduce_decoded(unit: FrameUnit, task: FlyScanTask) -> _Found:
     ny, nx = task.masked.shape
     dtype = np.dtype(unit.segments[0].index.dtype)
     kind, usable = count_type(dtype, task.valid), ~task.masked.ravel()
     with_all = task.regions.and_all(task.masked)
     n_batch = max(1, min(1024, BATCH_BYTES // max(1, ny * nx * dtype.itemsize)))
-    parts: list[tuple[IntArray, NumberArray, IntArray, FloatArray]] = []
-    tally = FrameTally()
+    found = _Found()
     for batch in frame_batches(unit, shape=(ny, nx), corrupt=task.corrupt, batch=n_batch):
         frames = prepare_frames(batch.data, usable=usable)
         blank = kind.blank(frames, None if batch.blank is None else batch.blank.reshape(frames.shape))
@@ -102,11 +153,9 @@ def reduce_points(unit: FrameUnit, task: FlyScanTask) -> FlyScanPart:
             images = frames.reshape(-1, ny, nx)
             hidden = None if blank is None else blank.reshape(images.shape)
             _, moments = frame_moments(images, limit=kind.limit, masked=task.masked, blank=hidden)
-        parts.append((batch.numbers, sums, valid[:, 0], moments))
-        tally += batch.tally
-    numbers, sums, n_valid, moments = (np.concatenate(column) for column in zip(*parts, strict=True))
-    n_blank = numbers.size * int(np.count_nonzero(usable)) - int(n_valid.sum())
-    return FlyScanPart(numbers, sums[:, 0], moments, sums[:, 1:], n_blank, tally)
+        found.rows.append((batch.numbers, sums, valid[:, 0], moments))
+        found.tally += batch.tally
+    return found
 
 
 def merge_points(left: FlyScanPart, right: FlyScanPart) -> FlyScanPart:
@@ -159,6 +208,10 @@ def reduce_fly_scan(source: Source, parameters: FlyScanParameters, engine: Engin
     }
     warnings = (*(str(error) for error in stack.missing), *part.tally.problems)
     signals = _maps(part, grid, regions, parameters)
+    if frames.times is not None:
+        places = grid_places(part.numbers, shape=grid.shape, snake=parameters.snake)
+        times = scan_map(frames.times[part.numbers], places=places, shape=grid.shape)
+        signals = (*signals, Signal("frame_time", times, None, "s", grid.axes))
     return Reduced(signals, frame_counts(stack, part, masked), execution, chosen, warnings)
 
 

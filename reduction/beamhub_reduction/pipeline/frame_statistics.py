@@ -14,6 +14,7 @@ from beamhub_reduction.kernels.statistics_stored import can_sum_stored, pack_reg
 from beamhub_reduction.mask_file import read_labels, read_mask
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
 from beamhub_reduction.nexus.masks import ValueLimits, read_value_limits
+from beamhub_reduction.nexus.scanned import read_frame_times
 from beamhub_reduction.nexus.tree import NexusFile
 from beamhub_reduction.pipeline.azimuthal_input import join_masks
 from beamhub_reduction.pipeline.engine import Engine
@@ -28,7 +29,7 @@ from beamhub_reduction.pipeline.statistics import Statistics
 from beamhub_reduction.pipeline.step import Reduced, Source, StepKind, StepParameters
 from beamhub_reduction.pipeline.units import FRAME_UNIT_BYTES, MIN_UNITS, FrameUnit, plan_frame_units
 from beamhub_reduction.steps.frame_regions import Regions, build_regions, rectangle_text
-from beamhub_reduction.steps.frames import BoolArray
+from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
 from beamhub_reduction.steps.signal import Axis, Signal
 from beamhub_reduction.steps.statistics import (
     PixelStatistics,
@@ -85,6 +86,8 @@ class FrameSource:
     stack: FrameStack
     masked: BoolArray
     valid: ValueLimits
+    times: FloatArray | None = None
+    """Of each frame, (n_frames,) in seconds, where the file says."""
 
     @classmethod
     def read(cls, source: Source, parameters: Any, engine: Engine) -> FrameSource:
@@ -100,12 +103,15 @@ class FrameSource:
                 raise stack.missing[0]
             masked = read_pixel_mask(nexus, stack.detector, stack.shape)
             valid = read_value_limits(nexus, stack.detector, stack.dtype)
+            detector = nexus.find(stack.detector)
+            times = read_frame_times(nexus.node(stack.entry), detector, stack.n_frames)
         if stack.n_present == 0:
             raise NothingLeft(source.file, "frames")
         return cls(
             stack,
             join_masks(source.file, masked, read_mask(parameters.mask, file=source.file, roots=engine.roots)),
             valid,
+            times,
         )
 
     def units(
@@ -152,6 +158,8 @@ def reduce_run_statistics(source: Source, parameters: FrameStatisticsParameters,
             execution = execution + again if again else execution
         signals += _images(found, masked, parameters)
     signals += _curves(part, regions)
+    if frames.times is not None:
+        signals.append(frame_times_signal(frames.times, part.numbers))
     chosen = {
         **parameters.model_dump(mode="json", exclude={"mask", "labels"}),
         "mask": "file" if parameters.mask is None else "file and caller",
@@ -236,6 +244,11 @@ def image_axes(shape: tuple[int, ...]) -> tuple[Axis, Axis]:
     """Rows and columns of a frame."""
     y, x = (np.arange(n, dtype=np.int64) for n in shape)
     return Axis("y", "pixel", y), Axis("x", "pixel", x)
+
+
+def frame_times_signal(times: FloatArray, numbers: IntArray) -> Signal:
+    """When the frames of these numbers were taken."""
+    return Signal("frame_time", times[numbers], None, "s", (Axis("frame", "", numbers),))
 
 
 def _curves(part: FrameStatisticsPart, regions: Regions) -> list[Signal]:

@@ -31,6 +31,7 @@ from beamhub_reduction.steps.statistics import (
     prepare_frames,
 )
 
+NO_BYTES = np.zeros(0, dtype=np.uint8)
 BATCH_BYTES = 256 * 1024**2
 STORED_BATCH_BYTES = 1024**3
 COUNTED_BATCH_FRAMES = 8
@@ -148,7 +149,9 @@ def _try_stored(
     collected = _Collected(task, sums)
     for batch in batches:
         keep = np.array([int(number) not in failed for number in batch.numbers], dtype=np.bool_)
-        frames = StoredFrames(batch.data, batch.offsets[keep], batch.sizes[keep], batch.dtype, usable.size)
+        frames = StoredFrames(
+            NO_BYTES, batch.offsets[keep], batch.sizes[keep], batch.dtype, usable.size, batch.descriptor
+        )
         counts = add_stored_frames(
             frames, bits=bits, sums=sums if isinstance(sums, IntegerSums) else None,
             limit=kind.limit if task.images else 0, usable=usable if task.images else None,
@@ -210,7 +213,9 @@ class _Collected:
         sums = np.concatenate(self.region_sums)
         n_usable = int(np.count_nonzero(~self.task.masked))
         if self.sums is not None:
-            n_used = int(self.sums.n_valid.sum(dtype=np.int64) + self.sums.n_rejected.sum(dtype=np.int64))
+            n_used = int(self.sums.n_valid.sum(dtype=np.int64))
+            if self.task.bounds is not None:  # else nobody has written them, and reading takes time
+                n_used += int(self.sums.n_rejected.sum(dtype=np.int64))
         else:
             n_used = int(valid[:, 0].sum())
             sums, valid = sums[:, 1:], valid[:, 1:]  # the whole frame stands in `totals`

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from beamhub_reduction.bitshuffle import ChunkUndecodable
 from beamhub_reduction.errors import CorruptChunk, FilesChanged, MemoryTooSmall
-from beamhub_reduction.kernels.decode import read_stored, reason_of
+from beamhub_reduction.kernels.decode import read_into, reason_of
 from beamhub_reduction.memory_budget import reading_budget_bytes
 from beamhub_reduction.pipeline.step import CorruptPolicy
 from beamhub_reduction.pipeline.tiles import read_tiles
@@ -28,12 +28,10 @@ READ_AHEAD_BYTES = 256 * 1024**2
 """Decoded frames are read ahead of the caller where two readings take no more than this."""
 MIN_RUN_BYTES = 4 * 1024**2
 """Small frames are read in runs of several batches: a call costs as much as decoding some hundred KiB."""
-KEPT_BYTES = 256 * 1024**2
-"""A thread keeps its buffer of stored bytes for its next unit: fresh memory costs as much as reading."""
+ANNOUNCED_BYTES = 1024 * 1024
+"""What the system is asked for at once: it cuts each call to what the device takes in one go."""
 MAX_RUN_BYTES = 512 * 1024**2
 """Frames that are read at once take no more than this, unless they share a chunk."""
-
-_kept = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +74,15 @@ class FrameBatch:
 class StoredBatch:
     """Some frames of a unit as they lie in the file: one bitshuffle-LZ4 chunk each, for a fused kernel.
 
-    Chunk i is `data[offsets[i] : offsets[i] + sizes[i]]`, with its 12-byte header; it decodes to one whole
-    frame of `frame_bytes` bytes in elements of `dtype` (little endian). Nothing of a chunk is checked yet but
-    that it is there: the kernel checks every length. `data` is a buffer that the next batch reuses.
-    `weights` (n,) and `numbers` (n,) are as in FrameBatch. The tally counts every frame here as read; pass
-    what the kernel could not decode to `settle`, which gives the tally that is true.
+    Chunk i is `sizes[i]` bytes from `offsets[i]` on of the file that is open as `descriptor` until the next
+    batch is asked for, with its 12-byte header; it decodes to one whole frame of `frame_bytes` bytes in
+    elements of `dtype` (little endian). Nothing of a chunk is checked yet: the kernel reads it as it decodes,
+    and checks every length. `weights` (n,) and `numbers` (n,) are as in FrameBatch. The tally counts every
+    frame here as read; pass what the kernel could not read or decode to `settle`, which gives the tally that
+    is true.
     """
 
-    data: np.ndarray[Any, np.dtype[np.uint8]]
+    descriptor: int
     offsets: IntArray
     sizes: IntArray
     weights: FloatArray
@@ -92,6 +91,20 @@ class StoredBatch:
     frame_bytes: int
     tally: FrameTally
     segment: Segment
+
+    def chunk(self, i: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """The stored bytes of chunk i.
+
+        Raises
+        ------
+        ChunkUndecodable
+            If they cannot be read.
+        """
+        stored = np.empty(int(self.sizes[i]), dtype=np.uint8)
+        reason = reason_of(read_into(self.descriptor, int(self.offsets[i]), stored))
+        if reason:
+            raise ChunkUndecodable(reason)
+        return stored
 
     def settle(self, failed: Mapping[int, str], corrupt: CorruptPolicy) -> FrameTally:
         """The tally without the frames that did not decode (place in the batch to reason).
@@ -203,7 +216,9 @@ class _RunBuffers:
             return read_tiles(run.tiles, run.low, run.high, shape)
         index = run.segment.index
         if i + 1 < len(self.runs):
-            _announce(self.runs[i + 1])
+            following = self.runs[i + 1]
+            start = following.segment.start
+            announce_frames(following.segment.index, start + following.low, start + following.high)
         out = self._buffer(i, run).view(index.dtype)
         if len(index.shape) == 3:
             start = run.segment.start
@@ -234,16 +249,36 @@ def aligned_buffer(n_bytes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return whole[first : first + n_bytes]
 
 
-def _announce(run: _Run) -> None:
-    """Have the system read the stored bytes of a run into its cache meanwhile; failing is no matter."""
-    index = run.segment.index.select(run.segment.start + run.low, run.segment.start + run.high)
+def announce_frames(index: ChunkIndex, start: int, stop: int, descriptor: int | None = None) -> None:
+    """Have the system read the stored bytes of some rows into its cache meanwhile; failing is no matter.
+
+    Source: mm/readahead.c of Linux: one call is cut to what the device takes at once, so there are many.
+    """
+    index = index.select(start, min(stop, index.shape[0]))
     if index.way != "direct" or index.is_contiguous or not index.numbers.size:
         return
     low, high = int(index.offsets.min()), int((index.offsets + index.sizes).max())
     if high - low > 2 * int(index.sizes.sum()) + (1 << 20):
         return  # scattered: the gaps would be read too
-    with suppress(OSError), open_descriptor(index.file) as descriptor:
-        os.posix_fadvise(descriptor, low, high - low, os.POSIX_FADV_WILLNEED)
+    with (
+        suppress(OSError),
+        nullcontext(descriptor) if descriptor is not None else open_descriptor(index.file) as opened,
+    ):
+        _announce(opened, low, high)
+
+
+def _announce(descriptor: int, low: int, high: int) -> None:
+    for at in range(low, high, ANNOUNCED_BYTES):
+        os.posix_fadvise(descriptor, at, min(ANNOUNCED_BYTES, high - at), os.POSIX_FADV_WILLNEED)
+
+
+def _announce_behind(index: ChunkIndex, start: int, stop: int, descriptor: int) -> None:
+    """Have what lies behind these rows read: the next unit's frames, as detectors write them."""
+    index = index.select(start, stop)
+    if index.numbers.size:
+        end = int((index.offsets + index.sizes).max())
+        with suppress(OSError):
+            _announce(descriptor, end, end + int(index.sizes.sum()))
 
 
 def _batches_of(
@@ -286,9 +321,8 @@ def stored_batches(
 
     Raises
     ------
-    CorruptChunk
-        If a chunk is cut off by the end of the file and the policy is to fail.
     FilesChanged
+        If a file is not the one that was indexed, or changes while its frames are used.
     """
     if not all(s.box is None and _is_stored_by_frame(s.index, shape) for s in unit.segments):
         return None
@@ -311,64 +345,42 @@ def _is_stored_by_frame(index: ChunkIndex, shape: tuple[int, int]) -> bool:
 
 
 def _stored_batches(unit: FrameUnit, corrupt: CorruptPolicy, batch: int) -> Iterator[StoredBatch]:
-    # Taken out while it is used: two readings in one thread never share it.
-    buffer: np.ndarray[Any, np.dtype[np.uint8]] = _kept.__dict__.pop("buffer", np.empty(0, dtype=np.uint8))
     first = 0
     for segment in unit.segments:
-        index = segment.index
-        for low in range(0, segment.n_rows, batch):
-            high = min(low + batch, segment.n_rows)
-            if high < segment.n_rows:
-                _announce(_Run((segment,), high, min(high + batch, segment.n_rows), 0))
-            part = index.select(segment.start + low, segment.start + high)
-            n_bytes = int(part.sizes.sum())
-            if buffer.nbytes < n_bytes:
-                buffer = np.empty(n_bytes + n_bytes // 4, dtype=np.uint8)
-            weights = unit.weights[first + low : first + high]
-            yield _stored_batch(segment, (low, high), part, (buffer, weights, corrupt))
+        weights = unit.weights[first : first + segment.n_rows]
+        with open_descriptor(segment.index.file) as descriptor:
+            if identity_of(os.fstat(descriptor)) != segment.index.identity:
+                raise FilesChanged(segment.index.file)
+            announce_frames(segment.index, segment.start, segment.start + batch, descriptor)
+            for low in range(0, segment.n_rows, batch):
+                high = min(low + batch, segment.n_rows)
+                start = segment.start
+                if high < segment.n_rows:
+                    announce_frames(segment.index, start + high, start + high + batch, descriptor)
+                else:
+                    _announce_behind(segment.index, start + low, start + high, descriptor)
+                yield _stored_batch(segment, (low, high), weights[low:high], descriptor)
+                if identity_of(os.fstat(descriptor)) != segment.index.identity:
+                    raise FilesChanged(segment.index.file)  # what was used may be of both contents
         first += segment.n_rows
-    if buffer.nbytes <= KEPT_BYTES:
-        _kept.buffer = buffer
 
 
 def _stored_batch(
-    segment: Segment, rows: tuple[int, int], part: ChunkIndex, how: tuple[Any, FloatArray, CorruptPolicy]
+    segment: Segment, rows: tuple[int, int], weights: FloatArray, descriptor: int
 ) -> StoredBatch:
-    buffer, weights, corrupt = how
-    places = np.concatenate([[0], np.cumsum(part.sizes)[:-1]]).astype(np.int64)[: part.sizes.size]
-    order = np.argsort(part.offsets, kind="stable")
-    status = np.zeros(part.sizes.size, dtype=np.int64)
-    with open_descriptor(part.file) as descriptor:
-        before = identity_of(os.fstat(descriptor))
-        places_in_order = np.concatenate([[0], np.cumsum(part.sizes[order])[:-1]])[: order.size]
-        places[order] = places_in_order
-        status[order] = read_stored(
-            descriptor, offsets=part.offsets[order], sizes=part.sizes[order], places=places[order], out=buffer
-        )
-        if not before == identity_of(os.fstat(descriptor)) == part.identity:
-            raise FilesChanged(part.file)
+    part = segment.index.select(segment.start + rows[0], segment.start + rows[1])
     at = part.numbers - segment.start - rows[0]  # a chunk is a frame: its number is its row
     lit = np.isfinite(weights) & (weights > 0)
-    use = (status == 0) & lit[at]
+    use = lit[at]
     kept = at[use]
     tally = FrameTally(
         n_read=int(use.sum()),
         n_unwritten=rows[1] - rows[0] - part.numbers.size,
-        n_without_flux=int(((status == 0) & ~lit[at]).sum()),
+        n_without_flux=int((~use).sum()),
     )
-    stored = StoredBatch(
-        buffer, places[use], part.sizes[use], weights[kept],
-        np.asarray(segment.at + rows[0] + kept, dtype=np.int64), np.dtype(part.dtype), part.chunk_bytes,
-        tally, segment,
+    return StoredBatch(
+        descriptor,
+        np.asarray(part.offsets[use], dtype=np.int64), np.asarray(part.sizes[use], dtype=np.int64),
+        weights[kept], np.asarray(segment.at + rows[0] + kept, dtype=np.int64), np.dtype(part.dtype),
+        part.chunk_bytes, tally, segment,
     )  # fmt: skip
-    bad = np.flatnonzero(status)
-    if not bad.size:
-        return stored
-    problems = [
-        CorruptChunk(part.file, part.dataset, part.coord(int(i)), reason_of(int(status[i])) or "")
-        for i in bad
-    ]
-    if corrupt == "fail":
-        raise problems[0]
-    lost = FrameTally(n_corrupt=bad.size, problems=tuple(str(problem) for problem in problems))
-    return replace(stored, tally=tally + lost)

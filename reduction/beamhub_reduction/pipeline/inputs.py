@@ -12,7 +12,6 @@ from beamhub_reduction.pipeline.amount import segment_groups
 from beamhub_reduction.pipeline.digest import content_digest
 from beamhub_reduction.pipeline.units import Segment
 
-"""Filters that carry a checksum of the data. Source: RFC 1950; HDF5 H5Zpublic.h."""
 MAX_FILES = 1000
 
 

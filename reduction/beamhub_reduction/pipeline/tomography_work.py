@@ -169,7 +169,7 @@ class _Blocks:
         if task.span is not None:
             n_row_blocks = self.buffer.shape[0]
             chunks = self.buffer.reshape(n_row_blocks, *task.span.layout.chunk_shape)
-            write_chunks(task.span, self.first // per_block * n_row_blocks, chunks)
+            write_chunks(task.span, task.span.layout.first_chunk(self.first), chunks)
         self.first += per_block
         self.done[:] = False
 

@@ -16,7 +16,6 @@ from beamhub_reduction.steps.azimuthal_matrix import (
     load_poni,
 )
 from beamhub_reduction.steps.curve import Curve
-from beamhub_reduction.steps.frames import FrameSums, sum_frames
 from beamhub_reduction.steps.time_of_flight import (
     EventHistogram,
     PixelTable,
@@ -37,7 +36,6 @@ __all__ = [
     "Corrections",
     "Curve",
     "EventHistogram",
-    "FrameSums",
     "PixelTable",
     "add_azimuthal",
     "add_histograms",
@@ -52,5 +50,4 @@ __all__ = [
     "histogram_events",
     "is_sentinel",
     "load_poni",
-    "sum_frames",
 ]

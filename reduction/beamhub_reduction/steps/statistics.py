@@ -17,7 +17,12 @@ from beamhub_reduction.kernels.statistics import (
     empty_float_sums,
     empty_integer_sums,
 )
-from beamhub_reduction.kernels.statistics_finish import FinishedSums, finish_integer_sums, mean_errors
+from beamhub_reduction.kernels.statistics_finish import (
+    FinishedSums,
+    finish_integer_sums,
+    mean_errors,
+    merge_integer_sums,
+)
 from beamhub_reduction.nexus.masks import ValueLimits
 from beamhub_reduction.steps.frames import BoolArray, FloatArray, IntArray
 
@@ -29,7 +34,6 @@ MAD_TO_SIGMA = 1.482602218505602
 Source: doi 10.1080/01621459.1974.10482962."""
 MAX_32 = 2**32 - 2
 NO_LIMITS = ValueLimits()
-EXACT_FLOAT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,18 +145,16 @@ def merge_sums(left: Sums, right: Sums) -> Sums:
 
     Integers: exact in any order. Floating point: the same bits for the same parts in the same order.
     """
-    if isinstance(left, FloatSums) and isinstance(right, FloatSums):
-        for total, error, more, more_error in (
-            (left.sum, left.sum_error, right.sum, right.sum_error),
-            (left.square, left.square_error, right.square, right.square_error),
-        ):
-            _two_sum(total, error, more, more_error)
-    elif isinstance(left, IntegerSums) and isinstance(right, IntegerSums):
-        np.add(left.sum, right.sum, out=left.sum)
-        np.add(left.square_low, right.square_low, out=left.square_low)
-        np.add(left.square_high, right.square_high, out=left.square_high)
-    else:
+    if isinstance(left, IntegerSums) and isinstance(right, IntegerSums):
+        merge_integer_sums(left, right)
+        return left
+    if not (isinstance(left, FloatSums) and isinstance(right, FloatSums)):
         raise TypeError("sums of integers and of floating-point frames do not mix")
+    for total, error, more, more_error in (
+        (left.sum, left.sum_error, right.sum, right.sum_error),
+        (left.square, left.square_error, right.square, right.square_error),
+    ):
+        _two_sum(total, error, more, more_error)
     np.minimum(left.minimum, right.minimum, out=left.minimum)
     np.maximum(left.maximum, right.maximum, out=left.maximum)
     np.add(left.n_valid, right.n_valid, out=left.n_valid)

@@ -5,19 +5,14 @@
    A value outside [low, high] of a pixel that is good is blank: it counts nowhere, and what it takes away from
    the normalisation of its frame is noted. A chunk that does not decode ends with its frame's status below zero;
    the other frames do not notice, because no sum crosses lanes. */
+#define _POSIX_C_SOURCE 200809L
 #include <float.h>
 #include <math.h>
 
 #include "azimuthal_apply.h"
 #include "kernels.h"
-#include "lz4_block.h"
+#include "windows.h"
 
-/* Below zero: what is wrong with a chunk or a call; the same numbers stand in kernels/decode.py. */
-#define AZ_NO_HEADER (-10)
-#define AZ_WRONG_TOTAL (-11)
-#define AZ_WRONG_BLOCK (-12)
-#define AZ_BLOCK_LENGTH (-13)
-#define AZ_WRONG_END (-14)
 #define AZ_BAD_CALL (-20)
 
 /* One call; the same fields in the same order stand in kernels/azimuthal.py. Every field has 8 bytes. */
@@ -49,9 +44,7 @@ typedef struct {
 } az_call;
 
 BH_EXPORT int64_t BH(azimuthal_dense)(const az_call *z, const uint8_t *frames, int64_t kind);
-BH_EXPORT int64_t BH(azimuthal_stored)(const az_call *z, const uint8_t *data, int64_t n_data,
-                                       const int64_t *offsets, const int64_t *sizes, int64_t kind,
-                                       int64_t block_items);
+BH_EXPORT int64_t BH(azimuthal_stored)(const az_call *z, const bh_chunks *chunks, int64_t kind, int64_t block_items);
 
 enum { AZ_U8, AZ_U16, AZ_U32, AZ_I32, AZ_F32, AZ_F64, AZ_KINDS };
 static const int64_t az_item_bytes[AZ_KINDS] = {1, 2, 4, 4, 4, 8};
@@ -262,29 +255,44 @@ int64_t BH(azimuthal_dense)(const az_call *z, const uint8_t *frames, int64_t kin
 
 /* The chunks of a call while they are decoded. */
 typedef struct {
-    const uint8_t *chunk[AZ_LANES];
-    int64_t size[AZ_LANES], at[AZ_LANES];
+    const bh_chunks *chunks;
+    bh_window window[AZ_LANES];
     int64_t item, block_bytes;
     uint8_t *planes; /* [block of the tile][frame][block_bytes] */
     uint64_t counts[AZ_LANES];
     uint32_t used;
 } az_stream;
 
-static inline uint64_t az_big_endian(const uint8_t *p, int n) {
-    uint64_t value = 0;
-    for (int i = 0; i < n; i++)
-        value = value << 8 | p[i];
-    return value;
+/* 0, or what is wrong with the header of a chunk. */
+static int64_t az_open(const az_call *z, az_stream *s, int64_t f) {
+    bh_window *w = &s->window[f];
+    if (bh_window_rest(w) < 12)
+        return BH_NO_HEADER;
+    const int64_t wrong = bh_window_need(s->chunks, w, 12);
+    if (wrong)
+        return wrong;
+    const uint8_t *chunk = w->at;
+    w->at += 12;
+    if (bh_big_endian(chunk, 8) != (uint64_t)(z->n_pixels * s->item))
+        return BH_WRONG_TOTAL;
+    const int64_t block = (int64_t)bh_big_endian(chunk + 8, 4);
+    return (block ? block : 8192) == s->block_bytes ? 0 : BH_WRONG_BLOCK;
 }
 
-/* 0, or what is wrong with the header of a chunk. */
-static int64_t az_open(const az_call *z, const uint8_t *chunk, int64_t size, int64_t item, int64_t block_bytes) {
-    if (size < 12)
-        return AZ_NO_HEADER;
-    if (az_big_endian(chunk, 8) != (uint64_t)(z->n_pixels * item))
-        return AZ_WRONG_TOTAL;
-    const int64_t block = (int64_t)az_big_endian(chunk + 8, 4);
-    return (block ? block : 8192) == block_bytes ? 0 : AZ_WRONG_BLOCK;
+/* The next block of a chunk, decoded; n_bytes, or what is wrong. */
+static inline int64_t az_block(const bh_chunks *chunks, bh_window *w, uint8_t *planes, int64_t n_bytes) {
+    int64_t wrong = bh_window_need(chunks, w, 4);
+    if (BH_UNLIKELY(wrong))
+        return wrong;
+    const int64_t length = (int64_t)bh_big_endian(w->at, 4);
+    w->at += 4;
+    wrong = bh_window_need(chunks, w, length);
+    if (BH_UNLIKELY(wrong))
+        return wrong;
+    const uint8_t *from = w->at;
+    w->at += length;
+    const int64_t got = bh_lz4_block(from, length, planes, n_bytes);
+    return got == n_bytes || got < 0 ? got : BH_LZ4_SHORT;
 }
 
 /* Decode block b of a tile, n_items elements, of all frames. */
@@ -294,17 +302,9 @@ static void az_decode(const az_call *z, az_stream *s, int64_t b, int64_t first, 
         if (z->status[f])
             continue;
         uint8_t *planes = s->planes + (b * AZ_LANES + f) * s->block_bytes;
-        int64_t got = AZ_BLOCK_LENGTH;
-        if (s->size[f] - s->at[f] >= 4) {
-            const int64_t length = (int64_t)az_big_endian(s->chunk[f] + s->at[f], 4);
-            s->at[f] += 4;
-            if (length <= s->size[f] - s->at[f]) {
-                got = bh_lz4_block(s->chunk[f] + s->at[f], length, planes, n_bytes);
-                s->at[f] += length;
-            }
-        }
+        const int64_t got = az_block(s->chunks, &s->window[f], planes, n_bytes);
         if (got != n_bytes) {
-            z->status[f] = got < 0 ? got : BH_LZ4_SHORT;
+            z->status[f] = got;
             continue;
         }
         s->used |= az_planes_used(planes, row, z->high < 255 ? 0 : 8, 8 * s->item, z->good_bits + first / 8);
@@ -318,13 +318,16 @@ static void az_rest(const az_call *z, az_stream *s, int64_t first, u32 rest[8][A
     for (int64_t f = 0; f < z->n_frames; f++) {
         if (z->status[f])
             continue;
-        if (s->size[f] - s->at[f] != n * s->item) {
-            z->status[f] = AZ_WRONG_END;
+        bh_window *w = &s->window[f];
+        const int64_t is_end = bh_window_rest(w) == n * s->item;
+        const int64_t wrong = is_end ? bh_window_need(s->chunks, w, n * s->item) : BH_WRONG_END;
+        if (wrong) {
+            z->status[f] = wrong;
             continue;
         }
         for (int64_t p = 0; p < n; p++) {
             u32 value = 0;
-            memcpy(&value, s->chunk[f] + s->at[f] + p * s->item, (size_t)s->item);
+            memcpy(&value, w->at + p * s->item, (size_t)s->item);
             if (z->good[first + p]) {
                 rest[p][f] = value;
                 s->used |= value;
@@ -351,6 +354,59 @@ static void az_put_rest(u32 rest[8][AZ_LANES], int64_t n, int64_t width, uint8_t
             memcpy(lanes + (p * AZ_LANES + f) * width, &rest[p][f], (size_t)width);
 }
 
+/* Pixels whose counts of one frame are added up in 32 bits: as many values of 16 bits fit. */
+#define AZ_STRIP 4096
+
+#define AZ_ADD_ROW(T)                                                                                          \
+    static uint64_t az_add_row_##T(const T *restrict x, const uint8_t *restrict good, int64_t n, u32 *restrict sum) { \
+        uint64_t total = 0;                                                                                    \
+        for (int64_t done = 0; done < n; done += AZ_STRIP) {                                                   \
+            const int64_t end = n - done < AZ_STRIP ? n : done + AZ_STRIP;                                     \
+            u32 counts = 0;                                                                                    \
+            for (int64_t p = done; p < end; p++) {                                                             \
+                const u32 v = good[p] ? x[p] : 0;                                                              \
+                sum[p] += v, counts += v;                                                                      \
+            }                                                                                                  \
+            total += counts;                                                                                   \
+        }                                                                                                      \
+        return total;                                                                                          \
+    }
+AZ_ADD_ROW(u8)
+AZ_ADD_ROW(u16)
+AZ_ADD_ROW(u32)
+
+/* Add a tile of which no value is blank, negative or above 65535 to the sum of frames, frame by frame: nothing has
+   to be turned into lanes. `sum` has room for a tile, `row` for a block. */
+static void az_add_planes(const az_call *z, const az_stream *s, int64_t first, int64_t n_whole, u32 rest[8][AZ_LANES],
+                          u32 *sum, uint8_t *row) {
+    const int64_t n = z->n_pixels - first < z->tile ? z->n_pixels - first : z->tile;
+    const int64_t block_items = s->block_bytes / s->item;
+    memset(sum, 0, (size_t)n * sizeof *sum);
+    for (int64_t b = 0, p = 0; p < n_whole; b++, p += block_items) {
+        const int64_t items = n_whole - p < block_items ? n_whole - p : block_items;
+        const uint8_t *good = z->good + first + p;
+        for (int64_t f = 0; f < z->n_frames; f++) {
+            bh_unbitshuffle(s->planes + (b * AZ_LANES + f) * s->block_bytes, items, s->item, row);
+            uint64_t counts;
+            if (s->item == 1)
+                counts = az_add_row_u8(row, good, items, sum + p);
+            else if (s->item == 2)
+                counts = az_add_row_u16((const u16 *)(const void *)row, good, items, sum + p);
+            else
+                counts = az_add_row_u32((const u32 *)(const void *)row, good, items, sum + p);
+            z->counts[f] += (int64_t)counts;
+        }
+    }
+    for (int64_t p = n_whole; p < n; p++)
+        for (int64_t f = 0; f < AZ_LANES; f++)
+            sum[p] += rest[p - n_whole][f];
+    for (int64_t f = 0; f < z->n_frames; f++)
+        z->counts[f] += (int64_t)s->counts[f]; /* of the rest */
+    int64_t *restrict image = z->sum + first;
+    for (int64_t p = 0; p < n; p++)
+        image[p] += z->sign * (int64_t)sum[p];
+}
+
 /* One tile: all blocks of all frames decoded, then lanes as narrow as the good pixels' values allow. */
 static void az_stored_tile(const az_call *z, az_stream *s, int64_t t, int64_t kind, uint8_t *lanes,
                            uint16_t *blank) {
@@ -367,7 +423,12 @@ static void az_stored_tile(const az_call *z, az_stream *s, int64_t t, int64_t ki
         az_rest(z, s, first + n_whole, rest);
     az_forget_failed(z, s, n_blocks, rest);
     const int is_signed = kind == AZ_I32;
-    const int negative = is_signed && s->used >> 31;
+    const int negative = is_signed && s->used >> 31, blanks = negative || z->low > 0 || (int64_t)s->used > z->high;
+    if (z->is_sum && !blanks && s->used < 65536) {
+        uint8_t *row = lanes + z->tile * 4;
+        az_add_planes(z, s, first, n_whole, rest, (u32 *)(void *)lanes, row);
+        return;
+    }
     int64_t width = s->used < 256 ? 1 : s->used < 65536 ? 2 : 4;
     width = width > s->item ? s->item : width;
     for (int64_t b = 0, p = 0; p < n_whole; b++, p += block_items) {
@@ -378,7 +439,7 @@ static void az_stored_tile(const az_call *z, az_stream *s, int64_t t, int64_t ki
     az_put_rest(rest, n - n_whole, width, lanes + n_whole * AZ_LANES * width);
     const int64_t lane_kind = width == 1 ? AZ_U8 : width == 2 ? AZ_U16 : is_signed ? AZ_I32 : AZ_U32;
     int has_blank = 0;
-    if (negative || z->low > 0 || (int64_t)s->used > z->high) {
+    if (blanks) {
         has_blank = az_scan(z, lane_kind, lanes, first, n, blank);
     } else {
         for (int64_t f = 0; f < z->n_frames; f++)
@@ -387,27 +448,25 @@ static void az_stored_tile(const az_call *z, az_stream *s, int64_t t, int64_t ki
     az_use(z, lane_kind, lanes, t, blank, has_blank);
 }
 
-/* Chunk f is data[offsets[f], offsets[f] + sizes[f]), with its header of 12 bytes. Elements of `kind`, little
-   endian, in blocks of block_items; the tile is a multiple of them. Any bytes may be passed. */
-int64_t BH(azimuthal_stored)(const az_call *z, const uint8_t *data, int64_t n_data, const int64_t *offsets,
-                             const int64_t *sizes, int64_t kind, int64_t block_items) {
+/* A chunk has its header of 12 bytes. Elements of `kind`, little endian, in blocks of block_items; the tile is a
+   multiple of them. Any bytes may be passed. */
+int64_t BH(azimuthal_stored)(const az_call *z, const bh_chunks *chunks, int64_t kind, int64_t block_items) {
     if (az_is_bad(z, kind) || kind > AZ_I32 || block_items < 8 || block_items % 8 || z->tile % block_items)
         return AZ_BAD_CALL;
-    az_stream s = {.item = az_item_bytes[kind], .block_bytes = block_items * az_item_bytes[kind]};
-    const int64_t n_planes = z->tile * s.item * AZ_LANES;
+    az_stream s = {.chunks = chunks, .item = az_item_bytes[kind], .block_bytes = block_items * az_item_bytes[kind]};
+    const int64_t n_planes = z->tile * s.item * AZ_LANES, n_window = bh_window_bytes(s.block_bytes);
     if (z->n_scratch < n_planes + z->tile * (4 * AZ_LANES + 2) + 256)
+        return AZ_BAD_CALL;
+    if (chunks->file >= 0 && chunks->n_data < n_window * z->n_frames)
         return AZ_BAD_CALL;
     s.planes = az_align(z->scratch);
     uint8_t *lanes = az_align(s.planes + n_planes);
     uint16_t *blank = (uint16_t *)(void *)az_align(lanes + z->tile * 4 * AZ_LANES);
     memset(s.planes, 0, (size_t)n_planes);
     for (int64_t f = 0; f < z->n_frames; f++) {
-        if (offsets[f] < 0 || sizes[f] < 0 || offsets[f] > n_data || sizes[f] > n_data - offsets[f])
+        if (bh_window_open(chunks, f, chunks->data + f * n_window, n_window, &s.window[f]))
             return AZ_BAD_CALL;
-        s.chunk[f] = data + offsets[f];
-        s.size[f] = sizes[f];
-        s.at[f] = 12;
-        z->status[f] = az_open(z, s.chunk[f], s.size[f], s.item, s.block_bytes);
+        z->status[f] = az_open(z, &s, f);
     }
     for (int64_t t = 0; t < z->n_tiles; t++)
         az_stored_tile(z, &s, t, kind, lanes, blank);

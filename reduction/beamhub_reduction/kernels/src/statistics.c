@@ -6,6 +6,7 @@
    Floating point: frame after frame, with the error of each addition and square kept
    (TwoSum: Knuth; product: Veltkamp and Dekker, doi 10.1007/BF01397083). */
 #include "statistics.h"
+#include "statistics_group.h"
 
 BH_EXPORT int64_t BH(pixel_sums)(const bh_pixel_sums *sums, const void *frames, int64_t n_frames,
                                  const uint8_t *blank, int64_t *totals);
@@ -15,7 +16,7 @@ BH_EXPORT int64_t BH(float_sums)(const double *values, int64_t n_pixels, const u
                                  const double *low, const double *high, double *const *sums,
                                  uint32_t *const *counts);
 
-#define TILE_SUMS(T, EIGHT, NAME)                                                                            \
+#define GROUP_SUMS(T, EIGHT, NAME)                                                                            \
     BH_APART static void group_##NAME(const T *const *rows, const T *restrict off, int64_t n, T limit,       \
                              uint32_t *restrict s, uint32_t *restrict q, T *restrict low, T *restrict high,  \
                              T *restrict valid, uint32_t *restrict totals) {                                 \
@@ -33,7 +34,10 @@ BH_EXPORT int64_t BH(float_sums)(const double *values, int64_t n_pixels, const u
         }                                                                                                    \
         totals[0] = ta, totals[1] = tb, totals[2] = tc, totals[3] = td;                                      \
         totals[4] = te, totals[5] = tf, totals[6] = tg, totals[7] = th;                                      \
-    }                                                                                                        \
+    }
+
+/* GROUP adds eight frames to a tile, IN_ORDER sorts what it left of the sums of squares. */
+#define TILE_SUMS(T, NAME, GROUP, IN_ORDER)                                                                  \
     /* Again in 64 bits, for tiles with large values. */                                                     \
     static void wide_##NAME(const bh_pixel_sums *sums, const T *const *rows, int64_t n_frames, int64_t at,   \
                             int64_t n, int64_t *totals) {                                                    \
@@ -69,7 +73,8 @@ BH_EXPORT int64_t BH(float_sums)(const double *values, int64_t n_pixels, const u
         for (int64_t k = 0; k < n_frames + BH_GROUP; k++)                                                    \
             rows[k] = k < n_frames ? given[k] : pad;                                                         \
         for (int64_t k = 0; k < n_frames; k += BH_GROUP)                                                     \
-            group_##NAME(rows + k, off, n, limit, s, q, low, high, valid, in_frame + k);                     \
+            GROUP(rows + k, off, n, limit, s, q, low, high, valid, in_frame + k);                            \
+        IN_ORDER(q, n);                                                                                      \
         T most = 0;                                                                                          \
         T *restrict minimum = (T *)sums->minimum + at, *restrict maximum = (T *)sums->maximum + at;          \
         uint32_t *restrict n_valid = sums->n_valid + at;                                                     \
@@ -123,10 +128,33 @@ BH_EXPORT int64_t BH(float_sums)(const double *values, int64_t n_pixels, const u
         sum = (EIGHT)(sum + x), square += (uint32_t)x * (uint32_t)x, TOTAL += x;                             \
     }
 
+#define AS_IT_IS(q, n)
 /* Eight values that pass the test of the largest value fit the second type. */
-TILE_SUMS(uint8_t, uint16_t, u8)
-TILE_SUMS(uint16_t, uint16_t, u16)
-TILE_SUMS(uint32_t, uint32_t, u32)
+GROUP_SUMS(uint8_t, uint16_t, u8)
+GROUP_SUMS(uint16_t, uint16_t, u16)
+GROUP_SUMS(uint32_t, uint32_t, u32)
+TILE_SUMS(uint8_t, u8, group_u8, AS_IT_IS)
+TILE_SUMS(uint32_t, u32, group_u32, AS_IT_IS)
+#ifdef BH_HAS_VECTORS_U16
+/* Whole vectors of pixels, then the rest. */
+static void groups_u16(const uint16_t *const *rows, const uint16_t *off, int64_t n, uint16_t limit, uint32_t *s,
+                       uint32_t *q, uint16_t *low, uint16_t *high, uint16_t *valid, uint32_t *totals) {
+    const int64_t i = vectors_u16(rows, off, n, limit, s, q, low, high, valid, totals);
+    if (i == n)
+        return;
+    const uint16_t *rest[BH_GROUP];
+    uint32_t more[BH_GROUP];
+    for (int k = 0; k < BH_GROUP; k++)
+        rest[k] = rows[k] + i;
+    group_u16(rest, off + i, n - i, limit, s + i, q + i, low + i, high + i, valid + i, more);
+    for (int k = 0; k < BH_GROUP; k++)
+        totals[k] += more[k];
+}
+#define VECTORS_IN_ORDER(q, n) in_order_u16(q, (n) / BH_WIDE_ITEMS * BH_WIDE_ITEMS)
+TILE_SUMS(uint16_t, u16, groups_u16, VECTORS_IN_ORDER)
+#else
+TILE_SUMS(uint16_t, u16, group_u16, AS_IT_IS)
+#endif
 
 /* Pixels at to at + n of up to BH_MAX_FRAMES frames, whose rows begin at pixel `at`. */
 int64_t BH(pixel_sums_tile)(const bh_pixel_sums *sums, const void *const *rows, int64_t n_frames, int64_t at,

@@ -1,4 +1,5 @@
-/* Statistics of each pixel from its exact sums, in one pass: the numbers that NumPy gives, bit by bit.
+/* Sums of two parts put together, and statistics of each pixel from its exact sums, in one pass: the numbers
+   that NumPy gives, bit by bit.
 
    The variance is (n q - s^2) / (n (n - 1)) with q the sum of squares. Where n q may not fit 62 bits, which a
    cheap bound in floating point decides, the pixel is marked: the caller works it out in long integers. */
@@ -14,6 +15,62 @@ typedef struct {
 } bh_finished;
 
 BH_EXPORT int64_t BH(pixel_finish)(const bh_pixel_sums *sums, const bh_finished *out);
+BH_EXPORT int64_t BH(pixel_merge)(const bh_pixel_sums *to, const bh_pixel_sums *more);
+
+/* Arrays that are mostly never written stay so: memory that nobody writes is not there. */
+BH_APART static void add_u32(uint32_t *restrict to, const uint32_t *restrict more, int64_t n) {
+    uint32_t any = 0;
+    for (int64_t i = 0; i < n; i++)
+        any |= more[i];
+    for (int64_t i = 0; any && i < n; i++)
+        to[i] += more[i];
+}
+
+BH_APART static void add_u64(uint64_t *restrict to, const uint64_t *restrict more, int64_t n) {
+    uint64_t any = 0;
+    for (int64_t i = 0; i < n; i++)
+        any |= more[i];
+    for (int64_t i = 0; any && i < n; i++)
+        to[i] += more[i];
+}
+
+#define MERGE(T, NAME)                                                                                       \
+    BH_APART static void merge_##NAME(T *restrict low, T *restrict high, const T *restrict more_low,         \
+                                      const T *restrict more_high, int64_t n) {                              \
+        for (int64_t i = 0; i < n; i++) {                                                                    \
+            low[i] = more_low[i] < low[i] ? more_low[i] : low[i];                                            \
+            high[i] = more_high[i] > high[i] ? more_high[i] : high[i];                                       \
+        }                                                                                                    \
+    }
+
+MERGE(uint8_t, u8)
+MERGE(uint16_t, u16)
+MERGE(uint32_t, u32)
+
+/* Add the sums of other frames; -1 for sums of another kind. */
+int64_t BH(pixel_merge)(const bh_pixel_sums *to, const bh_pixel_sums *more) {
+    const int64_t item = to->item_bytes, n_pixels = to->n_pixels;
+    if (n_pixels < 0 || more->n_pixels != n_pixels || more->item_bytes != item || (item != 1 && item != 2 && item != 4))
+        return -1;
+    for (int64_t at = 0; at < n_pixels; at += 8 * BH_TILE) {
+        const int64_t n = n_pixels - at < 8 * BH_TILE ? n_pixels - at : 8 * BH_TILE;
+        add_u64((uint64_t *)to->sum + at, (const uint64_t *)more->sum + at, n);
+        add_u64(to->square_low + at, more->square_low + at, n);
+        add_u64(to->square_high + at, more->square_high + at, n);
+        add_u32(to->n_valid + at, more->n_valid + at, n);
+        add_u32(to->n_rejected + at, more->n_rejected + at, n);
+        if (item == 1)
+            merge_u8((uint8_t *)to->minimum + at, (uint8_t *)to->maximum + at, (const uint8_t *)more->minimum + at,
+                     (const uint8_t *)more->maximum + at, n);
+        else if (item == 2)
+            merge_u16((uint16_t *)to->minimum + at, (uint16_t *)to->maximum + at,
+                      (const uint16_t *)more->minimum + at, (const uint16_t *)more->maximum + at, n);
+        else
+            merge_u32((uint32_t *)to->minimum + at, (uint32_t *)to->maximum + at,
+                      (const uint32_t *)more->minimum + at, (const uint32_t *)more->maximum + at, n);
+    }
+    return 0;
+}
 
 #define EXTREMES(T, NAME)                                                                                    \
     BH_APART static void extremes_##NAME(const T *restrict low, const T *restrict high,                      \

@@ -5,9 +5,9 @@
    set bits of each plane under its mask, times the plane's weight; blocks without a region are not decoded.
    Container: total bytes (u64 BE), block bytes (u32 BE), then for each block its length (u32 BE) and its bytes;
    up to 7 elements follow as they are. Source: bitshuffle, bshuf_h5filter.c (MIT). */
-#include "bitshuffle.h"
-#include "lz4_block.h"
+#define _POSIX_C_SOURCE 200809L
 #include "statistics.h"
+#include "windows.h"
 
 #define BH_MAX_BLOCK 65536
 #define BH_MAX_PLANES 32
@@ -21,64 +21,70 @@ BH_EXPORT int64_t BH(pixel_sums_tile)(const bh_pixel_sums *sums, const void *con
                                       int64_t at, int64_t n, int64_t *totals);
 
 typedef struct {
-    const uint8_t *data;                     /* where the chunks lie */
-    int64_t n_data, n_frames;
-    const int64_t *offsets, *sizes;          /* of each chunk in data */
+    bh_chunks chunks;
+    int64_t n_frames;
     int64_t item_bytes, n_pixels, is_signed; /* of the decoded frame */
     const uint8_t *bits;                     /* (n_regions, bits_bytes): pixel 8 i + r in bit r of byte i */
     int64_t bits_bytes, n_regions;
     int64_t *region_sums, *region_valid;     /* (n_frames, n_regions), added to */
-    uint8_t *scratch;                        /* n_scratch bytes, (n_frames + 1) blocks at least */
+    uint8_t *scratch;                        /* n_scratch bytes, (n_frames + 1) largest blocks at least */
     int64_t n_scratch;
-    int64_t *failed; /* (n_frames,): 0, or what is wrong with the chunk */
+    int64_t *failed; /* (n_frames,): 0, or what is wrong with the chunk; below zero as in containers.h */
 } bh_stored;
 
 BH_EXPORT int64_t BH(stored_pixel_sums)(const bh_stored *stored, const bh_pixel_sums *sums, int64_t *totals);
 BH_EXPORT int64_t BH(stored_regions)(const bh_stored *stored);
 
-static uint64_t big_endian(const uint8_t *at, int n) {
-    uint64_t value = 0;
-    for (int i = 0; i < n; i++)
-        value = value << 8 | at[i];
-    return value;
-}
-
 /* Bytes of a full block, the same in all chunks; 0 when there is no chunk that says so, -1 when they differ. */
-static int64_t read_headers(const bh_stored *s) {
+static int64_t read_headers(const bh_stored *s, bh_window *windows) {
     const int64_t total = s->n_pixels * s->item_bytes;
     int64_t block = 0;
     for (int64_t k = 0; k < s->n_frames; k++) {
-        const int64_t at = s->offsets[k], size = s->sizes[k];
+        bh_window *w = windows + k;
         s->failed[k] = FAILED_HEADER;
-        if (at < 0 || size < 12 || size > s->n_data || at > s->n_data - size)
+        if (bh_window_open(&s->chunks, k, s->chunks.data + k * BH_WINDOW_BYTES, BH_WINDOW_BYTES, w) ||
+            bh_window_rest(w) < 12)
             continue;
-        int64_t own = (int64_t)big_endian(s->data + at + 8, 4);
+        s->failed[k] = bh_window_need(&s->chunks, w, 12);
+        if (s->failed[k])
+            continue;
+        s->failed[k] = FAILED_HEADER;
+        int64_t own = (int64_t)bh_big_endian(w->at + 8, 4);
         own = own ? own : 8192;
-        if (big_endian(s->data + at, 8) != (uint64_t)total || own % (8 * s->item_bytes))
+        if (bh_big_endian(w->at, 8) != (uint64_t)total || own % (8 * s->item_bytes))
             continue;
         if (own > BH_MAX_BLOCK || (block && own != block))
             return -1;
+        w->at += 12;
         block = own;
         s->failed[k] = 0;
     }
     return block;
 }
 
-/* The next block's bytes of a chunk, or NULL with what is wrong noted; `at` goes behind it. */
-static const uint8_t *next_block(const bh_stored *s, int64_t k, int64_t *at, int64_t *length) {
-    const int64_t end = s->offsets[k] + s->sizes[k];
-    if (end - *at < 4) {
-        s->failed[k] = FAILED_LENGTH;
+/* Larger blocks want larger windows: they begin again behind the headers. */
+static void widen_windows(const bh_stored *s, int64_t block, bh_window *windows) {
+    const int64_t n = bh_window_bytes(block);
+    for (int64_t k = 0; k < s->n_frames && n > BH_WINDOW_BYTES && s->chunks.file >= 0; k++) {
+        uint8_t *at = s->chunks.data + k * n;
+        windows[k] = (bh_window){at, at, at, n, s->chunks.offsets[k] + 12, s->chunks.sizes[k] - 12};
+    }
+}
+
+/* The next block's bytes of a chunk, or NULL with what is wrong noted. */
+static const uint8_t *next_block(const bh_stored *s, int64_t k, bh_window *w, int64_t *length) {
+    int64_t wrong = bh_window_need(&s->chunks, w, 4);
+    if (!wrong) {
+        *length = (int64_t)bh_big_endian(w->at, 4);
+        w->at += 4;
+        wrong = *length ? bh_window_need(&s->chunks, w, *length) : BH_BLOCK_LENGTH;
+    }
+    if (wrong) {
+        s->failed[k] = wrong == BH_BLOCK_LENGTH || wrong == BH_NO_ROOM ? FAILED_LENGTH : wrong;
         return NULL;
     }
-    *length = (int64_t)big_endian(s->data + *at, 4);
-    *at += 4;
-    if (*length == 0 || *length > end - *at) {
-        s->failed[k] = FAILED_LENGTH;
-        return NULL;
-    }
-    const uint8_t *found = s->data + *at;
-    *at += *length;
+    const uint8_t *found = w->at;
+    w->at += *length;
     return found;
 }
 
@@ -175,10 +181,10 @@ static void count_rest(const bh_stored *s, int64_t k, const uint8_t *raw, int64_
 }
 
 /* One block of one frame: its planes in `planes`; below zero when it does not decode. */
-static int64_t decode_planes(const bh_stored *s, int64_t k, int64_t *at, uint8_t *planes, int64_t n_bytes,
+static int64_t decode_planes(const bh_stored *s, int64_t k, bh_window *w, uint8_t *planes, int64_t n_bytes,
                              int wanted) {
     int64_t length;
-    const uint8_t *block = next_block(s, k, at, &length);
+    const uint8_t *block = next_block(s, k, w, &length);
     if (!block)
         return -1;
     if (wanted && bh_lz4_block(block, length, planes, n_bytes) != n_bytes) {
@@ -188,15 +194,17 @@ static int64_t decode_planes(const bh_stored *s, int64_t k, int64_t *at, uint8_t
     return 0;
 }
 
-static int64_t check(const bh_stored *s) {
-    const int64_t item = s->item_bytes;
+static int64_t check(const bh_stored *s, bh_window *windows) {
+    const int64_t item = s->item_bytes, is_file = s->chunks.file >= 0;
     if (s->n_frames < 0 || s->n_frames > BH_MAX_FRAMES || s->n_pixels < 0 || s->n_regions < 0 ||
-        (item != 1 && item != 2 && item != 4) || s->n_pixels > INT64_MAX / 8 || s->n_data < 0 ||
-        (s->n_regions && s->bits_bytes < (s->n_pixels + 7) / 8))
+        (item != 1 && item != 2 && item != 4) || s->n_pixels > INT64_MAX / 8 || s->chunks.n_data < 0 ||
+        (s->n_regions && s->bits_bytes < (s->n_pixels + 7) / 8) ||
+        (is_file && s->chunks.n_data < s->n_frames * bh_window_bytes(BH_MAX_BLOCK)))
         return -1;
-    const int64_t block = read_headers(s);
+    const int64_t block = read_headers(s, windows);
     if (block < 0)
         return -2;
+    widen_windows(s, block, windows);
     return block && s->n_scratch < block * (s->n_frames + 1) ? -1 : block;
 }
 
@@ -215,25 +223,23 @@ static int find_touched(const bh_stored *s, int64_t first, int64_t n, uint8_t *t
    has added is undefined: the caller starts again without it. */
 static int64_t run(const bh_stored *s, const bh_pixel_sums *sums, int64_t *totals) {
     uint8_t touched[BH_MAX_REGIONS];
-    int64_t at[BH_MAX_FRAMES];
+    bh_window windows[BH_MAX_FRAMES];
     const void *rows[BH_MAX_FRAMES];
-    const int64_t block = s->n_regions > BH_MAX_REGIONS ? -1 : check(s), item = s->item_bytes;
+    const int64_t block = s->n_regions > BH_MAX_REGIONS ? -1 : check(s, windows), item = s->item_bytes;
     if (block <= 0)
         return block;
     if (sums && (sums->n_pixels != s->n_pixels || sums->item_bytes != item || sums->low))
         return -1;
     const int64_t total = s->n_pixels * item, whole = total / (8 * item) * (8 * item);
     uint8_t *planes = s->scratch + s->n_frames * block;
-    for (int64_t k = 0; k < s->n_frames; k++) {
-        at[k] = s->offsets[k] + 12;
+    for (int64_t k = 0; k < s->n_frames; k++)
         rows[k] = s->scratch + k * block;
-    }
     for (int64_t done = 0; done < whole; done += block) {
         const int64_t n_bytes = whole - done < block ? whole - done : block, n = n_bytes / item;
         const int counted = find_touched(s, done / item, n, touched);
         for (int64_t k = 0; k < s->n_frames; k++) {
             uint8_t *row = s->scratch + k * block;
-            if (s->failed[k] || decode_planes(s, k, &at[k], planes, n_bytes, sums || counted) < 0) {
+            if (s->failed[k] || decode_planes(s, k, &windows[k], planes, n_bytes, sums || counted) < 0) {
                 if (sums)
                     memset(row, 0xff, (size_t)n_bytes);
                 continue;
@@ -251,11 +257,14 @@ static int64_t run(const bh_stored *s, const bh_pixel_sums *sums, int64_t *total
         memset(row, 0xff, (size_t)(8 * item));
         if (s->failed[k])
             continue;
-        if (s->offsets[k] + s->sizes[k] - at[k] != total - whole) {
-            s->failed[k] = FAILED_REST;
+        const int64_t rest = total - whole;
+        const int64_t wrong = bh_window_rest(&windows[k]) == rest ? bh_window_need(&s->chunks, &windows[k], rest)
+                                                                  : FAILED_REST;
+        if (wrong) {
+            s->failed[k] = wrong;
             continue;
         }
-        memcpy(row, s->data + at[k], (size_t)(total - whole));
+        memcpy(row, windows[k].at, (size_t)rest);
         count_rest(s, k, row, whole / item);
     }
     if (sums && total > whole)

@@ -1,0 +1,61 @@
+"""Configurations to break, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beamhub_core.config import read_config
+from beamhub_core.errors import ConfigInvalid
+from facility_file import FacilityFile
+
+Make = Callable[..., FacilityFile]
+
+
+def problems_of(path: Path) -> tuple[str, ...]:
+    """All that is said of an invalid file."""
+    with pytest.raises(ConfigInvalid) as caught:
+        read_config(path)
+    assert caught.value.exit_code == 7
+    assert str(path) in str(caught.value)
+    assert caught.value.problems
+    return caught.value.problems
+
+
+def at(data: Any, path: tuple[str | int, ...]) -> Any:
+    """What stands at a place of a configuration: a section, or the last step's list or mapping."""
+    for step in path:
+        data = data[step]
+    return data
+
+
+def everything(file: FacilityFile) -> dict[str, Any]:
+    """A configuration in which every section stands."""
+    data = file.copy()
+    data["catalogue"] |= {"harvest_roots": [{"pool": "pool"}], "audit": {"security_log_months": 24}}
+    data["sessions"] |= {
+        "limits": {"people": [{"role": "everyone", "max_gpus": 0}]},
+        "queue": {"max_waiting": 10},
+        "prestart": {"enabled": False},
+    }
+    data["login"]["providers"][0] |= {
+        "claims": {"orcid": "eduperson_orcid"},
+        "entitlement_namespaces": ["urn:geant:example.org"],
+    }
+    data["login"] |= {
+        "guests": {"max_guests": 3},
+        "identity_map": {
+            "kind": "ldap",
+            "ldap": {"url": "ldaps://ldap.example.org", "base_dn": "ou=people,dc=example,dc=org"},
+        },
+        "role_rules": [
+            {"provider": "community", "entitlement": "urn:geant:example.org:group:staff", "role": "support"}
+        ],
+    }
+    data["catalogue"]["user_offices"].append({"name": "far", "kind": "rest", "url": "https://office.example"})
+    data["sessions"]["places"][0] |= {"backend": "docker", "docker": {"url": "unix:///var/run/docker.sock"}}
+    data["sessions"]["templates"] = [{"name": "t", "title": "T", "technique": "x", "file": "a/b.ipynb"}]
+    return data
