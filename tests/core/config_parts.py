@@ -39,7 +39,6 @@ def everything(file: FacilityFile) -> dict[str, Any]:
     data["sessions"] |= {
         "limits": {"people": [{"role": "everyone", "max_gpus": 0}]},
         "queue": {"max_waiting": 10},
-        "prestart": {"enabled": False},
     }
     data["login"]["providers"][0] |= {
         "claims": {"orcid": "eduperson_orcid"},

@@ -39,7 +39,6 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "sessions.limits": ("sessions", "limits"),
     "sessions.limits.people[]": ("sessions", "limits", "people", 0),
     "sessions.queue": ("sessions", "queue"),
-    "sessions.prestart": ("sessions", "prestart"),
 }
 
 

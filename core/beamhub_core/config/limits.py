@@ -1,4 +1,4 @@
-"""How much people and proposals may use, how the queue works, and what may be started ahead of a click."""
+"""How much people and proposals may use, and how the queue works."""
 
 from __future__ import annotations
 
@@ -50,13 +50,4 @@ class QueueConfig(Section):
         gt=0,
         description="Seconds between looks for a free slot; an end of a session is seen "
         "at once by the process that was told.",
-    )
-
-
-class PrestartConfig(Section):
-    """Sessions that a person lets be prepared before the click that opens them."""
-
-    enabled: bool = Field(default=False, description="Whether dataset pages offer to prepare a session.")
-    idle_minutes: float = Field(
-        default=15.0, gt=0, description="Minutes after which a prepared session that nobody opened ends."
     )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from beamhub_core.config.limits import LimitsConfig, PrestartConfig, QueueConfig
+from beamhub_core.config.limits import LimitsConfig, QueueConfig
 from beamhub_core.config.section import AbsolutePath, HttpUrl, Section, SectionName
 
 
@@ -150,4 +150,3 @@ class SessionsConfig(Section):
     )
     limits: LimitsConfig = LimitsConfig()
     queue: QueueConfig = QueueConfig()
-    prestart: PrestartConfig = PrestartConfig()
