@@ -27,6 +27,7 @@ from beamhub_catalogue.models import (
     ShareRow,
 )
 from beamhub_catalogue.texts import contains
+from beamhub_catalogue.ticket_queue import drop_tickets_of
 from beamhub_core.errors import BeamhubError
 from beamhub_core.session import LIVE_STATES
 
@@ -173,6 +174,7 @@ def _erase(session: Session, account: str, now: datetime, operator: str) -> Eras
     for table, column in (("shares", ShareRow.account), ("principals", PrincipalRow.account)):
         result = session.execute(delete(column.class_).where(column.in_(accounts)))
         done.changed[table] = result.rowcount  # type: ignore[attr-defined]  # a delete gives a CursorResult
+    done.changed["queue_tickets"] = drop_tickets_of(session, accounts)
     done.changed[VISITS_TABLE] = _erase_visits(session, accounts)
     done.changed["identities"] = _erase_person(session, accounts, now)
     done.changed["audit_actors"] = _erase_from_audit(session, accounts, now, operator, done.changed)

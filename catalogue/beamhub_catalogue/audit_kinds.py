@@ -150,6 +150,12 @@ class StateDetail(Detail):
     state: SessionState
 
 
+class ExtensionDetail(Detail):
+    """A session was extended by its person."""
+
+    until: Annotated[str, Field(pattern=r"^[0-9T:.+-]{1,40}$")]
+
+
 class RecheckDetail(Detail):
     """Rights while a session runs: a verdict that asks for something."""
 
@@ -230,6 +236,7 @@ KINDS: dict[str, type[Detail]] = {
     "refusal": CodeDetail,
     "plan": PlanDetail,
     "state": StateDetail,
+    "extension": ExtensionDetail,
     "recheck": RecheckDetail,
     "product": ProductDetail,
     "act": ActDetail,

@@ -1,4 +1,4 @@
-"""The words of `beamhub catalogue`, `dataset`, `policy` and `proposal`.
+"""The words of `beamhub catalogue`, `dataset`, `policy` and `proposal`; other modules add theirs.
 
 Every `beamhub --help` imports this module, so it loads no library: the modules that it names do the work.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from beamhub_catalogue.audit_command import add_account, add_audit
+from beamhub_catalogue.session_command import add_session
 
 _VERBS = "beamhub_catalogue.verbs"
 _POLICY = "beamhub_catalogue.policy_verbs"
@@ -26,6 +27,7 @@ def add(subparsers: Any) -> None:
     add_audit(subparsers)
     add_account(subparsers)
     _add_proposal(subparsers)
+    add_session(subparsers)
 
 
 def _add_catalogue(subparsers: Any) -> None:

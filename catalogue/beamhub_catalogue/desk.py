@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,6 +30,8 @@ class Desk:
     ) -> None:
         self.database, self.config, self.rules = database, config, rules
         self.clock, self.wall_clock = clock, wall_clock
+        self.room_freed = threading.Event()
+        """Set when a session ended or somebody joined the queue: whoever starts the next looks now."""
 
     @contextmanager
     def reading(self, principal: Principal | None) -> Iterator[Catalogue]:

@@ -24,6 +24,7 @@ from beamhub_catalogue.harvest import Harvester
 from beamhub_catalogue.internal_acts import InternalActs
 from beamhub_catalogue.internal_audit import InternalAudit
 from beamhub_catalogue.internal_identities import InternalIdentities
+from beamhub_catalogue.internal_queue import InternalQueue
 from beamhub_catalogue.internal_refusals import not_known, refused_answer
 from beamhub_catalogue.internal_words import documented
 from beamhub_catalogue.keeping import is_about_values
@@ -32,6 +33,7 @@ from beamhub_catalogue.people import find_principal, remove_principal, store_pri
 from beamhub_catalogue.products import take_product
 from beamhub_catalogue.recheck import Present, recheck_sessions
 from beamhub_catalogue.sessions import (
+    FINAL_STATES,
     PlanConflict,
     live_sessions,
     session_of_token,
@@ -40,6 +42,7 @@ from beamhub_catalogue.sessions import (
     update_session,
 )
 from beamhub_catalogue.texts import is_storable
+from beamhub_catalogue.ticket_queue import drop_tickets_of
 from beamhub_core.identity import ACCOUNT_PATTERN, Principal, account_name
 from beamhub_core.product import ProductNotice
 from beamhub_core.rights import Refusal, Refused, RelativePath
@@ -91,6 +94,7 @@ class InternalApi:
         acts = InternalActs(self._desk, self._clients)
         audit = InternalAudit(self._desk, self._clients)
         identities = InternalIdentities(self._desk)
+        queue = InternalQueue(self._desk)
         open_routes: tuple[_Route, ...] = (
             ("GET", "/health", self.health, 200),
             ("POST", "/products", self.product, 201),
@@ -105,6 +109,8 @@ class InternalApi:
             ("plans:read", ("GET", "/sessions", self.list_sessions, 200)),
             ("plans:write", ("PUT", "/sessions/{plan_id}", self.put_plan, 201)),
             ("plans:read", ("GET", "/sessions/{plan_id}", self.get_session, 200)),
+            ("plans:write", ("PUT", "/tickets", queue.put, 200)),
+            ("plans:write", ("DELETE", "/tickets/{account}", queue.delete, 204)),
             ("plans:write", ("POST", "/sessions/{plan_id}/update", self.update, 204)),
             ("sessions:recheck", ("POST", "/recheck", self.recheck, 200)),
             ("harvest:write", ("POST", "/harvest", self.harvest, 200)),
@@ -164,6 +170,7 @@ class InternalApi:
     def delete_principal(self, account: Account) -> None:
         """End an account's rights now."""
         with self._database.writing() as session:
+            drop_tickets_of(session, (account,))
             if remove_principal(session, account, self._desk.wall_clock()):
                 record(session, "account_ended", "", self._desk.clock(), context=Context(about=account))
 
@@ -185,7 +192,7 @@ class InternalApi:
         self._record_decision(question, answer)
         return Response(answer.body, media_type="application/json")
 
-    def put_plan(self, plan_id: PlanId, body: PlanToStore, response: Response) -> None:
+    def put_plan(self, plan_id: PlanId, body: PlanToStore, response: Response) -> Any:
         """Store a plan before anything is made from it."""
         if body.plan.id != plan_id:
             raise HTTPException(422, "The plan has another id than its address.")
@@ -196,12 +203,16 @@ class InternalApi:
         now = self._desk.clock()
         with self._database.writing() as session:
             try:
-                stored = store_plan(session, body.plan, body.plan_hash, now)
+                stored = store_plan(session, body.plan, body.plan_hash, self._desk.config.sessions, now)
+            except Refused as refused:
+                log.info("plan refused: %s", refused, extra={"code": refused.refusal.code})
+                return refused_answer(refused)
             except PlanConflict as error:
                 raise HTTPException(409, str(error)) from None
             if stored == "new":
                 record_plan(session, body.plan, body.plan_hash, now)
         response.status_code = 201 if stored == "new" else 200
+        return None
 
     def get_session(self, plan_id: PlanId) -> StoredSession:
         """One stored session."""
@@ -227,6 +238,8 @@ class InternalApi:
                 touched = {proposal_of(mount.path) for mount in row.mounts}
                 context = Context(about=row.account, proposals=touched)
                 record(session, "state", plan_id, now, context=context, state=row.state)
+            if row.state in FINAL_STATES:
+                self._desk.room_freed.set()
 
     def recheck(self) -> list[SessionVerdict]:
         """The rights of every live session, evaluated again."""

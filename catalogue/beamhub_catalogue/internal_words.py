@@ -10,6 +10,7 @@ from pydantic import Field
 from beamhub_catalogue.audit_reading import EntryPage
 from beamhub_catalogue.internal_acts import ActView
 from beamhub_core.linked_identity import IdentityAnswer
+from beamhub_core.queue import TicketAnswer
 from beamhub_core.rights import GrantAnswer, Refusal
 from beamhub_core.session import SessionVerdict, StoredSession
 from beamhub_core.word import Word
@@ -86,7 +87,11 @@ TOLD: dict[tuple[str, str], Told] = {
     ("DELETE", "/identities/{account}"): Told(_NO_BODY),
     ("POST", "/grants"): Told({200: GrantAnswer, 403: RefusalAnswer | Detail, 404: RefusalAnswer}),
     ("GET", "/sessions"): Told({200: list[StoredSession]}),
-    ("PUT", "/sessions/{plan_id}"): Told({200: type(None), 201: type(None), 409: Detail}),
+    ("PUT", "/sessions/{plan_id}"): Told(
+        {200: type(None), 201: type(None), 403: RefusalAnswer | Detail, 409: Detail}
+    ),
+    ("PUT", "/tickets"): Told({200: TicketAnswer, 403: RefusalAnswer | Detail}),
+    ("DELETE", "/tickets/{account}"): Told(_NO_BODY),
     ("GET", "/sessions/{plan_id}"): Told({200: StoredSession, 404: Detail}),
     ("POST", "/sessions/{plan_id}/update"): Told(_NO_BODY | {404: Detail}),
     ("POST", "/recheck"): Told({200: list[SessionVerdict]}),

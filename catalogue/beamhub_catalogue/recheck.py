@@ -62,15 +62,31 @@ def recheck_sessions(session: Session, login: LoginConfig, present: Present) -> 
 
     An account whose rights the hub ended, or that it never told, has none.
     """
-    live = [
-        _Live(*row)
-        for row in session.execute(
-            select(*(getattr(SessionRow, name) for name in _Live._fields))
-            .where(SessionRow.state.in_(LIVE_STATES))
-            .order_by(SessionRow.created_at, SessionRow.plan_id)
-        )
-    ]
-    mounts = _mounts(session)
+    return [_verdict(*each, present) for each in _with_rights(session, login, present)]
+
+
+def end_of_rights(
+    session: Session, login: LoginConfig, present: Present, plan_id: str
+) -> tuple[bool, datetime | None]:
+    """Whether all rights of a live session hold, and when the first of them ends, None for never."""
+    for one, rights, mounts in _with_rights(session, login, present, plan_id):
+        lost, first = _ends(one, rights, mounts, present)
+        return lost is None, first
+    return False, None
+
+
+def _with_rights(
+    session: Session, login: LoginConfig, present: Present, plan_id: str | None = None
+) -> list[tuple[_Live, _Rights, Sequence[_Mounted]]]:
+    """Live sessions, or one, each with its mounts and what its owner may mount now."""
+    query = select(*(getattr(SessionRow, name) for name in _Live._fields)).where(
+        SessionRow.state.in_(LIVE_STATES)
+    )
+    if plan_id is not None:
+        query = query.where(SessionRow.plan_id == plan_id)
+    ordered = query.order_by(SessionRow.created_at, SessionRow.plan_id)
+    live = [_Live(*row) for row in session.execute(ordered)]
+    mounts = _mounts(session, plan_id)
     shelf = ProposalShelf(session)
     proposals = {proposal_of(mount.path) for each in mounts.values() for mount in each}
     shelf.load(proposals)
@@ -78,18 +94,19 @@ def recheck_sessions(session: Session, login: LoginConfig, present: Present) -> 
     places = find_places(session, {mount.pid for each in mounts.values() for mount in each if mount.pid})
     yard = Yard(session, proposals)
     return [
-        _verdict(one, _Rights(judges.get(one.account), places, yard), mounts.get(one.plan_id, ()), present)
-        for one in live
+        (one, _Rights(judges.get(one.account), places, yard), mounts.get(one.plan_id, ())) for one in live
     ]
 
 
-def _mounts(session: Session) -> dict[str, list[_Mounted]]:
+def _mounts(session: Session, plan_id: str | None) -> dict[str, list[_Mounted]]:
     query = (
         select(*(getattr(SessionMountRow, name) for name in _Mounted._fields))
         .join(SessionRow, SessionRow.plan_id == SessionMountRow.plan_id)
         .where(SessionRow.state.in_(LIVE_STATES))
         .order_by(SessionMountRow.id)
     )
+    if plan_id is not None:
+        query = query.where(SessionMountRow.plan_id == plan_id)
     found: dict[str, list[_Mounted]] = defaultdict(list)
     for row in session.execute(query):
         found[row[0]].append(_Mounted(*row))
@@ -138,18 +155,11 @@ class _Rights:
 
 
 def _verdict(one: _Live, rights: _Rights, mounts: Sequence[_Mounted], present: Present) -> SessionVerdict:
-    if rights.judge is None:
-        return _say(one, "stop", "The account's rights were ended.", present.now)
-    ends: list[datetime] = []
-    for mount in mounts:
-        decision = rights.on(mount)
-        if decision is None:
-            return _say(one, "stop", f"The right to {mount.pid or mount.path} ended.", present.now)
-        if decision.until is not None:
-            ends.append(decision.until)
+    lost, first = _ends(one, rights, mounts, present)
+    if lost is not None:
+        return lost
     if present.wall_now >= one.expires_at:
         return _say(one, "stop", "The session reached its lifetime.", one.expires_at)
-    first = min(ends, default=None)
     if first is not None and first - present.now <= WARN_BEFORE:
         return _say(one, "warn", "A right that this session needs ends soon.", first)
     if one.expires_at - present.wall_now <= WARN_BEFORE:
@@ -157,6 +167,22 @@ def _verdict(one: _Live, rights: _Rights, mounts: Sequence[_Mounted], present: P
     if first is not None and first - present.now <= NOTIFY_BEFORE:
         return _say(one, "notify", "A right that this session needs ends within a day.", first)
     return _say(one, "none", "All rights hold.", None)
+
+
+def _ends(
+    one: _Live, rights: _Rights, mounts: Sequence[_Mounted], present: Present
+) -> tuple[SessionVerdict | None, datetime | None]:
+    """The verdict where a right is lost already; else the instant at which the first one ends, if any."""
+    if rights.judge is None:
+        return _say(one, "stop", "The account's rights were ended.", present.now), None
+    ends: list[datetime] = []
+    for mount in mounts:
+        decision = rights.on(mount)
+        if decision is None:
+            return _say(one, "stop", f"The right to {mount.pid or mount.path} ended.", present.now), None
+        if decision.until is not None:
+            ends.append(decision.until)
+    return None, min(ends, default=None)
 
 
 def _say(one: _Live, action: Action, reason: str, deadline: datetime | None) -> SessionVerdict:

@@ -6,10 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from fastapi import APIRouter, Request
 from sqlalchemy import func, select
 
+from beamhub_catalogue.audit import Context, record
 from beamhub_catalogue.audit_reading import EntryPage, Paging, is_investigator, own_entries, proposal_entries
 from beamhub_catalogue.audit_retention import prune
 from beamhub_catalogue.clock_marks import clock_problems, guarded_clock, keep_mark
@@ -18,12 +20,15 @@ from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import NOT_FOUND_REASON, refusal
 from beamhub_catalogue.harvest import Harvester
 from beamhub_catalogue.internal import InternalApi
-from beamhub_catalogue.models import DatasetRow
+from beamhub_catalogue.models import DatasetRow, SessionRow
 from beamhub_catalogue.office_poller import OfficePoller
 from beamhub_catalogue.offices import office_states
 from beamhub_catalogue.people import find_principal
+from beamhub_catalogue.recheck import Present
 from beamhub_catalogue.rules import RuleBook
 from beamhub_catalogue.search_api import SearchApi
+from beamhub_catalogue.session_queue import SessionQueue
+from beamhub_catalogue.session_time import Extension, extend_session, find_extension
 from beamhub_catalogue.sessions import sessions_of
 from beamhub_catalogue.storage_pools import keep_pools
 from beamhub_catalogue.views import DatasetView, Health, SearchFilters, SearchPage, SessionView
@@ -31,6 +36,7 @@ from beamhub_core.clock import Clock, shifted_clock
 from beamhub_core.config import FacilityConfig
 from beamhub_core.identity import Principal
 from beamhub_core.rights import Refusal, Refused
+from beamhub_core.session import LIVE_STATES
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +149,39 @@ class CatalogueService:
         """The account's sessions, live ones first, then the latest 20 that ended."""
         with self.database.reading() as session:
             return sessions_of(session, account)
+
+    def extend_session(self, account: str, plan_id: str) -> datetime:
+        """Extend a person's own live session as far as it may be; its new end.
+
+        Raises
+        ------
+        Refused
+            `not_found` where there is none, else why it cannot be.
+        """
+        present = self._present()
+        with self.database.writing() as session:
+            row = session.get(SessionRow, plan_id)
+            if row is None or row.account != account or row.state not in LIVE_STATES:
+                raise Refused(refusal("not_found", plan_id, "This session does not run any more."))
+            until = extend_session(session, self.config, present, row)
+            context = Context(about=account)
+            record(session, "extension", plan_id, present.now, context=context, until=until.isoformat())
+            return until
+
+    def extension_of(self, plan_id: str) -> Extension | None:
+        """How far a session may be extended now; None for one that is not known."""
+        present = self._present()
+        with self.database.reading() as session:
+            row = session.get(SessionRow, plan_id)
+            return find_extension(session, self.config, present, row) if row is not None else None
+
+    def _present(self) -> Present:
+        return Present(self.rules.refresh(), self.clock(), self.desk.wall_clock())
+
+    @property
+    def queue(self) -> SessionQueue:
+        """Those who wait for room."""
+        return SessionQueue(self.desk)
 
     def own_audit(self, account: str, before: int | None = None) -> EntryPage:
         """What the person behind an account did and what happened to them, newest first."""

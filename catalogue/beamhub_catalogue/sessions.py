@@ -8,9 +8,13 @@ from typing import Literal, cast
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from beamhub_catalogue.models import SessionMountRow, SessionRow
+from beamhub_catalogue.admission import check_admitted, proposal_shares
+from beamhub_catalogue.models import SessionMountRow, SessionProposalRow, SessionRow
+from beamhub_catalogue.ticket_queue import drop_ticket
 from beamhub_catalogue.views import SessionView
+from beamhub_core.config.storage import SessionsConfig
 from beamhub_core.errors import BeamhubError
+from beamhub_core.placement_words import placement_words
 from beamhub_core.session import (
     LIVE_STATES,
     SessionPlan,
@@ -45,19 +49,27 @@ class PlanConflict(BeamhubError):
         return f"Another plan is stored under the id {self.plan_id}. A plan is never changed; make a new one."
 
 
-def store_plan(session: Session, plan: SessionPlan, plan_hash: str, now: datetime) -> Literal["new", "same"]:
+def store_plan(
+    session: Session, plan: SessionPlan, plan_hash: str, config: SessionsConfig, now: datetime
+) -> Literal["new", "same"]:
     """Keep a plan before anything is made from it; keeping the same plan twice is keeping it once.
+
+    With the plan its room in the place is taken, and its ticket in the queue is used up.
 
     Raises
     ------
     PlanConflict
         If another plan has this id.
+    Refused
+        If the person, its proposals or its place have no room for it (`check_admitted`).
     """
     row = session.get(SessionRow, plan.id)
     if row is not None:
         if row.plan_hash != plan_hash:
             raise PlanConflict(plan.id)
         return "same"
+    check_admitted(session, plan, config, now)
+    drop_ticket(session, plan.account, plan.server_name)
     session.add(
         SessionRow(
             plan_id=plan.id,
@@ -69,6 +81,15 @@ def store_plan(session: Session, plan: SessionPlan, plan_hash: str, now: datetim
             created_at=now,
             expires_at=plan.expires_at,
             last_seen=now,
+            place=plan.place.name,
+            cpu=plan.limits.cpu,
+            memory_gib=plan.limits.memory_gib,
+            gpus=plan.limits.gpus,
+            phases={"planned": now.isoformat()},
+            proposals=[
+                SessionProposalRow(proposal=name, share=share)
+                for name, share in proposal_shares(plan).items()
+            ],
             mounts=[
                 SessionMountRow(pool=mount.pool, path=mount.path, mode=mount.mode, pid=mount.pid)
                 for mount in plan.mounts
@@ -92,11 +113,14 @@ def update_session(row: SessionRow, update: SessionUpdate, now: datetime) -> boo
         value = getattr(update, name)
         if value is not None:
             setattr(row, name, value)
+    if update.phases_s is not None:
+        row.phases = (row.phases or {}) | {"seconds": dict(update.phases_s)}
     if update.state is None or update.state == before or update.state not in _NEXT[before]:
         return False
     row.state = update.state
+    row.phases = (row.phases or {}) | {update.state: now.isoformat()}
     if update.state in FINAL_STATES:
-        row.token_digest = None
+        row.token_digest, row.ended_at = None, now
     return True
 
 
@@ -114,6 +138,7 @@ def stored_session(row: SessionRow) -> StoredSession:
         reason=row.reason,
         created_at=row.created_at,
         last_seen=row.last_seen,
+        expires_at=row.expires_at,
     )
     return StoredSession(plan=SessionPlan.model_validate(row.plan), record=record)
 
@@ -159,8 +184,9 @@ def _view(row: SessionRow) -> SessionView:
         url=row.url,
         reason=row.reason,
         created_at=row.created_at,
-        expires_at=plan.expires_at,
+        expires_at=row.expires_at,
         last_seen=row.last_seen,
         datasets=plan.datasets,
         because=plan.explain.because,
+        why=placement_words(plan.explain),
     )

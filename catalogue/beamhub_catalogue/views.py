@@ -206,6 +206,8 @@ class SessionView:
     datasets: tuple[PlannedDataset, ...]
     because: str
     """Why it runs in this place."""
+    why: tuple[str, ...] = ()
+    """The same for every place, in lines."""
 
 
 @dataclass(frozen=True, slots=True)

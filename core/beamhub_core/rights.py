@@ -21,6 +21,7 @@ RefusalCode = Literal[
     "withdrawn",
     "no_place",
     "full",
+    "over_quota",
     "profile_not_allowed",
     "unavailable",
     "bad_request",
@@ -141,9 +142,14 @@ class Refused(BeamhubError):
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]  # the class attribute becomes a property: it depends on the code
-        return {"not_found": 3, "full": 5, "no_place": 5, "unavailable": 6, "bad_request": 2}.get(
-            self.refusal.code, 4
-        )
+        return {
+            "not_found": 3,
+            "full": 5,
+            "over_quota": 5,
+            "no_place": 5,
+            "unavailable": 6,
+            "bad_request": 2,
+        }.get(self.refusal.code, 4)
 
     def __str__(self) -> str:
         until = f" until {self.refusal.until:%Y-%m-%d %H:%M %Z}" if self.refusal.until else ""

@@ -76,6 +76,13 @@ class Place(Word):
     running: int = Field(default=0, ge=0)
     warm: int = Field(default=0, ge=0)
     gpus: int = Field(default=0, ge=0)
+    gpus_used: int = Field(default=0, ge=0, description="Of them, those of running sessions.")
+    memory_free_gib: float | None = Field(
+        default=None, description="Memory that sessions may still take, GiB; None: not bounded."
+    )
+    image_faults: dict[str, str] = Field(
+        default={}, description="Images that the place cannot have, and why, in plain words."
+    )
     images: tuple[str, ...] = Field(default=(), description="Image references already present.")
     link_costs: dict[str, float] = Field(
         default={}, description="Cost per byte of a pool reached over the network."
@@ -197,6 +204,9 @@ class SessionRecord(Word):
     reason: str | None = None
     created_at: datetime
     last_seen: datetime
+    expires_at: datetime | None = Field(
+        default=None, description="When it ends now: an extension moves it, the plan stays as it is."
+    )
 
 
 class SessionUpdate(Word):
@@ -207,6 +217,9 @@ class SessionUpdate(Word):
     backend_id: str | None = None
     url: str | None = None
     reason: str | None = None
+    phases_s: dict[Name, Annotated[float, Field(ge=0, le=1e6)]] | None = Field(
+        default=None, max_length=16, description="Seconds that each phase of the start took."
+    )
 
 
 class StoredSession(Word):
@@ -214,6 +227,11 @@ class StoredSession(Word):
 
     plan: SessionPlan
     record: SessionRecord
+
+    @property
+    def ends_at(self) -> datetime:
+        """When the session ends by itself: what the record says, else the plan."""
+        return self.record.expires_at or self.plan.expires_at
 
 
 class SessionVerdict(Word):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from jupyterhub import orm
 from jupyterhub.handlers import BaseHandler, LogoutHandler
 
+from beamhub_core.errors import Unavailable
+from beamhub_core.rights import Refused
 from beamhub_hub.denial import ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class ProviderLogoutHandler(LogoutHandler):  # type: ignore[misc]  # JupyterHub 
             self._jupyterhub_user = user
             self._provider_url = await self._find_provider_url(user)
             self._drop_codes(user)
+            await self._leave_queue(user)
         await super().get()
 
     async def _find_provider_url(self, user: Any) -> str | None:
@@ -64,6 +67,14 @@ class ProviderLogoutHandler(LogoutHandler):  # type: ignore[misc]  # JupyterHub 
                 STATE_COOKIE, state, expires_days=None, max_age=STATE_AGE_S, path=path, samesite="Lax"
             )
         return url
+
+    async def _leave_queue(self, user: Any) -> None:
+        """Nothing starts by itself for somebody who logged out."""
+        authenticator = cast("BeamhubAuthenticator", self.authenticator)
+        try:
+            await authenticator.web.drop_tickets(user.name)
+        except (Refused, Unavailable) as error:
+            self.log.warning("the queue was not left at a logout: %s", error)
 
     def _drop_codes(self, user: Any) -> None:
         """Delete this browser's authorization codes: another tab must not make a token of one now.

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from beamhub_core.config import FacilityConfig
+from beamhub_core.config.storage import SessionsConfig
 from beamhub_core.identity import FacilityRole
 from beamhub_hub.authenticator import BeamhubAuthenticator
 from beamhub_hub.pages import ErrorNotes
@@ -155,7 +156,13 @@ def _configure_rights(c: Any, config: FacilityConfig) -> None:
         {"name": "server", "scopes": ["users:activity!user", "access:servers!server", ACCESS_WEB]},
         {
             "name": "beamhub-web",
-            "scopes": ["read:users:name", "read:users:activity", "read:servers", "delete:servers"],
+            "scopes": [
+                "read:users:name",
+                "read:users:activity",
+                "read:servers",
+                "start:servers",  # turns of the queue
+                "delete:servers",
+            ],
             "services": [WEB],
         },
         *(_facility_role(role, scopes) for role, scopes in ROLE_SCOPES.items()),
@@ -184,9 +191,15 @@ def _configure_pages(c: Any, config: FacilityConfig) -> None:
 def _configure_servers(c: Any, config: FacilityConfig) -> None:
     c.JupyterHub.allow_named_servers = True
     c.JupyterHub.named_server_limit_per_user = functools.partial(
-        known_server_limit, n_active=config.sessions.max_servers_per_person
+        known_server_limit, n_active=most_servers(config.sessions)
     )
     c.JupyterHub.redirect_to_server = False
+
+
+def most_servers(sessions: SessionsConfig) -> int:
+    """The most sessions that anybody may have at once; what each may is counted with the plan."""
+    said = [one.max_servers for one in sessions.limits.people if one.max_servers is not None]
+    return max([sessions.max_servers_per_person, *said])
 
 
 def known_server_limit(handler: Any, *, n_active: int) -> int:
@@ -196,6 +209,6 @@ def known_server_limit(handler: Any, *, n_active: int) -> int:
     """
     user = handler.current_user
     if user is None or not hasattr(user, "all_spawners"):
-        return n_active
+        return MAX_KNOWN_SERVERS  # web starts a turn of the queue: what may run is counted with the plan
     stopped = sum(1 for spawner in user.all_spawners(include_default=False) if not spawner.active)
     return min(n_active + stopped, MAX_KNOWN_SERVERS)

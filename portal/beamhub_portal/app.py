@@ -30,6 +30,7 @@ from beamhub_portal.login_routes import login_router
 from beamhub_portal.open_routes import open_router
 from beamhub_portal.pages import STATIC_FOLDER, Pages, browser_base, find_addresses
 from beamhub_portal.portal import Portal
+from beamhub_portal.queue_starter import QueueStarter
 from beamhub_portal.search_routes import search_router
 from beamhub_portal.session_routes import session_router
 from beamhub_portal.visitor import USER_CACHE_S, Visitors
@@ -71,13 +72,16 @@ def build_app(
     hub_styles = find_hub_styles()
     engine = _visits_engine(config.web.database_url) or service.database.engine
     portal = _build_portal(config, service, wall_clock, engine, user_cache_s, hub_styles)
+    starter = QueueStarter(service.queue, portal.hub, config.sessions.queue.look_interval_s)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(service.start)
+        starter.start()
         try:
             yield
         finally:
+            await run_in_threadpool(starter.stop)
             await run_in_threadpool(service.stop)
             portal.hub.close()
             portal.visits.close()

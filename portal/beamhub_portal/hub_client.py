@@ -173,6 +173,16 @@ class HubClient:
                 return Started(already=True)
         raise _refused(response)
 
+    def start_for(self, account: str, name: str, request: SessionRequest, display_name: str) -> Started:
+        """Ask for a server on somebody's behalf, as the portal itself: for a turn in the queue.
+
+        Raises
+        ------
+        HubRefused
+            With the words of whoever refused.
+        """
+        return self.start(self._client_token, account, name, request, display_name)
+
     def stop(self, token: str, account: str, name: str) -> None:
         """Stop a server; one that is not there is stopped already. Raises `HubRefused`."""
         response = self._send("DELETE", _server_path(account, name), token, timeout=15.0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
+from beamhub_catalogue.session_queue import TicketView
 from beamhub_catalogue.views import SessionView
 from beamhub_core.errors import Unavailable
+from beamhub_core.queue import wait_in_words
 from beamhub_portal.guards import new_reference
 from beamhub_portal.hub_client import Progress, read_failure
 from beamhub_portal.portal import Portal
@@ -16,7 +18,7 @@ from beamhub_portal.visitor import Visitor
 
 log = logging.getLogger(__name__)
 
-LaunchWord = Literal["starting", "ready", "stopping", "failed", "stopped", "unknown"]
+LaunchWord = Literal["starting", "queued", "ready", "stopping", "failed", "stopped", "unknown"]
 FRESH = timedelta(minutes=15)
 
 
@@ -31,6 +33,11 @@ class Launch:
     reference: str | None = None
     target: str | None = None
     """Where to go when the server is ready."""
+    position: int | None = None
+    """Place in the queue, 1 being the next."""
+    usual_wait: str | None = None
+    ends: datetime | None = None
+    """When the place in the queue ends."""
 
     @property
     def final(self) -> bool:
@@ -49,6 +56,9 @@ def read_launch(portal: Portal, visitor: Visitor, name: str) -> Launch:
         progress = portal.hub.progress(visitor.token, visitor.account, name) if server is not None else None
     except Unavailable:
         return Launch("unknown", reason="The hub gives no answer now. What runs keeps running.")
+    ticket = portal.service.queue.ticket(visitor.account, name)
+    if ticket is not None and (server is None or server.pending is None):
+        return _queued(ticket)
     if progress is not None and progress.failed is not None:
         return _failed(progress, _latest(portal, visitor, name), visitor)
     if server is not None and server.pending is not None:
@@ -57,6 +67,19 @@ def read_launch(portal: Portal, visitor: Visitor, name: str) -> Launch:
     if latest is not None and latest.state == "failed":
         return _failed(Progress(100, (), ""), latest, visitor)
     return Launch("stopped")
+
+
+def _queued(ticket: TicketView) -> Launch:
+    if ticket.reason is not None:
+        signed = read_failure(ticket.reason)
+        reason, reference = (signed.reason, signed.reference) if signed else (ticket.reason, None)
+        return Launch("failed", 100, (), reason, reference or new_reference())
+    return Launch(
+        "queued",
+        position=ticket.position,
+        usual_wait=wait_in_words(ticket.usual_wait_s),
+        ends=ticket.expires_at,
+    )
 
 
 def _latest(portal: Portal, visitor: Visitor, name: str) -> SessionView | None:

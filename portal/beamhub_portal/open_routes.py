@@ -18,7 +18,7 @@ from beamhub_core.session import SessionRequest, server_name_for
 from beamhub_portal.guards import new_reference
 from beamhub_portal.hub_client import HubRefused
 from beamhub_portal.portal import Portal, SentForm, refuse
-from beamhub_portal.template_choice import fitting_templates, open_profiles
+from beamhub_portal.template_choice import fitting_templates, open_environments, open_profiles
 from beamhub_portal.visitor import Visitor
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ def open_router(portal: Portal) -> APIRouter:
         fitting = {one.name for term in techniques for one in fitting_templates(portal.config, term)}
         templates = sorted(portal.config.sessions.templates, key=lambda one: one.name not in fitting)
         profiles = open_profiles(portal.config, principal)
+        environments = open_environments(portal.config, principal)
         name = server_name_for(wish.datasets)
         return portal.pages.answer(
             request,
@@ -56,8 +57,8 @@ def open_router(portal: Portal) -> APIRouter:
             chosen_template=wish.template or next((one.name for one in templates if one.name in fitting), ""),
             profiles=profiles,
             chosen_profile=wish.profile or (profiles[0].name if profiles else ""),
-            environments=portal.config.sessions.environments,
-            chosen_environment=wish.environment or portal.config.sessions.environments[0].name,
+            environments=environments,
+            chosen_environment=wish.environment or (environments[0].name if environments else ""),
             running=any(
                 one.live and one.server_name == name for one in portal.service.sessions_of(visitor.account)
             ),
@@ -82,6 +83,10 @@ def open_router(portal: Portal) -> APIRouter:
         except HubRefused as refused:
             if refused.code == "assurance_too_low":
                 return RedirectResponse(_form_address(portal, wish), status_code=303)
+            if refused.code == "full" and portal.service.queue.ticket(visitor.account, name) is not None:
+                return RedirectResponse(
+                    portal.pages.addresses.page("sessions", name, "launch"), status_code=303
+                )
             raise _explained(portal, visitor, name, refused) from None
         return RedirectResponse(portal.pages.addresses.page("sessions", name, "launch"), status_code=303)
 
@@ -124,6 +129,10 @@ def check_choices(portal: Portal, principal: Principal, wish: SessionRequest) ->
         raise refuse("bad_request", "The template is not known here. Choose one from the list.")
     if wish.environment is not None and wish.environment not in {one.name for one in sessions.environments}:
         raise refuse("bad_request", "The environment is not known here. Choose one from the list.")
+    environments = open_environments(portal.config, principal)
+    if wish.environment is not None and wish.environment not in {one.name for one in environments}:
+        offered = ", ".join(one.title for one in environments) or "none; ask your local contact"
+        raise refuse("profile_not_allowed", f"You can start these environments: {offered}.")
     if wish.profile is not None:
         profiles = open_profiles(portal.config, principal)
         if wish.profile not in {one.name for one in profiles}:

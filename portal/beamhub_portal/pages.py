@@ -28,6 +28,7 @@ REFUSAL_STATUS = {
     "no_place": 503,
     "full": 503,
     "unavailable": 503,
+    "over_quota": 403,
     "bad_request": 400,
 }
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
+from beamhub_catalogue.session_time import SHORTEST
 from beamhub_catalogue.views import SessionView
 from beamhub_core.errors import Unavailable
+from beamhub_core.queue import wait_in_words
 from beamhub_portal.hub_client import HubRefused, HubServer
 from beamhub_portal.launch import read_launch
 from beamhub_portal.portal import LoginNeeded, Portal, SentForm, refuse
@@ -32,12 +35,13 @@ class Card:
     state: CardState
     view: SessionView | None
     open_address: str | None
+    latest: datetime | None = None
+    """Up to when it may be extended; None where it may not."""
 
 
 def session_router(portal: Portal) -> APIRouter:
     """`sessions` and what lies below it."""
     router = APIRouter()
-    page = portal.pages.addresses.page
 
     @router.get("/sessions")
     def sessions(request: Request) -> Response:
@@ -58,6 +62,10 @@ def session_router(portal: Portal) -> APIRouter:
             visitor,
             cards=cards,
             ended=tuple(ended.values())[:MAX_ENDED],
+            tickets=portal.service.queue.tickets_of(visitor.account),
+            wait_in_words=wait_in_words,
+            extended=request.query_params.get("done") == "extend",
+            left=request.query_params.get("done") == "leave",
             stopped=request.query_params.get("done") == "stop",
         )
 
@@ -96,8 +104,18 @@ def session_router(portal: Portal) -> APIRouter:
                 "percent": now.percent,
                 "messages": list(now.messages),
                 "url": now.target,
+                "position": now.position,
+                "usual_wait": now.usual_wait,
             }
         )
+
+    _add_forms(router, portal)
+    return router
+
+
+def _add_forms(router: APIRouter, portal: Portal) -> None:
+    """What a person does to a session or a place in the queue."""
+    page = portal.pages.addresses.page
 
     @router.post("/sessions/{name}/stop")
     def stop(request: Request, name: ServerName, form: SentForm) -> Response:
@@ -111,7 +129,21 @@ def session_router(portal: Portal) -> APIRouter:
             ) from None
         return RedirectResponse(page("sessions") + "?done=stop", status_code=303)
 
-    return router
+    @router.post("/sessions/{name}/extend")
+    def extend(request: Request, name: ServerName, form: SentForm) -> Response:
+        visitor = portal.require_form(request, form)
+        mine = portal.service.sessions_of(visitor.account)
+        found = next((view for view in mine if view.live and view.server_name == name), None)
+        if found is None:
+            raise refuse("not_found", "This session does not run any more.")
+        portal.service.extend_session(visitor.account, found.plan_id)
+        return RedirectResponse(page("sessions") + "?done=extend", status_code=303)
+
+    @router.post("/sessions/{name}/leave")
+    def leave(request: Request, name: ServerName, form: SentForm) -> Response:
+        visitor = portal.require_form(request, form)
+        portal.service.queue.leave(visitor.account, name)
+        return RedirectResponse(page("sessions") + "?done=leave", status_code=303)
 
 
 def _cards(
@@ -135,9 +167,17 @@ def _cards(
                 state=state,
                 view=found,
                 open_address=portal.pages.addresses.notebook(visitor.account, name) if opens else None,
+                latest=_latest_end(portal, found) if opens and found is not None else None,
             )
         )
     return tuple(cards)
+
+
+def _latest_end(portal: Portal, view: SessionView) -> datetime | None:
+    extension = portal.service.extension_of(view.plan_id)
+    if extension is None or extension.latest - extension.expires_at < SHORTEST:
+        return None
+    return extension.latest
 
 
 def _display_name(server: HubServer | None, name: str) -> str:

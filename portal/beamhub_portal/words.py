@@ -20,6 +20,7 @@ REFUSAL_TITLES = {
     "withdrawn": "Withdrawn",
     "no_place": "No place to run now",
     "full": "Everything is in use",
+    "over_quota": "More than you may use at once",
     "profile_not_allowed": "This size is not open to you",
     "unavailable": "Cannot tell now",
     "bad_request": "That request does not fit",

@@ -126,6 +126,7 @@ def container_fields(
             f"{LABEL}token-digest": token_digest(environment["JUPYTERHUB_API_TOKEN"]),
             f"{LABEL}expires": plan.expires_at.isoformat(),
             f"{LABEL}gpus": ",".join(ground.gpus),
+            f"{LABEL}trace": plan.trace_id or "-",
         },
         "HostConfig": _host_config(plan, place, ground),
     }

@@ -11,6 +11,7 @@ from dockerspawner import DockerSpawner
 
 from beamhub_core.config import FacilityConfig
 from beamhub_core.config.docker_place import DockerPlaceConfig
+from beamhub_core.config.storage import PlaceConfig
 from beamhub_core.errors import Unavailable
 from beamhub_core.session import SessionPlan
 from beamhub_core.word import digest
@@ -27,6 +28,7 @@ from beamhub_spawners.docker_containers import (
 )
 from beamhub_spawners.docker_host import DockerHost
 from beamhub_spawners.docker_images import ANOTHER, NOT_THERE, image_fault, refusal_in_words
+from beamhub_spawners.docker_inventory import ask_docker_host
 from beamhub_spawners.docker_network import LABEL, network_name
 from beamhub_spawners.docker_render import (
     PORT,
@@ -40,6 +42,7 @@ from beamhub_spawners.docker_render import (
     server_labels,
 )
 from beamhub_spawners.host_folders import check_and_ensure_folders, unfit_in_words
+from beamhub_spawners.inventory import HostStorage
 from beamhub_spawners.paths import PathEscapes
 from beamhub_spawners.refusal import StartFailed
 from beamhub_spawners.session_environment import session_environment
@@ -54,6 +57,10 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
     Of DockerSpawner it keeps the environment and the traits that the hub's pages know; containers are
     made, found and removed here, on whichever host the plan names.
     """
+
+    async def ask_host(self, place: PlaceConfig) -> HostStorage | None:
+        """What the place's agent says; this host is looked at for one without."""
+        return await ask_docker_host(place)
 
     # -- the backend's part -------------------------------------------------------------------------
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from pydantic import Field
 
@@ -14,7 +13,7 @@ from beamhub_core.config import FacilityConfig
 from beamhub_core.config.storage import PlaceConfig, PoolConfig
 from beamhub_core.errors import Unavailable
 from beamhub_core.pool_health import PoolState, pool_states
-from beamhub_core.session import Place, StoredSession
+from beamhub_core.session import Limits, Place, StoredSession
 from beamhub_core.word import Word
 
 MAX_TEMPLATE_BYTES = 10_000_000
@@ -41,11 +40,11 @@ async def read_places(
     config: FacilityConfig, live: Iterable[StoredSession], ask: AskHost | None = None
 ) -> tuple[Place, ...]:
     """Every configured place with its pools as they are now and the number of live sessions."""
-    running = Counter(stored.plan.place.name for stored in live)
+    live = tuple(live)
     places = config.sessions.places
     said = await asyncio.gather(*(_asked(place, config, ask) for place in places))
     return tuple(
-        place_of(place, config.pools, answer, running[place.name])
+        place_of(place, config.pools, answer, _taken(place, live))
         for place, answer in zip(places, said, strict=True)
     )
 
@@ -66,9 +65,10 @@ async def _asked(place: PlaceConfig, config: FacilityConfig, ask: AskHost | None
 
 
 def place_of(
-    place: PlaceConfig, pools: Iterable[PoolConfig], said: HostStorage | str, n_running: int
+    place: PlaceConfig, pools: Iterable[PoolConfig], said: HostStorage | str, taken: Sequence[Limits]
 ) -> Place:
-    """A place from its configuration and what its host said. Pure."""
+    """A place from its configuration, what its host said, and what its sessions take. Pure."""
+    used_gib = sum(one.memory_gib for one in taken)
     configured = {pool.name: pool for pool in pools}
     states: Mapping[str, PoolState] = {} if isinstance(said, str) else said.pools
     faults: dict[str, str] = {}
@@ -96,11 +96,17 @@ def place_of(
         read_only_pools=tuple(read_only),
         pool_faults=faults,
         capacity=place.capacity,
-        running=n_running,
+        running=len(taken),
         gpus=place.gpus,
+        gpus_used=sum(one.gpus for one in taken),
+        memory_free_gib=None if place.memory_gib is None else place.memory_gib - used_gib,
         images=() if isinstance(said, str) else said.images,
         link_costs=dict(place.link_costs),
     )
+
+
+def _taken(place: PlaceConfig, live: Iterable[StoredSession]) -> tuple[Limits, ...]:
+    return tuple(stored.plan.limits for stored in live if stored.plan.place.name == place.name)
 
 
 def read_template_digests(config: FacilityConfig) -> dict[str, str]:

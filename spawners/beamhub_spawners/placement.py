@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from beamhub_core.rights import Refused
+from beamhub_core.rights import Refusal, Refused
 from beamhub_core.session import ExplainRecord, Place, PlaceVerdict
 from beamhub_spawners.refusal import refuse
 
@@ -26,6 +26,8 @@ class Wanted:
         Image to run; 'local' for none.
     gpus:
         Whole GPUs.
+    memory_gib:
+        Memory of the session, GiB.
     key:
         What ties are broken by, for example account and server name: the same wish lands on the same
         place while nothing else differs.
@@ -35,29 +37,41 @@ class Wanted:
     image: str
     gpus: int = 0
     key: str = ""
+    memory_gib: float = 0.0
+
+
+class PlacesFull(Refused):
+    """Places that would do have no room now; `places` names them."""
+
+    def __init__(self, refusal: Refusal, places: tuple[str, ...]) -> None:
+        super().__init__(refusal)
+        self.args = (refusal, places)  # pickle rebuilds the error from args
+        self.places = places
 
 
 def choose(wanted: Wanted, places: Sequence[Place]) -> tuple[Place, ExplainRecord]:
     """The best place for a session, with the verdict on every place.
 
-    Hard filters first: each pool that holds granted data is mounted there and answers, a session slot
-    is free, the GPUs are there. Then, in this order: most bytes local,
-    least link cost for the rest, a warm slot, the image already present, least load; a tie goes by a
-    hash of the wish and the place, whatever order the places come in.
+    Hard filters first: each pool that holds granted data is mounted there and answers, the place can have
+    the image and has the GPUs at all; then a session slot, GPUs and memory are free now. Then, in this
+    order: most bytes local, least link cost for the rest, a warm slot, the image already present, least
+    load; a tie goes by a hash of the wish and the place, whatever order the places come in.
 
     Raises
     ------
+    PlacesFull
+        When places fit but for what is free now (code `full`).
     Refused
-        Code `full` when places fit but for their capacity, else `no_place`.
+        Code `no_place` when none does.
     """
     verdicts: list[PlaceVerdict] = []
     fitting: list[tuple[Score, str, Place]] = []
-    full = False
+    full: list[str] = []
     for place in sorted(places, key=lambda place: place.name):
         missing = _shortcomings(wanted, place)
-        is_full = place.running >= place.capacity
-        full = full or (is_full and not missing)
-        reasons = [*missing, *([f"full: {place.running} of {place.capacity} sessions"] if is_full else [])]
+        taken = _taken(wanted, place)
+        full += [place.name] if taken and not missing else []
+        reasons = [*missing, *taken]
         if reasons:
             verdicts.append(PlaceVerdict(place=place.name, fits=False, reasons=tuple(reasons)))
             continue
@@ -73,7 +87,7 @@ def choose(wanted: Wanted, places: Sequence[Place]) -> tuple[Place, ExplainRecor
             )
         )
     if not fitting:
-        raise _refusal(wanted, verdicts, full=full)
+        raise _refusal(wanted, verdicts, full=tuple(full))
     best = min(fitting, key=lambda candidate: candidate[:2])
     record = ExplainRecord(chosen=best[2].name, because=_because(fitting, best), verdicts=tuple(verdicts))
     return best[2], record
@@ -88,8 +102,27 @@ def _shortcomings(wanted: Wanted, place: Place) -> list[str]:
         elif pool not in place.pools:
             reasons.append(f"storage pool {pool} is not mounted there")
     if wanted.gpus > place.gpus:
-        reasons.append(f"needs {wanted.gpus} GPU(s), has {place.gpus}")
+        reasons.append(f"needs {_gpus(wanted.gpus)}, has {place.gpus or 'none'}")
+    if wanted.image in place.image_faults:
+        reasons.append(f"the environment's image is not to be had there: {place.image_faults[wanted.image]}")
     return reasons
+
+
+def _taken(wanted: Wanted, place: Place) -> list[str]:
+    """What is in use there now, so that another time the place would do."""
+    reasons = []
+    if place.running >= place.capacity:
+        reasons.append(f"full: {place.running} of {place.capacity} sessions")
+    if place.gpus >= wanted.gpus > place.gpus - place.gpus_used:
+        reasons.append(f"needs {_gpus(wanted.gpus)}, {place.gpus_used} of {place.gpus} are in use")
+    if place.memory_free_gib is not None and wanted.memory_gib > place.memory_free_gib:
+        free = max(0.0, place.memory_free_gib)
+        reasons.append(f"needs {wanted.memory_gib:g} GiB of memory, {free:g} are free")
+    return reasons
+
+
+def _gpus(n: int) -> str:
+    return "1 GPU" if n == 1 else f"{n} GPUs"
 
 
 def _score(wanted: Wanted, place: Place) -> Score:
@@ -145,9 +178,10 @@ def _because(fitting: list[tuple[Score, str, Place]], best: tuple[Score, str, Pl
     return "equal to others in all respects; picked by a stable hash"
 
 
-def _refusal(wanted: Wanted, verdicts: list[PlaceVerdict], *, full: bool) -> Refused:
+def _refusal(wanted: Wanted, verdicts: list[PlaceVerdict], *, full: tuple[str, ...]) -> Refused:
     pools = ", ".join(sorted(wanted.bytes_per_pool)) or "no data"
     if full:
-        return refuse("full", pools, "Every place beside this data is full. Stop a session or try later.")
+        refused = refuse("full", pools, "Every place beside this data is full. Stop a session or try later.")
+        return PlacesFull(refused.refusal, full)
     detail = "; ".join(f"{verdict.place}: {', '.join(verdict.reasons)}" for verdict in verdicts)
     return refuse("no_place", pools, f"No place can run this session ({detail or 'none is configured'}).")

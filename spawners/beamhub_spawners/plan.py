@@ -12,7 +12,13 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
 from beamhub_core.config import FacilityConfig
-from beamhub_core.config.storage import EnvironmentConfig, PlaceConfig, ProfileConfig, TemplateConfig
+from beamhub_core.config.storage import (
+    EnvironmentConfig,
+    PlaceConfig,
+    ProfileConfig,
+    SessionsConfig,
+    TemplateConfig,
+)
 from beamhub_core.identity import Principal
 from beamhub_core.rights import DatasetRef, GrantAnswer
 from beamhub_core.session import (
@@ -57,6 +63,8 @@ class Occasion:
         Name of the person's server, empty for the default one.
     template_digests:
         SHA-256 of each template's notebook file, by the template's name; absent where the file is.
+    trace_id:
+        32 hexadecimal digits under which logs, metrics and the session itself tell of this start.
     facts:
         What was found out of numbers, home and groups.
     """
@@ -65,6 +73,7 @@ class Occasion:
     now: datetime
     server_name: str
     template_digests: Mapping[str, str]
+    trace_id: str = ""
     facts: StartFacts = NO_FACTS
 
 
@@ -85,9 +94,8 @@ def choose_profile(request: SessionRequest, config: FacilityConfig, *, roles: tu
         Code `profile_not_allowed` for a profile of other roles, `bad_request` for an unknown name.
     """
     sessions = config.sessions
-    open_profiles = [
-        profile for profile in sessions.profiles if {"everyone", *roles}.intersection(profile.roles)
-    ]
+    held = {"everyone", *roles}
+    open_profiles = [profile for profile in sessions.profiles if held.intersection(profile.roles)]
     profile = next(iter(open_profiles), None)
     if request.profile is not None:
         if request.profile not in {profile.name for profile in sessions.profiles}:
@@ -97,15 +105,29 @@ def choose_profile(request: SessionRequest, config: FacilityConfig, *, roles: tu
         names = ", ".join(profile.name for profile in open_profiles) or "none (ask your local contact)"
         asked = request.profile or "any profile"
         raise refuse("profile_not_allowed", asked, f"{asked} is not open to you. You can start: {names}.")
-    environments = {environment.name: environment for environment in sessions.environments}
-    environment = environments.get(request.environment or sessions.environments[0].name)
-    if environment is None:
-        raise refuse(
-            "bad_request",
-            request.environment or "",
-            f"No environment is called {request.environment!r}. There are: {', '.join(environments)}.",
-        )
-    return Choice(profile, environment)
+    return Choice(profile, _environment(request, sessions, profile, held))
+
+
+def _environment(
+    request: SessionRequest, sessions: SessionsConfig, profile: ProfileConfig, held: set[str]
+) -> EnvironmentConfig:
+    """The environment that a request names, or the first one that profile and roles let."""
+    open_to_both = {
+        one.name: one
+        for one in sessions.environments
+        if held.intersection(one.roles) and (profile.environments is None or one.name in profile.environments)
+    }
+    wanted = request.environment or next(iter(open_to_both), None)
+    if wanted is not None and wanted in open_to_both:
+        return open_to_both[wanted]
+    names = ", ".join(open_to_both) or "none (ask your local contact)"
+    if wanted is not None and wanted not in {one.name for one in sessions.environments}:
+        raise refuse("bad_request", wanted, f"No environment is called {wanted!r}. There are: {names}.")
+    asked = f"The environment {wanted!r}" if wanted is not None else "No environment"
+    said = f"{asked} is not open to you in the profile {profile.name!r}. There are: {names}."
+    if wanted is None:
+        said = f"No environment is open to you in the profile {profile.name!r}. Ask your local contact."
+    raise refuse("profile_not_allowed", wanted or profile.name, said)
 
 
 def session_plan(
@@ -162,15 +184,21 @@ def session_plan(
         uid=uid,
         gid=gid,
         gids=gids,
-        limits=Limits(cpu=profile.cpu, memory_gib=profile.memory_gib),
+        limits=limits_of(profile),
         cluster_limits=_cluster_limits(profile),
-        environment_variables=_environment_variables(profile, config),
+        environment_variables=_environment_variables(profile, config, occasion),
         created_at=occasion.now,
         expires_at=_expiry(profile, data, occasion.now),
         policy_version=answer.policy_version,
         explain=explain.model_copy(update={"notes": (*explain.notes, *data.notes, *notes)}),
         is_rescue=occasion.facts.full_home is not None,
+        trace_id=occasion.trace_id,
     )
+
+
+def limits_of(profile: ProfileConfig) -> Limits:
+    """What one server of a profile may use."""
+    return Limits(cpu=profile.cpu, memory_gib=profile.memory_gib, gpus=profile.gpus)
 
 
 def bytes_per_pool(answer: GrantAnswer) -> dict[str, int]:
@@ -282,10 +310,17 @@ def _cluster_limits(profile: ProfileConfig) -> ClusterLimits:
     )
 
 
-def _environment_variables(profile: ProfileConfig, config: FacilityConfig) -> dict[str, str]:
-    """What every process of the session sees; the backend adds where its files lie."""
+def _environment_variables(
+    profile: ProfileConfig, config: FacilityConfig, occasion: Occasion
+) -> dict[str, str]:
+    """What every process of the session sees; the backend adds where its files lie.
+
+    `TRACEPARENT` has the form of W3C Trace Context, with the plan's first digits as the parent.
+    """
     threads = str(max(1, int(profile.cpu)))
+    trace = {"TRACEPARENT": f"00-{occasion.trace_id}-{occasion.plan_id[:16]}-01"} if occasion.trace_id else {}
     return {
+        **trace,
         "BEAMHUB_WEB_URL": config.sessions.web_url,
         "CPU_LIMIT": f"{profile.cpu:g}",
         "MEM_LIMIT": str(int(profile.memory_gib * 2**30)),

@@ -32,8 +32,11 @@ class StartRefused(SpawnException):  # type: ignore[misc]  # JupyterHub is untyp
     """A start that policy or a missing part forbids: no fault, and not counted as one.
 
     `required_acr` names the authentication contexts of which a new login needs one for another answer; the
-    hub's pages then show the way to that login. Empty where none would help.
+    hub's pages then show the way to that login. Empty where none would help. `is_queued` says that a ticket
+    waits in the queue: the pages then lead there.
     """
+
+    is_queued = False
 
     def __init__(
         self, message: str, *, reason: str, status_code: int, required_acr: tuple[str, ...] = ()

@@ -19,19 +19,18 @@ from sqlalchemy import inspect
 from tornado.web import HTTPError
 from traitlets import HasTraits, default
 
+from beamhub_core.config.storage import PlaceConfig
 from beamhub_core.errors import Unavailable
 from beamhub_core.identity import Principal
 from beamhub_core.rights import Refused
-from beamhub_core.session import SessionPlan, SessionRequest, SessionState, SessionUpdate, StoredSession
-from beamhub_spawners.facts_reader import read_start_facts
-from beamhub_spawners.inventory import read_places, read_template_digests
-from beamhub_spawners.mode_needed import choose_in_mode, pools_to_write
-from beamhub_spawners.placement import Wanted
-from beamhub_spawners.plan import Occasion, bytes_per_pool, choose_profile, session_plan
+from beamhub_core.session import SessionPlan, SessionRequest, SessionState, SessionUpdate
+from beamhub_spawners.inventory import HostStorage
 from beamhub_spawners.platform import Platform
 from beamhub_spawners.refusal import StartFailed, StartRefused, refuse
 from beamhub_spawners.session_environment import token_digest
 from beamhub_spawners.session_options import OptionsRefused, read_form, read_options
+from beamhub_spawners.session_planning import Queued, Start, plan_and_store
+from beamhub_spawners.start_metrics import FAILURES, REFUSALS, PhaseClock
 from beamhub_spawners.start_progress import StartProgress
 
 PROBE_INTERVAL_S = 0.05
@@ -80,6 +79,10 @@ class PlanSpawnerMixin(HasTraits):
     orm_spawner: Any
     user_options: Any
     http_timeout: int
+
+    async def ask_host(self, place: PlaceConfig) -> HostStorage | None:
+        """What the host of a place says of itself; None where this host is to be looked at."""
+        return None
 
     # -- what a backend adds -------------------------------------------------------------------
 
@@ -165,36 +168,45 @@ class PlanSpawnerMixin(HasTraits):
                 extra={"reference": refusal.reference, "account": self.user.name},
             )
             raise await self._spawn_exception(
-                str(refused), refusal.code, required_acr=refusal.required_acr
+                str(refused),
+                refusal.code,
+                required_acr=refusal.required_acr,
+                is_queued=isinstance(refused, Queued),
             ) from refused
         except Unavailable as unavailable:
             raise await self._spawn_exception(str(unavailable), "unavailable") from unavailable
         except StartFailed as failed:
+            FAILURES.inc()
             await self._fail(failed.reason)
             raise
         finally:
             self.phases.end()
 
     async def _spawn_exception(
-        self, message: str, reason: str, *, required_acr: tuple[str, ...] = ()
+        self, message: str, reason: str, *, required_acr: tuple[str, ...] = (), is_queued: bool = False
     ) -> Exception:
+        REFUSALS.labels(reason).inc()
         await self._fail(message)
         status = STATUS_OF.get(reason, 403)
-        return StartRefused(message, reason=reason, status_code=status, required_acr=required_acr)
+        refused = StartRefused(message, reason=reason, status_code=status, required_acr=required_acr)
+        refused.is_queued = is_queued
+        return refused
 
     async def _start_session(self) -> str:
-        web, config = self.platform.web, self.platform.config
+        web, config, clock = self.platform.web, self.platform.config, PhaseClock()
         self.plan = None
         await self.end_previous()
-        plan = await self._planned()
-        self.phases.say(35, f"Placed on {plan.place.name}: {plan.explain.because}")
-        await web.store_plan(plan)
+        with clock.phase("plan"):
+            plan = await plan_and_store(self.platform, self._start(), self.phases.say, self.ask_host)
         self.plan = plan
+        self.phases.say(35, f"Placed on {plan.place.name}: {plan.explain.because}")
         await web.update_session(plan.id, SessionUpdate(state="starting"))
         self.phases.say(45, "Making the session's folders and starting its server")
-        await self.launch(plan)
+        with clock.phase("create"):
+            await self.launch(plan)
         self.phases.say(65, "The server is booting")
-        url = await self._await_http(config.sessions.start_timeout_s)
+        with clock.phase("boot"):
+            url = await self._await_http(config.sessions.start_timeout_s)
         await web.update_session(
             plan.id,
             SessionUpdate(
@@ -202,34 +214,25 @@ class PlanSpawnerMixin(HasTraits):
                 token_digest=token_digest(self.api_token),
                 backend_id=await self.backend_id(),
                 url=url,
+                phases_s=clock.done(),
             ),
         )
         self.phases.say(95, "The server answers")
         self.log.info(
-            "session started", extra={"plan_id": plan.id, "place": plan.place.name, "profile": plan.profile}
+            "session started",
+            extra={
+                "plan_id": plan.id,
+                "trace_id": plan.trace_id,
+                "place": plan.place.name,
+                "profile": plan.profile,
+            },
         )
         return url
 
-    async def _planned(self) -> SessionPlan:
-        web, config, clock = self.platform.web, self.platform.config, self.platform.clock
-        principal = self._checked_principal()
+    def _start(self) -> Start:
         request = self.request if self.request is not None else read_options(self.user_options)
-        self.phases.say(5, f"Asking for your rights on {_counted(len(request.datasets), 'dataset')}")
-        chosen = choose_profile(request, config, roles=principal.roles)
-        answer, live = await asyncio.gather(
-            web.grants(principal.account, request.datasets), web.live_sessions()
-        )
-        live = tuple(one for one in live if not self._is_mine(one))
-        _check_quota(live, principal.account, config.sessions.max_servers_per_person)
-        self.phases.say(20, "Choosing a place beside the data")
-        wanted = Wanted(
-            bytes_per_pool(answer), chosen.environment.image, key=f"{principal.account}/{self.name}"
-        )
-        placed = choose_in_mode(wanted, await read_places(config, live), pools_to_write(answer))
-        facts = await read_start_facts(answer, config, principal, placed[0], clock)
-        digests = read_template_digests(config)
-        occasion = Occasion(secrets.token_hex(16), clock(), self.name, digests, facts=facts)
-        return session_plan(answer, request, config, principal, placed, occasion)
+        name = str(getattr(self.orm_spawner, "display_name", None) or "")
+        return Start(self._checked_principal(), self.name, name, request, secrets.token_hex(16))
 
     def _checked_principal(self) -> Principal:
         principal = self.principal
@@ -240,9 +243,6 @@ class PlanSpawnerMixin(HasTraits):
                 "Your identity is not known any more. Log out and in again, then start the session.",
             )
         return principal
-
-    def _is_mine(self, stored: StoredSession) -> bool:
-        return (stored.plan.account, stored.plan.server_name) == (self.user.name, self.name)
 
     async def end_previous(self) -> None:
         """End what an earlier start of this server left behind, so that no two run under one name."""
@@ -381,17 +381,3 @@ async def _answers(client: httpx.AsyncClient, url: str) -> bool:
     except httpx.HTTPError:
         return False
     return response.status_code < 500
-
-
-def _check_quota(live: tuple[StoredSession, ...], account: str, limit: int) -> None:
-    mine = [one for one in live if one.plan.account == account]
-    if len(mine) >= limit:
-        raise refuse(
-            "full",
-            f"{len(mine)} sessions",
-            f"You have {len(mine)} sessions, the most allowed. Stop one first.",
-        )
-
-
-def _counted(n: int, word: str) -> str:
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"

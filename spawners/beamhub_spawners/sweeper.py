@@ -18,6 +18,7 @@ from beamhub_core.errors import Unavailable
 from beamhub_core.rights import Refused
 from beamhub_core.session import LIVE_STATES, SessionUpdate, StoredSession
 from beamhub_spawners.platform import clock_of
+from beamhub_spawners.start_metrics import count_sessions
 from beamhub_spawners.web_client import WebClient
 
 log = logging.getLogger(__name__)
@@ -123,9 +124,7 @@ def decide(
         for found in inventory.found
         if found.plan_id not in rows and found.age_s > SETTLE.total_seconds()
     ]
-    expired = [
-        found for plan_id, found in running.items() if plan_id in rows and rows[plan_id].plan.expires_at < now
-    ]
+    expired = [found for plan_id, found in running.items() if plan_id in rows and rows[plan_id].ends_at < now]
     return Decision(tuple(lost), tuple(adopted), tuple(orphans), tuple(expired), tuple(unknown))
 
 
@@ -144,6 +143,7 @@ async def sweep_once(config: FacilityConfig, web_client: WebClient) -> Decision:
     """
     view = _view(config)
     live = await web_client.live_sessions()
+    count_sessions(live)
     inventory = await view.look()
     decision = decide(
         live, inventory, now=clock_of(config)(), unknown_limit_s=config.sessions.unknown_limit_s

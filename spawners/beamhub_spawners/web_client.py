@@ -12,6 +12,7 @@ from beamhub_core.audit_notice import AuditNotice
 from beamhub_core.errors import Unavailable
 from beamhub_core.identity import Identity, Principal
 from beamhub_core.linked_identity import IdentityAnswer, IdentityToLink
+from beamhub_core.queue import TicketAnswer, TicketWanted
 from beamhub_core.rights import GrantAnswer, Refusal, Refused
 from beamhub_core.session import SessionPlan, SessionUpdate, SessionVerdict, StoredSession
 from beamhub_core.word import Word, digest
@@ -98,6 +99,14 @@ class WebClient:
         """Every session that is not ended or failed."""
         return _read(_SESSIONS, await self._send("GET", "/sessions?live=true"))
 
+    async def take_ticket(self, wanted: TicketWanted) -> TicketAnswer:
+        """A place in the queue for a start that found no room; the place it has, where it waits already."""
+        return _read(_TICKET, await self._send("PUT", "/tickets", wanted))
+
+    async def drop_tickets(self, account: str) -> None:
+        """Let an account leave the queue with all it waits for."""
+        await self._send("DELETE", f"/tickets/{account}")
+
     async def tell(self, notice: AuditNotice) -> None:
         """Have something kept in the audit; the same notice told twice is one entry."""
         await self._send("POST", "/audit", notice)
@@ -130,7 +139,7 @@ class WebClient:
 
 
 _GRANTS, _SESSION = TypeAdapter(GrantAnswer), TypeAdapter(StoredSession)
-_IDENTITY = TypeAdapter(IdentityAnswer)
+_IDENTITY, _TICKET = TypeAdapter(IdentityAnswer), TypeAdapter(TicketAnswer)
 _SESSIONS, _VERDICTS = TypeAdapter(tuple[StoredSession, ...]), TypeAdapter(tuple[SessionVerdict, ...])
 
 

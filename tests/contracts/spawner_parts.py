@@ -260,6 +260,9 @@ class StandIn:
     sessions: dict[str, StoredSession] = field(default_factory=dict)
     is_down: bool = False
     answers: dict[str, GrantAnswer] = field(default_factory=dict)
+    tickets: list[dict[str, Any]] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    """What the next plans are refused with."""
 
     def states(self) -> list[str]:
         """The state of every session, oldest first."""
@@ -280,6 +283,8 @@ class StandIn:
 
     def store(self, plan_id: str, body: dict[str, Any]) -> tuple[int, Any]:
         plan = SessionPlan.model_validate(body["plan"])
+        if self.refusals:
+            return 403, {"refusal": self.refusals.pop(0).model_dump(mode="json")}
         if digest(plan) != body["plan_hash"]:
             return 422, {"detail": "the hash is not the plan's"}
         known = self.sessions.get(plan_id)
@@ -307,6 +312,11 @@ class StandIn:
             record = known.record.model_copy(update=changes)
             self.sessions[plan_id] = known.model_copy(update={"record": record})
         return 204, None
+
+    def ticket(self, body: dict[str, Any]) -> tuple[int, Any]:
+        self.tickets.append(body)
+        expires_at = "2026-11-22T00:00:00Z"
+        return 200, {"position": len(self.tickets), "usual_wait_s": 600.0, "expires_at": expires_at}
 
     def live(self) -> list[Any]:
         return [
@@ -361,6 +371,8 @@ def _route(stand_in: StandIn, method: str, path: str, body: Any) -> tuple[int, A
             return stand_in.grants(body)
         case ("GET", ["sessions"]):
             return 200, stand_in.live()
+        case ("PUT", ["tickets"]):
+            return stand_in.ticket(body)
         case ("PUT", ["sessions", plan_id]):
             return stand_in.store(plan_id, body)
         case ("POST", ["sessions", plan_id, "update"]):

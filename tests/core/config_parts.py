@@ -36,6 +36,10 @@ def everything(file: FacilityFile) -> dict[str, Any]:
     """A configuration in which every section stands."""
     data = file.copy()
     data["catalogue"] |= {"harvest_roots": [{"pool": "pool"}], "audit": {"security_log_months": 24}}
+    data["sessions"] |= {
+        "limits": {"people": [{"role": "everyone", "max_gpus": 0}]},
+        "queue": {"max_waiting": 10},
+    }
     data["login"]["providers"][0] |= {
         "claims": {"orcid": "eduperson_orcid"},
         "entitlement_namespaces": ["urn:geant:example.org"],

@@ -40,6 +40,9 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "sessions.scratch": ("sessions", "scratch"),
     "sessions.environments[]": ("sessions", "environments", 0),
     "sessions.templates[]": ("sessions", "templates", 0),
+    "sessions.limits": ("sessions", "limits"),
+    "sessions.limits.people[]": ("sessions", "limits", "people", 0),
+    "sessions.queue": ("sessions", "queue"),
 }
 
 

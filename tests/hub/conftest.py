@@ -24,7 +24,7 @@ def make_honest(hub: RunningHub) -> None:
     hub.forget_log()
     web = hub.web
     web.is_down, web.refusal, web.verdicts = False, None, []
-    for notes in (web.pushes, web.notices, web.removed, web.links, web.updates):
+    for notes in (web.pushes, web.notices, web.removed, web.left_queue, web.links, web.updates):
         notes.clear()
 
 

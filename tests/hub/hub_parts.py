@@ -106,6 +106,7 @@ class WebDouble:
     principals: dict[str, dict[str, Any]] = field(default_factory=dict)
     pushes: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    left_queue: list[str] = field(default_factory=list)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     notices: list[dict[str, Any]] = field(default_factory=list)
     links: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -169,6 +170,10 @@ class _WebHandler(_JsonHandler):
         """Forget a principal."""
         if self.may():
             account = self.path.rsplit("/", 1)[1]
+            if "/tickets/" in self.path:
+                self.web.left_queue.append(account)
+                self.answer(204)
+                return
             if "/identities/" in self.path:
                 self.web.links.pop(account, None)
                 self.answer(204)

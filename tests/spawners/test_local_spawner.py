@@ -23,7 +23,7 @@ from beamhub_spawners.local_launcher import Launch, read_launch
 from beamhub_spawners.local_spawner import LocalSessionSpawner
 from beamhub_spawners.local_view import LocalView
 from beamhub_spawners.process_file import SessionStore, is_alive, read_process
-from beamhub_spawners.refusal import StartFailed
+from beamhub_spawners.refusal import StartFailed, refuse
 from beamhub_spawners.session_environment import token_digest
 from beamhub_spawners.session_options import read_options
 from beamhub_spawners.sweeper import SETTLE, decide, sweep_once
@@ -189,17 +189,15 @@ class TestLocalSpawner(SpawnerContract):
         assert spawner.orm_spawner.user_options == {}
         assert backend.stand_in.sessions == {}
 
-    def test_a_person_with_the_most_sessions_gets_no_other(self, backend: LocalBackend, run: Any) -> None:
-        for i in range(backend.part.platform.config.sessions.max_servers_per_person):
-            spawner = backend.spawner(f"s{i}")
-            spawner.request = read_options(OPTIONS)
-            planned = run(spawner._planned())
-            run(spawner.platform.web.store_plan(planned))
-        other = backend.spawner("other")
-        other.request = read_options(OPTIONS)
-        with pytest.raises(SpawnException, match="the most allowed") as caught:
-            run(other.start())
-        assert caught.value.reason == "full"
+    def test_what_web_refuses_with_the_plan_is_the_persons_answer_and_makes_nothing(
+        self, backend: LocalBackend, run: Any
+    ) -> None:
+        backend.stand_in.refusals.append(refuse("over_quota", "sessions", "You use 4 of 4 sessions.").refusal)
+        spawner = backend.spawner()
+        spawner.request = read_options(OPTIONS)
+        with pytest.raises(SpawnException, match="4 of 4 sessions") as caught:
+            run(spawner.start())
+        assert (caught.value.reason, caught.value.status_code) == ("over_quota", 403)
         assert backend.n_objects() == 0
 
     @pytest.mark.hub

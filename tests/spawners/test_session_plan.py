@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beamhub_core.config import FacilityConfig
 from beamhub_core.rights import GrantAnswer, PoolPath, Refused
 from beamhub_core.session import Mount, SessionPlan, SessionRequest
 from beamhub_core.word import digest
 from beamhub_spawners.mounts import covers
-from beamhub_spawners.plan import Occasion
+from beamhub_spawners.plan import Occasion, choose_profile, limits_of
 from contracts.plan_parts import CONFIG, NOW, answer_of, dataset, grant, plan
 from contracts.spawner_parts import (
     ACCOUNT,
     GRANTED_PID,
     OCCASION,
     docker_plan,
+    facility_fields,
 )
 
 parts = st.sampled_from(["P1", "P10", "P1-", "raw", "processed", "scan", "a b", "{x}", "p1"])
@@ -186,3 +189,43 @@ def test_the_facilitys_numbers_are_used_and_never_the_persons_wish() -> None:
     assert unmapped.uid == unmapped.gid == OCCASION.facts.unmapped_uid
     assert unmapped.gids == ()
     assert next(one for one in unmapped.mounts if one.purpose == "home").target == f"/home/{ACCOUNT}"
+
+
+def _with_lists(**lists: Any) -> FacilityConfig:
+    fields = facility_fields(Path("/srv"), hub_url="http://hub", web_url="http://web")
+    fields["sessions"]["environments"] = [
+        {"name": "standard", "title": "Standard", "image": "local"},
+        {"name": "gpu", "title": "GPU", "image": "local", "roles": lists.get("roles", ["everyone"])},
+    ]
+    fields["sessions"]["profiles"][0] |= {"environments": lists.get("environments"), "gpus": 2}
+    return FacilityConfig.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("lists", "wish", "answer"),
+    [
+        ({}, None, "standard"),
+        ({}, "gpu", "gpu"),
+        ({"environments": ["gpu"]}, None, "gpu"),
+        ({"environments": ["gpu"]}, "standard", "profile_not_allowed"),
+        ({"environments": []}, None, "profile_not_allowed"),
+        ({"environments": []}, "standard", "profile_not_allowed"),
+        ({"roles": []}, "gpu", "profile_not_allowed"),
+        ({"roles": ["admin"]}, "gpu", "profile_not_allowed"),
+        ({"roles": ["admin"], "environments": ["gpu"]}, None, "profile_not_allowed"),
+        ({}, "other", "bad_request"),
+    ],
+)
+def test_an_environment_is_open_where_profile_and_role_allow_it_and_an_empty_list_denies(
+    lists: dict[str, Any], wish: str | None, answer: str
+) -> None:
+    request = SessionRequest(profile="small", environment=wish)
+    try:
+        found = choose_profile(request, _with_lists(**lists), roles=()).environment.name
+    except Refused as refused:
+        found = refused.refusal.code
+    assert found == answer
+
+
+def test_a_profile_gives_its_gpus_to_the_plan() -> None:
+    assert limits_of(_with_lists().sessions.profiles[0]).gpus == 2

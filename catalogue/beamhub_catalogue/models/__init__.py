@@ -31,7 +31,14 @@ from beamhub_catalogue.models.rights import (
     SourceRow,
     StaffRow,
 )
-from beamhub_catalogue.models.sessions import LogbookRow, SessionMountRow, SessionRow, ShareRow
+from beamhub_catalogue.models.sessions import (
+    LogbookRow,
+    QueueTicketRow,
+    SessionMountRow,
+    SessionProposalRow,
+    SessionRow,
+    ShareRow,
+)
 
 __all__ = [
     "ActRow",
@@ -56,9 +63,11 @@ __all__ = [
     "PolicyRow",
     "PrincipalRow",
     "ProposalRow",
+    "QueueTicketRow",
     "RowId",
     "SeenFileRow",
     "SessionMountRow",
+    "SessionProposalRow",
     "SessionRow",
     "ShareRow",
     "SourceRow",

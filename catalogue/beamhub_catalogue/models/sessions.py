@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import Double, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from beamhub_catalogue.models.base import Base, RowId
@@ -29,7 +29,14 @@ class SessionRow(Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     last_seen: Mapped[datetime]
+    place: Mapped[str] = mapped_column(String(80), index=True, server_default="")
+    cpu: Mapped[float] = mapped_column(Double, server_default="0")
+    memory_gib: Mapped[float] = mapped_column(Double, server_default="0")
+    gpus: Mapped[int] = mapped_column(server_default="0")
+    ended_at: Mapped[datetime | None] = mapped_column(index=True)
+    phases: Mapped[dict[str, Any] | None]
 
+    proposals: Mapped[list[SessionProposalRow]] = relationship(cascade="all, delete-orphan")
     mounts: Mapped[list[SessionMountRow]] = relationship(
         cascade="all, delete-orphan", order_by="SessionMountRow.id"
     )
@@ -46,6 +53,39 @@ class SessionMountRow(Base):
     path: Mapped[str] = mapped_column(Text)
     mode: Mapped[str] = mapped_column(String(2))
     pid: Mapped[str | None] = mapped_column(String(300))
+
+
+class SessionProposalRow(Base):
+    """A proposal that a session's processor hours count for, with its share of them."""
+
+    __tablename__ = "session_proposals"
+
+    plan_id: Mapped[str] = mapped_column(ForeignKey("sessions.plan_id", ondelete="CASCADE"), primary_key=True)
+    proposal: Mapped[str] = mapped_column(String(200), primary_key=True, index=True)
+    share: Mapped[float] = mapped_column(Double)
+
+
+class QueueTicketRow(Base):
+    """A person's place in the queue for one server; the lower `turn`, then the lower id, the sooner."""
+
+    __tablename__ = "queue_tickets"
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    account: Mapped[str] = mapped_column(String(40))
+    server_name: Mapped[str] = mapped_column(String(255))
+    display_name: Mapped[str] = mapped_column(String(255))
+    request: Mapped[dict[str, Any]]
+    places: Mapped[list[Any]]
+    memory_gib: Mapped[float] = mapped_column(Double)
+    gpus: Mapped[int]
+    turn: Mapped[int]
+    joined_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    claimed_at: Mapped[datetime | None]
+    n_claims: Mapped[int]
+    reason: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (Index(None, "account", "server_name", unique=True),)
 
 
 class ShareRow(Base):

@@ -70,6 +70,7 @@ def disagreements(sections: dict[str, Any]) -> Iterator[tuple[Location, str]]:
                 yield place, f"no pool is called {root.pool!r}{nearest(root.pool, known)}"
     if sessions is not None:
         yield from _places_that_cannot_be(sessions, pools)
+        yield from _profiles_without_environment(sessions)
 
 
 def _names_that_stand_twice(sections: dict[str, Any]) -> Iterator[tuple[Location, str]]:
@@ -82,17 +83,20 @@ def _names_that_stand_twice(sections: dict[str, Any]) -> Iterator[tuple[Location
         ("sessions", "profiles"),
         ("sessions", "environments"),
         ("sessions", "templates"),
+        ("sessions", "limits", "people"),
     ):
         value: Any = sections.get(path[0])
         if value is None:
             continue
         for step in path[1:]:
             value = getattr(value, step)
+        key = "role" if path[-1] == "people" else "name"
         seen: set[str] = set()
         for i, item in enumerate(value):
-            if item.name in seen:
-                yield (*path, i, "name"), f"the name {item.name!r} stands twice"
-            seen.add(item.name)
+            name = getattr(item, key)
+            if name in seen:
+                yield (*path, i, key), f"the {key} {name!r} stands twice"
+            seen.add(name)
 
 
 def _provider_called_guest(login: LoginConfig) -> Iterator[tuple[Location, str]]:
@@ -132,6 +136,15 @@ def _places_that_cannot_be(
             yield (*here, "docker"), f"a {place.backend} place has no 'docker' section"
     if len({place.backend for place in sessions.places}) > 1:
         yield ("sessions", "places"), "one hub has one backend; give other backends a hub of their own"
+
+
+def _profiles_without_environment(sessions: SessionsConfig) -> Iterator[tuple[Location, str]]:
+    known = [environment.name for environment in sessions.environments]
+    for i, profile in enumerate(sessions.profiles):
+        for name in profile.environments or ():
+            if name not in known:
+                here = ("sessions", "profiles", i, "environments")
+                yield here, f"no environment is called {name!r}{nearest(name, known)}"
 
 
 def _role_rules_that_say_nothing(login: LoginConfig) -> Iterator[tuple[Location, str]]:

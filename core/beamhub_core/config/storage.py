@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from beamhub_core.config.docker_place import DockerPlaceConfig
+from beamhub_core.config.limits import LimitsConfig, QueueConfig
 from beamhub_core.config.section import AbsolutePath, HttpUrl, Section, SectionName
 
 
@@ -78,6 +79,9 @@ class PlaceConfig(Section):
     pools: tuple[SectionName, ...] = Field(min_length=1, description="Storage pools this place mounts.")
     capacity: int = Field(default=8, gt=0, description="Sessions at once.")
     gpus: int = Field(default=0, ge=0, description="Graphics processors that the place offers.")
+    memory_gib: float | None = Field(
+        default=None, gt=0, description="Memory that sessions may use there together, GiB; absent: unbounded."
+    )
     link_costs: dict[SectionName, float] = Field(
         default={}, description="Cost per byte of pools reached over the network."
     )
@@ -93,11 +97,31 @@ class ProfileConfig(Section):
     title: str = Field(description="What people choose by.")
     cpu: float = Field(gt=0, description="Processor cores of one server.")
     memory_gib: float = Field(gt=0, description="Memory limit of one server, GiB.")
+    gpus: int = Field(default=0, ge=0, description="Whole graphics processors of one server.")
     lifetime_h: float = Field(default=12.0, gt=0, description="Hours until the session ends by itself.")
+    max_lifetime_h: float | None = Field(
+        default=None,
+        gt=0,
+        description="Hours up to which a person may extend a session; absent: no extension.",
+    )
     workers: int = Field(default=2, ge=0, description="Dask workers a session may have.")
     roles: tuple[str, ...] = Field(
-        default=("everyone",), min_length=1, description="Facility roles that may use it, or 'everyone'."
+        default=("everyone",),
+        description="Facility roles that may use it, or 'everyone'; an empty list lets nobody.",
     )
+    environments: tuple[SectionName, ...] | None = Field(
+        default=None,
+        description="Environments that may run in it; absent: all that are open to the person, "
+        "an empty list: none.",
+    )
+
+    @model_validator(mode="after")
+    def _extends_only_forward(self) -> ProfileConfig:
+        if self.max_lifetime_h is not None and self.max_lifetime_h < self.lifetime_h:
+            raise ValueError(
+                f"'max_lifetime_h' {self.max_lifetime_h:g} is below 'lifetime_h' {self.lifetime_h:g}"
+            )
+        return self
 
 
 class EnvironmentConfig(Section):
@@ -106,6 +130,10 @@ class EnvironmentConfig(Section):
     name: SectionName = Field(description="Name of the environment, in links and plans.")
     title: str = Field(description="What people choose by.")
     image: str = Field(description="Image by digest, or 'local' for the platform's own Python.")
+    roles: tuple[str, ...] = Field(
+        default=("everyone",),
+        description="Facility roles that may use it, or 'everyone'; an empty list lets nobody.",
+    )
 
 
 class TemplateConfig(Section):
@@ -194,10 +222,15 @@ class SessionsConfig(Section):
         default=120.0, gt=0, description="Seconds within which a started server must answer."
     )
     max_servers_per_person: int = Field(
-        default=4, ge=1, description="Sessions that one person may have at once."
+        default=4,
+        ge=1,
+        description="Sessions that one person may have at once, where `limits` says nothing of the "
+        "person's roles.",
     )
     unknown_limit_s: float = Field(
         default=120.0,
         gt=0,
         description="Seconds that a place may stay silent before its sessions are shown as `unknown`.",
     )
+    limits: LimitsConfig = LimitsConfig()
+    queue: QueueConfig = QueueConfig()

@@ -2,6 +2,7 @@
 /* What works better with script: copying, and the launch page that follows a start. */
 (() => {
   const POLL_MS = 1000;
+  const QUEUE_POLL_MS = 5000;
 
   for (const button of document.querySelectorAll("[data-copy]")) {
     const source = document.getElementById(button.dataset.copy);
@@ -46,6 +47,23 @@
       now = await answer.json();
     } catch {
       /* no answer: unknown */
+    }
+    if (box.dataset.state === "queued") {
+      const waits = now.state === "queued";
+      if (!waits && now.state !== "unknown") {
+        window.location.reload();
+        return;
+      }
+      if (waits) {
+        document.getElementById("launch-position").textContent = now.position;
+        document.getElementById("launch-wait").textContent = now.usual_wait;
+      }
+      window.setTimeout(look, QUEUE_POLL_MS);
+      return;
+    }
+    if (now.state === "queued") {
+      window.location.reload();
+      return;
     }
     doubt.hidden = now.state !== "unknown";
     const seconds = Math.round((Date.now() - began) / 1000);
