@@ -16,7 +16,7 @@ from beamhub_spawners.agent import RunningAgent
 from beamhub_spawners.docker_render import Ground, container_fields
 from contracts.agent_parts import hub_context
 from contracts.recording_engine import RecordingEngine
-from contracts.spawner_parts import StandIn
+from contracts.web_stand_in import StandIn
 
 ENVIRONMENT = {"JUPYTERHUB_API_TOKEN": "the-secret-of-this-session"}
 

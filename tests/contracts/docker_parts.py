@@ -17,7 +17,8 @@ from beamhub_core.config import FacilityConfig
 from beamhub_spawners.docker_containers import close_hosts
 from beamhub_spawners.docker_network import LABEL
 from beamhub_spawners.docker_spawner import DockerSessionSpawner
-from contracts.spawner_parts import HubPart, StandIn, facility_fields, hub_part
+from contracts.spawner_parts import HubPart, facility_fields, hub_part
+from contracts.web_stand_in import StandIn
 
 BASE_IMAGE = os.environ.get("BEAMHUB_BASE_IMAGE", "beamhub-base:dev")
 SOCKET_FILE = Path("/var/run/docker.sock")

@@ -16,8 +16,9 @@ from jupyterhub.spawner import SpawnException
 from beamhub_core.session import SessionInfo
 from beamhub_core.word import digest
 from beamhub_spawners.session_options import read_options
-from contracts.spawner_parts import ACCOUNT, GRANTED_PID, HubPart, StandIn
+from contracts.spawner_parts import ACCOUNT, GRANTED_PID, HubPart
 from contracts.storage_contract import StorageContract
+from contracts.web_stand_in import StandIn
 
 OPTIONS = {"datasets": [GRANTED_PID]}
 

@@ -11,7 +11,7 @@ import pytest
 
 from contracts.docker_parts import engine_client, own_network
 from contracts.small_image import make_image
-from contracts.spawner_parts import StandIn, serving_stand_in
+from contracts.web_stand_in import StandIn, serving_stand_in
 
 SMALL_IMAGE = f"beamhub-test-small:{secrets.token_hex(3)}"
 

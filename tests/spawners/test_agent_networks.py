@@ -18,7 +18,8 @@ from beamhub_spawners.docker_view import DockerView
 from contracts.agent_host import Host
 from contracts.agent_parts import agent_fields, make_agent_files, running_agent
 from contracts.recording_engine import recording_engine
-from contracts.spawner_parts import StandIn, docker_plan, facility_fields, make_facility
+from contracts.spawner_parts import docker_plan, facility_fields, make_facility
+from contracts.web_stand_in import StandIn
 
 SUBNET = IPv4Network("10.77.3.16/28")
 PEER = {"container": "platform-proxy", "alias": "proxy"}

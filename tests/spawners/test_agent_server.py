@@ -27,7 +27,8 @@ from beamhub_spawners.docker_network import LABEL
 from contracts.agent_host import Host
 from contracts.agent_parts import agent_fields, free_port, hub_context, make_agent_files, running_agent
 from contracts.recording_engine import recording_engine
-from contracts.spawner_parts import StandIn, docker_plan, facility_fields, make_facility, serving_stand_in
+from contracts.spawner_parts import docker_plan, facility_fields, make_facility
+from contracts.web_stand_in import StandIn, serving_stand_in
 
 ID = "ab" * 32
 IMAGE_ID = "sha256:" + "d" * 64

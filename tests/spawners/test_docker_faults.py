@@ -27,7 +27,8 @@ from contracts.docker_parts import SOCKET_FILE, DockerBackend, docker_backend, d
 from contracts.fault_proxy import FaultProxy, fault_proxy
 from contracts.recording_engine import recording_engine
 from contracts.spawner_contract import OPTIONS
-from contracts.spawner_parts import StandIn, make_facility
+from contracts.spawner_parts import make_facility
+from contracts.web_stand_in import StandIn
 
 pytestmark = pytest.mark.docker
 LOOK_S = 0.7

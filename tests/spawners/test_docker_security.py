@@ -18,7 +18,8 @@ from beamhub_spawners.session_options import read_options
 from contracts.docker_parts import NETWORK_BLOCK, SOCKET, DockerBackend, docker_backend, docker_facility
 from contracts.small_image import make_image
 from contracts.spawner_contract import OPTIONS
-from contracts.spawner_parts import StandIn, make_facility, principal
+from contracts.spawner_parts import make_facility, principal
+from contracts.web_stand_in import StandIn
 
 pytestmark = pytest.mark.docker
 UID, GID = 4711, 4712

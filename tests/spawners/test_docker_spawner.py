@@ -30,7 +30,8 @@ from contracts.docker_parts import (
     own_network,
 )
 from contracts.spawner_contract import OPTIONS, SpawnerContract
-from contracts.spawner_parts import ACCOUNT, StandIn, granted_answer, make_facility, serving_stand_in
+from contracts.spawner_parts import ACCOUNT, granted_answer, make_facility
+from contracts.web_stand_in import StandIn, serving_stand_in
 
 pytestmark = pytest.mark.docker
 

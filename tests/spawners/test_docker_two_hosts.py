@@ -28,7 +28,8 @@ from contracts.agent_parts import agent_fields, free_port, hub_tls, make_agent_f
 from contracts.docker_parts import SOCKET, DockerBackend, docker_backend, docker_facility, gone
 from contracts.second_engine import SecondEngine, second_engine
 from contracts.small_image import make_image
-from contracts.spawner_parts import ACCOUNT, GRANTED_PID, StandIn, granted_answer, make_facility
+from contracts.spawner_parts import ACCOUNT, GRANTED_PID, granted_answer, make_facility
+from contracts.web_stand_in import StandIn
 
 pytestmark = pytest.mark.docker
 SECOND_BLOCK = "10.213.144.0/20"

@@ -43,7 +43,7 @@ def made(
     folder.chmod(0o755)
     fields = facility_fields(folder, hub_url="http://hub", web_url="http://web")
     for place in fields["sessions"]["places"]:
-        place.update(backend="docker", docker={"url": "unix:///x"})
+        place.update(backend="docker", docker={"url": "unix:///x", "unsafe_direct_socket": True})
     change(fields)
     config = FacilityConfig.model_validate(fields)
     plan = session_plan(
@@ -247,6 +247,7 @@ def test_a_home_that_is_full_says_so_on_a_real_file_system(kind: str, tmp_path: 
                 for i in range(30):
                     (tmp_path / str(i)).write_bytes(b"x" * (100_000 if kind == "bytes" else 0))
         reason = {"bytes": "no space is left", "files": "no more files can be made"}.get(kind)
-        assert do_steps([], [{"do": "full", "home": str(tmp_path)}], as_=Identity(UID, GID)) == [reason]
+        enter, look = [{"do": "stand", "home": str(tmp_path)}], [{"do": "full", "home": str(tmp_path)}]
+        assert do_steps(enter, look, as_=Identity(UID, GID)) == [True, reason]
     finally:
         subprocess.run(["umount", tmp_path], check=True)

@@ -15,7 +15,7 @@ from beamhub_core.config.storage import PlaceConfig
 from beamhub_core.errors import Unavailable
 from beamhub_core.pool_health import PoolState
 from beamhub_core.rights import Refused
-from beamhub_core.session import Place
+from beamhub_core.session import Limits, Place
 from beamhub_spawners.facts_reader import read_start_facts
 from beamhub_spawners.home_usage import Usage, usage_note
 from beamhub_spawners.inventory import NO_RECURSION, HostStorage, place_of, read_places
@@ -40,7 +40,7 @@ def state(name: str = "hall-a", **changes: Any) -> PoolState:
 
 
 def placed(config: FacilityConfig, said: HostStorage | str) -> Place:
-    return place_of(config.sessions.places[0], config.pools, said, 1)
+    return place_of(config.sessions.places[0], config.pools, said, [Limits(cpu=1, memory_gib=2)])
 
 
 def test_a_place_has_the_pools_that_answer_and_a_reason_for_the_others(tmp_path: Path, run: Any) -> None:

@@ -28,7 +28,8 @@ from beamhub_spawners.session_environment import token_digest
 from beamhub_spawners.session_options import read_options
 from beamhub_spawners.sweeper import SETTLE, decide, sweep_once
 from contracts.spawner_contract import OPTIONS, SpawnerContract
-from contracts.spawner_parts import ACCOUNT, HubPart, StandIn, facility_fields, hub_part, make_facility
+from contracts.spawner_parts import ACCOUNT, HubPart, facility_fields, hub_part, make_facility
+from contracts.web_stand_in import StandIn
 
 # The same launcher, with code of the test's own in place of the server.
 PROBE = [sys.executable, "-P", "-c"]
@@ -343,7 +344,7 @@ KILLED_HUB = f"""
 import asyncio, os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from contracts.spawner_parts import facility_fields, hub_part, StandIn
+from contracts.spawner_parts import facility_fields, hub_part
 from beamhub_core.config import FacilityConfig
 from beamhub_spawners.local_spawner import LocalSessionSpawner
 from beamhub_spawners.session_options import read_options

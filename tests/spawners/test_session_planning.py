@@ -16,7 +16,8 @@ from beamhub_spawners.platform import Platform
 from beamhub_spawners.refusal import refuse
 from beamhub_spawners.session_planning import Queued, Start, plan_and_store
 from beamhub_spawners.web_client import WebClient
-from contracts.spawner_parts import ACCOUNT, TOKEN, StandIn, facility_fields, principal
+from contracts.spawner_parts import ACCOUNT, TOKEN, facility_fields, principal
+from contracts.web_stand_in import StandIn
 
 FULL = refuse("full", "hall-a", "Somebody was faster.").refusal
 
