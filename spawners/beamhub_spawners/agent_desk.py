@@ -29,7 +29,7 @@ from beamhub_spawners.agent_create import (
 )
 from beamhub_spawners.agent_engine import Answer, Engine
 from beamhub_spawners.agent_routes import Asked, NotAdmitted, asked_labels
-from beamhub_spawners.docker_images import image_fault
+from beamhub_spawners.docker_images import OF_A_FOLDER, image_fault
 from beamhub_spawners.docker_network import LABEL, gateway_of, network_fields, network_name
 from beamhub_spawners.docker_render import Ground, free_gpus
 from beamhub_spawners.host_folders import check_and_ensure_folders, unfit_in_words
@@ -302,7 +302,7 @@ class Desk:
             raise Unavailable("container", "the storage does not answer") from error
         except PathEscapes as error:
             log.warning("the folders of session %s cannot be made: %s", plan.id, error)
-            raise NotAdmitted(403, f"a folder of the plan: {unfit_in_words(error, plan)}") from error
+            raise NotAdmitted(403, f"{OF_A_FOLDER}{unfit_in_words(error, plan)}") from error
 
     async def _own(self, asked: Asked) -> dict[str, Any]:
         """The engine's word of a container of this facility; others do not exist for the caller."""

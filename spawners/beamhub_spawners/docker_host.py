@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,7 @@ class DockerHost:
         """Held from looking at what is free (graphics processors, addresses) to taking it."""
         self._threads = ThreadPoolExecutor(N_THREADS, thread_name_prefix="docker-host")
         self._client: EngineClient | None = None
+        self._swap, self._is_closed = threading.Lock(), False
         self._n_waiting = 0
         self._paused_until = 0.0
         self._silent_since: float | None = None
@@ -116,8 +118,11 @@ class DockerHost:
     def close(self) -> None:
         """Give connections and threads back."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._client is not None:
-            self._client.close()
+        with self._swap:
+            self._is_closed = True
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     async def _answer(
         self, method: str, arguments: tuple[Any, ...], named: dict[str, Any], limit_s: float
@@ -136,10 +141,21 @@ class DockerHost:
         self._version = None  # it may come back as another
 
     def _call(self, method: str, *arguments: Any, **named: Any) -> Any:
-        # Several threads may make one at the same time; the last stays, and they are alike.
-        client = self._client or open_client(self.place)
-        self._client = client
-        return getattr(client, method)(*arguments, **named)
+        return getattr(self._opened(), method)(*arguments, **named)
+
+    def _opened(self) -> EngineClient:
+        """The host's one client. Several threads may make one at the same time: the first one stays."""
+        if self._client is not None:
+            return self._client
+        client = open_client(self.place)
+        with self._swap:
+            if self._client is None and not self._is_closed:
+                self._client = client
+                return client
+        client.close()
+        if self._client is None:
+            raise DockerException("the host's client is closed")
+        return self._client
 
 
 def open_client(place: DockerPlaceConfig) -> EngineClient:

@@ -8,6 +8,8 @@ from typing import Any
 from docker.errors import APIError
 
 NOT_THERE = "its image is not on the host yet"
+OF_A_FOLDER = "a folder of the plan: "
+"""How an agent begins what it says of a folder that cannot be used."""
 ANOTHER = "its image on the host is not the one of the plan"
 
 
@@ -54,5 +56,7 @@ def refusal_in_words(error: APIError) -> str:
     if "device driver" in said or "nvidia" in said or "cdi device" in said:
         return "the host's graphics processors cannot be used"
     if error.status_code == 403 and "beamhub agent" in said:
-        return "the host's agent did not admit it"
+        # Of folders it speaks in words for the person; of all else in words for the operator.
+        _, is_folder, words = str(error.explanation).partition(OF_A_FOLDER)
+        return words.strip()[:300] if is_folder else "the host's agent did not admit it"
     return "the container engine refused it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -62,7 +63,7 @@ def second_engine(own_folders: dict[Path, Path]) -> Iterator[SecondEngine]:
     """
     if os.geteuid() != 0 or not all(map(shutil.which, ("dockerd", "unshare", "nsenter"))):
         pytest.skip("a second engine needs root and dockerd, unshare and nsenter")
-    with tempfile.TemporaryDirectory(prefix="bh-") as short:
+    with tempfile.TemporaryDirectory(prefix="bh-") as short, _own_bridge() as bridge:
         folder = Path(short)
         data, socket = folder / "data", folder / "engine.sock"
         data.mkdir()
@@ -70,7 +71,7 @@ def second_engine(own_folders: dict[Path, Path]) -> Iterator[SecondEngine]:
         mounts += [f"mount --bind '{source}' '{target}'" for target, source in own_folders.items()]
         daemon = (
             f"exec dockerd --host unix://{socket} --data-root {data} --exec-root {folder}/x "
-            f"--pidfile {folder}/pid --bridge none --iptables=false --userland-proxy=false "
+            f"--pidfile {folder}/pid --bridge {bridge} --iptables=false --userland-proxy=false "
             "--storage-driver overlay2"
         )
         script = " && ".join([*mounts, daemon])
@@ -85,12 +86,31 @@ def second_engine(own_folders: dict[Path, Path]) -> Iterator[SecondEngine]:
             _await_answer(socket, process, folder / "log")
             yield SecondEngine(socket, process.pid, data)
         finally:
+            # Its networks are this machine's bridges, which it would leave behind.
+            prune = ["docker", "--host", f"unix://{socket}", "network", "prune", "--force"]
+            subprocess.run(prune, capture_output=True, check=False)
             process.terminate()
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)
+
+
+@contextmanager
+def _own_bridge() -> Iterator[str]:
+    """A bridge for the engine: one without any would remove `docker0`, which is the other engine's."""
+    name, block = f"bh{secrets.token_hex(4)}", f"10.199.{secrets.randbelow(256)}.1/24"
+    try:
+        for words in (
+            f"link add {name} type bridge",
+            f"address add {block} dev {name}",
+            f"link set {name} up",
+        ):
+            subprocess.run(["ip", *words.split()], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=True)
 
 
 def _await_answer(socket: Path, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -345,6 +345,7 @@ import asyncio, os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
 from contracts.spawner_parts import facility_fields, hub_part
+from contracts.web_stand_in import StandIn
 from beamhub_core.config import FacilityConfig
 from beamhub_spawners.local_spawner import LocalSessionSpawner
 from beamhub_spawners.session_options import read_options
