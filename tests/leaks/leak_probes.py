@@ -253,6 +253,14 @@ def _grants(secret: Secret) -> list[Probe]:
     ]
 
 
+def _ticket(secret: Secret) -> list[Probe]:
+    """A place in the queue for a secret dataset, as a person tries to take it without the hub."""
+    limits = {"cpu": 1, "memory_gib": 1}
+    body = {"account": "{account}", "server_name": "d-1", "places": ["here"], "limits": limits}
+    body["request"] = {"datasets": [secret.pid]}
+    return [Probe("PUT", "/internal/tickets", body=body, with_token=token) for token in (False, True)]
+
+
 def _act(secret: Secret) -> list[Probe]:
     act = {"id": ACT_ID, "proposal": secret.proposal, "kind": "extension", "months": 1, "reason": "why"}
     body = {"act": act, "account": "{account}"}
@@ -276,7 +284,10 @@ ROUTES: dict[tuple[str, str], Callable[[Secret], list[Probe]]] = {
     ("GET", f"{BASE}/sessions"): _page(f"{BASE}/sessions"),
     ("GET", f"{BASE}/sessions/{{name}}/launch"): _sessions(f"{BASE}/sessions/{{name}}/launch"),
     ("GET", f"{BASE}/sessions/{{name}}/launch/status"): _sessions(f"{BASE}/sessions/{{name}}/launch/status"),
-    ("POST", f"{BASE}/sessions/{{name}}/stop"): _sessions(f"{BASE}/sessions/{{name}}/stop", "POST"),
+    **{
+        ("POST", f"{BASE}/sessions/{{name}}/{verb}"): _sessions(f"{BASE}/sessions/{{name}}/{verb}", "POST")
+        for verb in ("stop", "extend", "leave")
+    },
     ("GET", f"{BASE}/about"): _page(f"{BASE}/about"),
     ("GET", f"{BASE}/health"): _page(f"{BASE}/health"),
     ("GET", f"{BASE}/audit"): _page(f"{BASE}/audit"),
@@ -322,6 +333,8 @@ ROUTES: dict[tuple[str, str], Callable[[Secret], list[Probe]]] = {
     ("POST", "/internal/harvest"): _internal("POST", "/internal/harvest", {}),
     ("GET", "/internal/audit"): _internal("GET", "/internal/audit?proposal={proposal}"),
     ("POST", "/internal/audit"): _internal("POST", "/internal/audit", {}),
+    ("PUT", "/internal/tickets"): _ticket,
+    ("DELETE", "/internal/tickets/{account}"): _internal("DELETE", f"/internal/tickets/{_NOBODY}"),
     ("PUT", "/internal/acts/{act_id}"): _act,
     ("DELETE", "/internal/acts/{act_id}"): _internal("DELETE", f"/internal/acts/{ACT_ID}"),
     ("GET", "/internal/proposals/{proposal}/acts"): _internal("GET", "/internal/proposals/{proposal}/acts"),

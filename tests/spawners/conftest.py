@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,3 +59,11 @@ def docker_stand_in(docker_network: tuple[str, str]) -> Iterator[StandIn]:
     """The stand-in where containers reach it."""
     with serving_stand_in(docker_network[1]) as serving:
         yield serving
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that everybody may enter; pytest's own are closed to all but their owner."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)

@@ -171,14 +171,11 @@ def test_a_link_where_a_folder_was_is_refused_at_mount_time(tmp_path: Path) -> N
 
 
 @needs_fuse
-def test_on_a_root_squashed_pool_folders_are_made_as_the_person(tmp_path: Path) -> None:
+def test_on_a_root_squashed_pool_folders_are_made_as_the_person(open_folder: Path) -> None:
     """The FUSE server takes nobody but the person, so the host's root is refused, as on such an export."""
-    root = tmp_path / "squashed"
+    root = open_folder / "squashed"
     root.mkdir()
     person = Identity(UID, UID)
-    tmp_path.chmod(0o755)
-    for folder in (tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(folder.stat().st_mode | 0o011)
     with stoppable_storage(root, UID):
         ensure = {"do": "ensure", "root": str(root), "path": "P1", "mode": 0o2770, "groups": [UID]}
         with pytest.raises(FolderUnfit, match="Permission denied"):
@@ -237,17 +234,17 @@ def test_a_home_is_measured_by_a_walk_that_ends(tmp_path: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("kind", ["bytes", "files", "quota-free"])
-def test_a_home_that_is_full_says_so_on_a_real_file_system(kind: str, tmp_path: Path) -> None:
+def test_a_home_that_is_full_says_so_on_a_real_file_system(kind: str, open_folder: Path) -> None:
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200k,nr_inodes=20,mode=777", "tmpfs", tmp_path], check=True
+        ["mount", "-t", "tmpfs", "-o", "size=200k,nr_inodes=20,mode=777", "tmpfs", open_folder], check=True
     )
     try:
         if kind != "quota-free":
             with pytest.raises(OSError, match="No space"):
                 for i in range(30):
-                    (tmp_path / str(i)).write_bytes(b"x" * (100_000 if kind == "bytes" else 0))
+                    (open_folder / str(i)).write_bytes(b"x" * (100_000 if kind == "bytes" else 0))
         reason = {"bytes": "no space is left", "files": "no more files can be made"}.get(kind)
-        enter, look = [{"do": "stand", "home": str(tmp_path)}], [{"do": "full", "home": str(tmp_path)}]
+        enter, look = [{"do": "stand", "home": str(open_folder)}], [{"do": "full", "home": str(open_folder)}]
         assert do_steps(enter, look, as_=Identity(UID, GID)) == [True, reason]
     finally:
-        subprocess.run(["umount", tmp_path], check=True)
+        subprocess.run(["umount", open_folder], check=True)
