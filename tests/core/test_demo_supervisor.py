@@ -99,6 +99,20 @@ def test_a_session_outlives_its_killed_parent_and_ends_with_the_supervisor(tmp_p
     assert session not in descendants(os.getpid())
 
 
+def test_what_ran_before_is_not_the_supervisors_to_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        supervisor = Supervisor([_child(tmp_path, "one", SERVER)], lambda _: None)
+        await supervisor.start()
+        await supervisor.stop()
+
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as other:
+        try:
+            asyncio.run(scenario())
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
 def test_a_child_that_exits_at_start_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
     async def scenario() -> None:
         supervisor = Supervisor(

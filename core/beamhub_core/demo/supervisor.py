@@ -10,7 +10,7 @@ import signal
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,6 +78,7 @@ class Supervisor:
         self._children = tuple(children)
         self._say = say
         self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._others: frozenset[int] = frozenset()  # what runs below us already is not ours to end
         self._watchers: list[asyncio.Task[None]] = []
         self._ended: asyncio.Event = asyncio.Event()
 
@@ -90,6 +91,7 @@ class Supervisor:
             If one exits or does not answer in time; the others are stopped first.
         """
         _adopt_orphans()
+        self._others = frozenset(descendants(os.getpid()))
         for child in self._children:
             try:
                 await self._start_one(child)
@@ -121,7 +123,7 @@ class Supervisor:
             process = self._running.pop(child.name, None)
             if process is not None and process.returncode is None:
                 await _stop_process(process)
-        await _stop_descendants()
+        await _stop_descendants(self._others)
 
     async def _start_one(self, child: Child) -> None:
         with child.log.open("ab") as log:
@@ -146,7 +148,7 @@ class Supervisor:
         """Take the exit status of sessions that became our children when their hub died."""
         while True:
             await asyncio.sleep(2)
-            ours = {process.pid for process in self._running.values()}
+            ours = {process.pid for process in self._running.values()} | self._others
             for pid in zombies(os.getpid()):
                 if pid not in ours:  # asyncio waits for these itself
                     with contextlib.suppress(ChildProcessError):
@@ -193,8 +195,8 @@ def zombies(pid: int) -> list[int]:
     return [one.pid for one in read_processes() if one.parent == pid and one.state == "Z"]
 
 
-def descendants(pid: int) -> list[int]:
-    """The living processes below `pid`, level by level."""
+def descendants(pid: int, *, without: Collection[int] = ()) -> list[int]:
+    """The living processes below `pid`, level by level; without some, and what is below these."""
     children: dict[int, list[int]] = {}
     for one in read_processes():
         if not one.has_ended:
@@ -202,23 +204,24 @@ def descendants(pid: int) -> list[int]:
     found: list[int] = []
     level = [pid]
     while level:
-        level = [child for parent in level for child in children.get(parent, [])]
+        level = [child for parent in level for child in children.get(parent, []) if child not in without]
         found += level
     return found
 
 
-async def _stop_descendants() -> None:
+async def _stop_descendants(others: Collection[int]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in descendants(os.getpid()):
+        for pid in descendants(os.getpid(), without=others):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
         deadline = asyncio.get_running_loop().time() + STOP_GRACE_S
-        while descendants(os.getpid()) and asyncio.get_running_loop().time() < deadline:
-            _reap()
+        while descendants(os.getpid(), without=others) and asyncio.get_running_loop().time() < deadline:
+            _reap(others)
             await asyncio.sleep(0.1)
 
 
-def _reap() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+def _reap(others: Collection[int]) -> None:
+    for pid in zombies(os.getpid()):
+        if pid not in others:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
