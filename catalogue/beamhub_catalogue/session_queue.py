@@ -93,11 +93,6 @@ class SessionQueue:
             drop_ticket(session, account, server_name)
         self.room_freed.set()
 
-    def leave_all(self, account: str) -> None:
-        """Leave the queue for everything."""
-        with self._desk.database.writing() as session:
-            drop_tickets_of(session, (account,))
-
     def has_waiting(self) -> bool:
         """Whether anybody waits; cheap, for who looks often."""
         with self._desk.database.reading() as session:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from beamhub_core.config import FacilityConfig
-from beamhub_core.session import SessionPlan, SessionRecord, StoredSession
-from beamhub_core.word import digest
+from beamhub_core.session import SessionPlan
 from beamhub_spawners.agent import RunningAgent
 from beamhub_spawners.docker_render import Ground, container_fields
 from contracts.agent_parts import hub_context
 from contracts.recording_engine import RecordingEngine
-from contracts.web_stand_in import StandIn
+from contracts.web_stand_in import StandIn, starting_session
 
 ENVIRONMENT = {"JUPYTERHUB_API_TOKEN": "the-secret-of-this-session"}
 
@@ -78,13 +77,4 @@ class Host:
 
     def store(self, plan: SessionPlan, **changes: Any) -> None:
         """What web knows of a plan."""
-        record = SessionRecord(
-            plan_id=plan.id,
-            plan_hash=digest(plan),
-            account=plan.account,
-            server_name=plan.server_name,
-            state="starting",
-            created_at=plan.created_at,
-            last_seen=plan.created_at,
-        )
-        self.stand_in.sessions[plan.id] = StoredSession(plan=plan, record=record.model_copy(update=changes))
+        self.stand_in.sessions[plan.id] = starting_session(plan, **changes)

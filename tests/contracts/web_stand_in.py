@@ -24,6 +24,20 @@ from beamhub_core.word import digest
 from contracts.spawner_parts import FINAL, granted_answer
 
 
+def starting_session(plan: SessionPlan, **changes: Any) -> StoredSession:
+    """What web hands out of a plan whose start is under way, with these changes of its record."""
+    record = SessionRecord(
+        plan_id=plan.id,
+        plan_hash=digest(plan),
+        account=plan.account,
+        server_name=plan.server_name,
+        state="starting",
+        created_at=plan.created_at,
+        last_seen=plan.created_at,
+    )
+    return StoredSession(plan=plan, record=record.model_copy(update=changes))
+
+
 @dataclass
 class StandIn:
     """What the stand-in knows: the rights it grants and the sessions it was told of.

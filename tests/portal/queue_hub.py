@@ -5,11 +5,7 @@ What it does not prove: that a server's process or container starts; the spawner
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,15 +25,13 @@ from portal.portal_parts import (
     write_facility,
     write_scans,
 )  # the folder of these tests, not the room
+from portal.real_jupyterhub import PARTS, running_jupyterhub
 
-START_S = 60.0
 OPERATOR = "operator-token-0123456789abcdef"
-HUB_CONFIG = """
-import asyncio
+HUB_CONFIG = (
+    PARTS
+    + """
 from pathlib import Path
-from jupyterhub.auth import DummyAuthenticator
-from jupyterhub.proxy import Proxy
-from jupyterhub.spawner import Spawner
 from beamhub_core.config import read_config
 from beamhub_spawners.platform import Platform, build_web_client, clock_of
 from beamhub_spawners.session_spawner import PlanSpawnerMixin
@@ -45,21 +39,10 @@ from beamhub_spawners.session_spawner import PlanSpawnerMixin
 facility = read_config(Path({facility!r}))
 sockets = {{}}
 
-class NoProxy(Proxy):
-    should_start = False
-    async def add_route(self, routespec, target, data): pass
-    async def delete_route(self, routespec): pass
-    async def get_all_routes(self): return {{}}
-
 class SocketSession(PlanSpawnerMixin, Spawner):
     platform = Platform(config=facility, clock=clock_of(facility), web=build_web_client(facility))
     def key(self): return (self.user.name, self.name)
     async def launch(self, plan):
-        async def answer(reader, writer):
-            await reader.readuntil(b"\\r\\n\\r\\n")
-            writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
-            await writer.drain()
-            writer.close()
         sockets[self.key()] = (plan.id, await asyncio.start_server(answer, "127.0.0.1", 0))
     async def is_running(self): return self.key() in sockets
     async def find_url(self):
@@ -73,16 +56,8 @@ class SocketSession(PlanSpawnerMixin, Spawner):
         if self.key() in sockets:
             sockets.pop(self.key())[1].close()
 
-c.JupyterHub.proxy_class = NoProxy
 c.JupyterHub.spawner_class = SocketSession
-c.JupyterHub.authenticator_class = DummyAuthenticator
-c.DummyAuthenticator.allow_all = True
 c.Authenticator.enable_auth_state = True
-c.JupyterHub.db_url = "sqlite:///:memory:"
-c.JupyterHub.cookie_secret_file = {cookie!r}
-c.JupyterHub.hub_bind_url = "http://127.0.0.1:{port}"
-c.JupyterHub.bind_url = "{public}"
-c.JupyterHub.allow_named_servers = True
 c.Spawner.consecutive_failure_limit = 2
 c.JupyterHub.services = [
     {{"name": "web", "api_token": {token!r}}},
@@ -94,6 +69,7 @@ c.JupyterHub.load_roles = [
       "scopes": ["admin:users", "admin:auth_state", "admin:servers", "read:metrics"]}},
 ]
 """
+)
 
 
 @dataclass
@@ -152,36 +128,20 @@ def running_queue_hub(folder: Path, *, capacity: int, **sessions: Any) -> Iterat
         write_scans(folder / "pool")
         service = CatalogueService(config, Clock())
         service.harvester.scan()
-        (folder / "jupyterhub_config.py").write_text(
-            HUB_CONFIG.format(
-                facility=str(folder / "facility.yaml"),
-                cookie=str(folder / "cookie"),
-                port=port,
-                public=public,
-                token=config.web.hub_service_token_file.read_text().strip(),
-                operator=OPERATOR,
-            )
+        text = HUB_CONFIG.format(
+            facility=str(folder / "facility.yaml"),
+            cookie=str(folder / "cookie"),
+            port=port,
+            public=public,
+            token=config.web.hub_service_token_file.read_text().strip(),
+            operator=OPERATOR,
         )
-        log = folder / "hub.log"
-        with log.open("w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "jupyterhub", "-f", str(folder / "jupyterhub_config.py")],
-                cwd=folder,
-                stdout=file,
-                stderr=file,
-                env={**os.environ, "JUPYTERHUB_CRYPT_KEY": "ab" * 32},
-            )
-        try:
-            with serving(build_app(config, service), listener):
-                _await(process, f"{hub}/hub/api/", log)
-                yield QueueHub(config, service, public, f"{hub}/hub/api", log)
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        crypt = {"JUPYTERHUB_CRYPT_KEY": "ab" * 32}
+        with (
+            serving(build_app(config, service), listener),
+            running_jupyterhub(folder, text, port, environment=crypt) as log,
+        ):
+            yield QueueHub(config, service, public, f"{hub}/hub/api", log)
 
 
 def _write(
@@ -200,16 +160,3 @@ def _write(
         file.parent.mkdir(exist_ok=True)
         file.write_text("{}")
     return read_config(path)
-
-
-def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()[-3000:]
-        try:
-            if httpx.get(url).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"the hub does not answer: {log.read_text()[-3000:]}")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -29,34 +26,21 @@ from portal.portal_parts import (  # the folder of these tests, not the room
     write_facility,
     write_scans,
 )
+from portal.real_jupyterhub import PARTS, running_jupyterhub
 
 pytestmark = pytest.mark.hub
 pytest.importorskip("jupyterhub", reason="JupyterHub is not installed")
 
 # A hub without proxy and with servers that are a listening socket: what lies between portal and hub is real.
-HUB_CONFIG = """
-import asyncio
-from jupyterhub.auth import DummyAuthenticator
-from jupyterhub.proxy import Proxy
-from jupyterhub.spawner import SpawnException, Spawner
-
-class NoProxy(Proxy):
-    should_start = False
-    async def add_route(self, routespec, target, data): pass
-    async def delete_route(self, routespec): pass
-    async def get_all_routes(self): return {{}}
-
+HUB_CONFIG = (
+    PARTS
+    + """
 class SocketSpawner(Spawner):
     _listening = None
     async def start(self):
         if self.user_options.get("template") == "other":
             full = "Both places are full. [full, reference ab12cd34]"
             raise SpawnException(full, reason="full", status_code=503)
-        async def answer(reader, writer):
-            await reader.readuntil(b"\\r\\n\\r\\n")
-            writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
-            await writer.drain()
-            writer.close()
         self._listening = await asyncio.start_server(answer, "127.0.0.1", 0)
         return "http://127.0.0.1:%d" % self._listening.sockets[0].getsockname()[1]
     async def poll(self):
@@ -66,15 +50,7 @@ class SocketSpawner(Spawner):
             self._listening.close()
             self._listening = None
 
-c.JupyterHub.proxy_class = NoProxy
 c.JupyterHub.spawner_class = SocketSpawner
-c.JupyterHub.authenticator_class = DummyAuthenticator
-c.DummyAuthenticator.allow_all = True
-c.JupyterHub.db_url = "sqlite:///:memory:"
-c.JupyterHub.cookie_secret_file = {cookie!r}
-c.JupyterHub.hub_bind_url = "http://127.0.0.1:{port}"
-c.JupyterHub.bind_url = "{public}"
-c.JupyterHub.allow_named_servers = True
 c.JupyterHub.oauth_require_pkce = True
 c.JupyterHub.extra_user_scopes = {{"access:services!service=web"}}
 c.JupyterHub.services = [{{
@@ -87,6 +63,7 @@ c.JupyterHub.services = [{{
     ],
 }}]
 """
+)
 
 
 @dataclass
@@ -126,42 +103,14 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Rea
             token=config.web.hub_service_token_file.read_text().strip(),
             base=BASE,
         )
-        (folder / "jupyterhub_config.py").write_text(text)
-        with (folder / "hub.log").open("w") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "jupyterhub", "-f", str(folder / "jupyterhub_config.py")],
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-            )
         service = CatalogueService(config, Clock())
         try:
             service.harvester.scan()
             app = build_app(config, service, user_cache_s=0.0)
-            _await(process, f"{hub.url}/hub/api/", folder / "hub.log")
-            with serving(app, listener):
+            with running_jupyterhub(folder, text, port), serving(app, listener):
                 yield House(config, service, None, app, Clock(), public), hub  # type: ignore[arg-type]
         finally:
             service.stop()
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()[-3000:]
-        try:
-            if httpx.get(url).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"the hub does not answer: {log.read_text()[-3000:]}")
 
 
 @dataclass

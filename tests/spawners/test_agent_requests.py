@@ -13,12 +13,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beamhub_core.config.docker_place import DockerPlaceConfig
-from beamhub_core.session import SessionPlan, SessionRecord, StoredSession
+from beamhub_core.session import SessionPlan, StoredSession
 from beamhub_core.word import digest
 from beamhub_spawners.agent_create import Facility, asked_gpus, check_stored, differences, rendered
 from beamhub_spawners.agent_routes import ROUTES, NotAdmitted, read_request
 from beamhub_spawners.docker_render import Ground, container_fields
 from contracts.spawner_parts import docker_plan
+from contracts.web_stand_in import starting_session
 
 ID = "ab" * 32
 NAME = "beamhub-" + "0" * 32
@@ -37,16 +38,7 @@ ENVIRONMENT = {
 
 
 def stored(plan: SessionPlan = PLAN, **changes: Any) -> StoredSession:
-    record = SessionRecord(
-        plan_id=plan.id,
-        plan_hash=digest(plan),
-        account=plan.account,
-        server_name=plan.server_name,
-        state="starting",
-        created_at=plan.created_at,
-        last_seen=plan.created_at,
-    )
-    return StoredSession(plan=plan, record=record.model_copy(update=changes))
+    return starting_session(plan, **changes)
 
 
 def body(plan: SessionPlan = PLAN, ground: Ground = GROUND) -> dict[str, Any]:

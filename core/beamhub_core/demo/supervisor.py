@@ -148,11 +148,8 @@ class Supervisor:
         """Take the exit status of sessions that became our children when their hub died."""
         while True:
             await asyncio.sleep(2)
-            ours = {process.pid for process in self._running.values()} | self._others
-            for pid in zombies(os.getpid()):
-                if pid not in ours:  # asyncio waits for these itself
-                    with contextlib.suppress(ChildProcessError):
-                        os.waitpid(pid, os.WNOHANG)
+            ours = {process.pid for process in self._running.values()}  # asyncio waits for these itself
+            _reap(ours | self._others)
 
     async def _watch(self, child: Child) -> None:
         loop = asyncio.get_running_loop()

@@ -142,12 +142,17 @@ def add_weighted_frame(
     product = np.where(good, values, 0.0) * weight.astype(np.float64)
     image += product
     blank += ~good & (weight != 0)
-    padded = np.zeros(-(-product.size // LANES) * LANES)
-    padded[: product.size] = product
+    return sum_in_lanes(product)
+
+
+def sum_in_lanes(values: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    """The sum, value i in sum i % LANES, these in order."""
+    padded = np.zeros(-(-values.size // LANES) * LANES)
+    padded[: values.size] = values
     lanes = np.zeros(LANES)
     for row in padded.reshape(-1, LANES):
         lanes += row
-    total_sum = 0.0
+    total = 0.0
     for lane in lanes.tolist():
-        total_sum += lane
-    return total_sum
+        total += lane
+    return total

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from beamhub_reduction.kernels.native import function, pointer
-from beamhub_reduction.kernels.xfel import LANES, MAX_FRAMES, StoredFrame
+from beamhub_reduction.kernels.xfel import MAX_FRAMES, StoredFrame, sum_in_lanes
 
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -238,19 +238,6 @@ def _stage_of(frame: StoredFrame, cell: int, tables: StageTables) -> tuple[Float
             weight = np.where(above, tables.weight[stage, cell], weight)
             offset = np.where(above, tables.offset[stage, cell], offset)
     return weight, offset
-
-
-def sum_in_lanes(values: FloatArray) -> float:
-    """The sum, value i in sum i % LANES, these in order."""
-    padded = np.zeros(-(-values.size // LANES) * LANES)
-    padded[: values.size] = values
-    lanes = np.zeros(LANES)
-    for row in padded.reshape(-1, LANES):
-        lanes += row
-    total = 0.0
-    for lane in lanes.tolist():
-        total += lane
-    return total
 
 
 def clean_constants(
