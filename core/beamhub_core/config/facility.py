@@ -15,7 +15,7 @@ from beamhub_core.config.document import Location
 from beamhub_core.config.login import LoginConfig
 from beamhub_core.config.section import Section, SectionName, TimeZoneName
 from beamhub_core.config.services import HubConfig, WebConfig
-from beamhub_core.config.storage import PoolConfig, SessionsConfig
+from beamhub_core.config.storage import PlaceConfig, PoolConfig, SessionsConfig
 from beamhub_core.entitlements import parse_entitlement
 
 
@@ -130,12 +130,22 @@ def _places_that_cannot_be(
         for name in place.pools if known is not None and place.backend == "local" else ():
             if known is not None and name in known and known[name].root != known[name].target:
                 yield (*here, "pools"), f"a local place needs root = target in pool {name!r}"
-        if place.backend == "docker" and place.docker is None:
-            yield here, "a docker place needs a 'docker' section"
-        if place.backend != "docker" and place.docker is not None:
-            yield (*here, "docker"), f"a {place.backend} place has no 'docker' section"
+        yield from _section_of_another_backend(here, place)
     if len({place.backend for place in sessions.places}) > 1:
         yield ("sessions", "places"), "one hub has one backend; give other backends a hub of their own"
+
+
+def _section_of_another_backend(here: Location, place: PlaceConfig) -> Iterator[tuple[Location, str]]:
+    for backend, section in (("docker", place.docker), ("kubernetes", place.kubernetes)):
+        if place.backend == backend and section is None:
+            yield here, f"a {backend} place needs a '{backend}' section"
+        if place.backend != backend and section is not None:
+            yield (*here, backend), f"a {place.backend} place has no '{backend}' section"
+    if place.kubernetes is not None:
+        for name in sorted({*place.pools} - {*place.kubernetes.volumes}):
+            yield (*here, "kubernetes", "volumes"), f"pool {name!r} has no volume there"
+        for name in sorted({*place.kubernetes.volumes} - {*place.pools}):
+            yield (*here, "kubernetes", "volumes", name), f"the place mounts no pool called {name!r}"
 
 
 def _profiles_without_environment(sessions: SessionsConfig) -> Iterator[tuple[Location, str]]:

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from beamhub_core.config.docker_place import DockerPlaceConfig
+from beamhub_core.config.kubernetes_place import KubernetesPlaceConfig
 from beamhub_core.config.limits import LimitsConfig, QueueConfig
 from beamhub_core.config.section import AbsolutePath, HttpUrl, Section, SectionName
 
@@ -87,6 +88,9 @@ class PlaceConfig(Section):
     )
     docker: DockerPlaceConfig | None = Field(
         default=None, description="How to reach the Docker host; for docker places, and only for them."
+    )
+    kubernetes: KubernetesPlaceConfig | None = Field(
+        default=None, description="Which nodes and volumes it is; for kubernetes places, and only for them."
     )
 
 
