@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,29 @@ def at(data: Any, path: tuple[str | int, ...]) -> Any:
     return data
 
 
-def everything(file: FacilityFile) -> dict[str, Any]:
-    """A configuration in which every section stands."""
+TLS = {name: f"/etc/beamhub/{name}.pem" for name in ("ca_file", "cert_file", "key_file")}
+PLACES_OF_BACKENDS: dict[str, dict[str, Any]] = {
+    "docker": {
+        "url": "https://node1.example.org:8443",
+        "tls": TLS,
+        "network_block": "10.77.0.0/16",
+        "peers": [{"container": "beamhub-proxy", "alias": "proxy"}],
+    },
+    "kubernetes": {
+        "namespace": "sessions",
+        "volumes": {"pool": {"claim": "pool-a"}},
+        "homes": {"claim": "homes"},
+        "unmapped_homes": {"claim": "unmapped"},
+        "scratch": {"claim": "scratch"},
+        "keeper_url": "https://keeper.example.org:8443",
+        "keeper_tls": TLS,
+        "tolerations": [{"key": "beamline"}],
+    },
+}
+
+
+def everything(file: FacilityFile, backend: str = "docker") -> dict[str, Any]:
+    """A configuration in which every section stands that one with places of a backend can have."""
     data = file.copy()
     data["catalogue"] |= {"harvest_roots": [{"pool": "pool"}], "audit": {"security_log_months": 24}}
     data["sessions"] |= {
@@ -55,13 +77,7 @@ def everything(file: FacilityFile) -> dict[str, Any]:
         ],
     }
     data["catalogue"]["user_offices"].append({"name": "far", "kind": "rest", "url": "https://office.example"})
-    docker = {
-        "url": "https://node1.example.org:8443",
-        "tls": {name: f"/etc/beamhub/{name}.pem" for name in ("ca_file", "cert_file", "key_file")},
-        "network_block": "10.77.0.0/16",
-        "peers": [{"container": "beamhub-proxy", "alias": "proxy"}],
-    }
-    data["sessions"]["places"][0] |= {"backend": "docker", "docker": docker}
+    data["sessions"]["places"][0] |= {"backend": backend, backend: copy.deepcopy(PLACES_OF_BACKENDS[backend])}
     data["sessions"] |= {"homes": {"quota_gib": 5}, "scratch": {"folder": str(file.folder / "scratch")}}
     data["sessions"]["templates"] = [{"name": "t", "title": "T", "technique": "x", "file": "a/b.ipynb"}]
     return data

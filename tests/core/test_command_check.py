@@ -14,7 +14,7 @@ import pytest
 
 from beamhub_core.check import Finding, check_environment
 from beamhub_core.landlock import available_abi
-from core.config_parts import Make
+from core.config_parts import PLACES_OF_BACKENDS, Make
 from facility_file import FacilityFile
 
 CHECK = """
@@ -222,7 +222,7 @@ def test_one_host_name_for_many_people_is_a_warning(facility_config: Make) -> No
     file = facility_config()
     data = file.copy()
     assert "hub.subdomain_host" not in [f.path for f in findings(file, "warning")]  # one local place
-    data["sessions"]["places"][0]["backend"] = "kubernetes"
+    data["sessions"]["places"][0] |= {"backend": "kubernetes", "kubernetes": PLACES_OF_BACKENDS["kubernetes"]}
     file.write(data)
     (found,) = [f for f in findings(file, "warning") if f.path == "hub.subdomain_host"]
     assert "can act as whoever opens it" in found.message
@@ -252,6 +252,6 @@ def test_what_the_kernel_does_not_enforce_is_said_plainly(facility_config: Make)
 def test_a_facility_without_local_places_says_nothing_of_landlock(facility_config: Make) -> None:
     file = facility_config()
     data = file.copy()
-    data["sessions"]["places"][0]["backend"] = "kubernetes"
+    data["sessions"]["places"][0] |= {"backend": "kubernetes", "kubernetes": PLACES_OF_BACKENDS["kubernetes"]}
     file.write(data)
     assert all(found.path != "sessions.places" for found in check_environment(file.read(), file.path))

@@ -7,7 +7,7 @@ import yaml
 
 from beamhub_core.config import read_config
 from beamhub_core.config.reading import MAX_PROBLEMS, sections
-from core.config_parts import Make, at, everything, problems_of
+from core.config_parts import PLACES_OF_BACKENDS, Make, at, everything, problems_of
 from facility_file import FacilityFile
 
 # One place in the smallest file for each section of the model.
@@ -36,6 +36,13 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "sessions.places[].docker": ("sessions", "places", 0, "docker"),
     "sessions.places[].docker.tls": ("sessions", "places", 0, "docker", "tls"),
     "sessions.places[].docker.peers[]": ("sessions", "places", 0, "docker", "peers", 0),
+    "sessions.places[].kubernetes": ("sessions", "places", 0, "kubernetes"),
+    "sessions.places[].kubernetes.volumes": ("sessions", "places", 0, "kubernetes", "volumes", "pool"),
+    "sessions.places[].kubernetes.homes": ("sessions", "places", 0, "kubernetes", "homes"),
+    "sessions.places[].kubernetes.unmapped_homes": ("sessions", "places", 0, "kubernetes", "unmapped_homes"),
+    "sessions.places[].kubernetes.scratch": ("sessions", "places", 0, "kubernetes", "scratch"),
+    "sessions.places[].kubernetes.keeper_tls": ("sessions", "places", 0, "kubernetes", "keeper_tls"),
+    "sessions.places[].kubernetes.tolerations[]": ("sessions", "places", 0, "kubernetes", "tolerations", 0),
     "sessions.profiles[]": ("sessions", "profiles", 0),
     "sessions.scratch": ("sessions", "scratch"),
     "sessions.environments[]": ("sessions", "environments", 0),
@@ -52,9 +59,14 @@ def test_the_smallest_file_is_valid(facility_config: Make) -> None:
     assert config.timezone == "UTC"
 
 
-def test_a_file_with_every_section_is_valid(facility_config: Make) -> None:
+def backend_of(section: str) -> str:
+    return "kubernetes" if ".kubernetes" in section else "docker"
+
+
+@pytest.mark.parametrize("backend", PLACES_OF_BACKENDS)
+def test_a_file_with_every_section_is_valid(backend: str, facility_config: Make) -> None:
     file = facility_config()
-    assert read_config(file.write(everything(file))).sessions.places[0].backend == "docker"
+    assert read_config(file.write(everything(file, backend))).sessions.places[0].backend == backend
 
 
 def test_every_section_is_tried_below() -> None:
@@ -64,7 +76,7 @@ def test_every_section_is_tried_below() -> None:
 @pytest.mark.parametrize("section", PLACES)
 def test_an_unknown_key_of_any_section_names_the_nearest(section: str, facility_config: Make) -> None:
     file = facility_config()
-    data = everything(file)
+    data = everything(file, backend_of(section))
     model = dict(sections())[section]
     known = next(iter(model.model_fields))
     at(data, PLACES[section])[known + "x"] = 1
@@ -77,7 +89,7 @@ def test_an_unknown_key_of_any_section_names_the_nearest(section: str, facility_
 @pytest.mark.parametrize("section", PLACES)
 def test_a_missing_key_of_any_section_is_named(section: str, facility_config: Make) -> None:
     file = facility_config()
-    data = everything(file)
+    data = everything(file, backend_of(section))
     required = [name for name, info in dict(sections())[section].model_fields.items() if info.is_required()]
     if "(kind: " in section:
         required.remove("kind")  # without it nobody knows which keys there are; see below

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from beamhub_core.config import read_config
-from core.config_parts import Make, at, problems_of
+from core.config_parts import PLACES_OF_BACKENDS, Make, at, problems_of
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,10 @@ def test_pools_do_not_lie_in_each_other(facility_config: Make) -> None:
 def test_one_hub_has_one_backend(facility_config: Make) -> None:
     file = facility_config()
     data = file.copy()
-    data["sessions"]["places"].append({"name": "pods", "backend": "kubernetes", "pools": ["pool"]})
+    kubernetes = PLACES_OF_BACKENDS["kubernetes"]
+    data["sessions"]["places"].append(
+        {"name": "pods", "backend": "kubernetes", "pools": ["pool"], "kubernetes": kubernetes}
+    )
     [problem] = problems_of(file.write(data))
     assert problem.startswith("sessions.places: one hub has one backend")
 

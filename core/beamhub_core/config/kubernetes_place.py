@@ -89,15 +89,21 @@ class KubernetesPlaceConfig(Section):
     keeper_tls: TlsPairConfig | None = Field(
         default=None, description="The hub's certificate for the keeper; needed with 'https'."
     )
-    tolerations: tuple[TolerationConfig, ...] = Field(default=(), max_length=16)
+    tolerations: tuple[TolerationConfig, ...] = Field(
+        default=(), max_length=16, description="Taints of the place's nodes."
+    )
     gpu_resource: LabelKey = Field(
         default="nvidia.com/gpu", description="Extended resource of which a session gets its whole GPUs."
     )
     gpu_node_labels: dict[LabelKey, LabelValue] = Field(
         default={}, description="Labels that a node must have besides, for sessions with a GPU."
     )
-    image_pull_secrets: tuple[ObjectName, ...] = Field(default=(), max_length=8)
-    image_pull_policy: Literal["IfNotPresent", "Never", "Always"] = Field(default="IfNotPresent")
+    image_pull_secrets: tuple[ObjectName, ...] = Field(
+        default=(), max_length=8, description="Secrets of the namespace with which nodes pull images."
+    )
+    image_pull_policy: Literal["IfNotPresent", "Never", "Always"] = Field(
+        default="IfNotPresent", description="When nodes pull an image."
+    )
     priority_class: ObjectName | None = Field(default=None, description="PriorityClass of sessions.")
     pod_labels: dict[LabelKey, LabelValue] = Field(
         default={}, description="Labels of the sessions' pods besides ours, e.g. for network policies."

@@ -7,7 +7,7 @@ import json
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -176,11 +176,15 @@ def _is_secret(location: Location) -> bool:
 def section_at(location: Location) -> type[BaseModel] | None:
     """The model of the section at a place in the file, if there is one; pydantic's places name kinds too."""
     found: tuple[type[BaseModel], ...] = (FacilityConfig,)
+    names_follow = False  # of sections by names of their own, as volumes by pools
     for part in location:
-        if isinstance(part, str):
+        if names_follow:
+            names_follow = False
+        elif isinstance(part, str):
             tagged = _tagged(found, part)
             info = found[0].model_fields.get(part) if len(found) == 1 else None
             found = tagged or (_sections_in(info.annotation) if info is not None else ())
+            names_follow = info is not None and get_origin(info.annotation) is dict and bool(found)
     return found[0] if len(found) == 1 else None
 
 
