@@ -197,18 +197,27 @@ def read_only(path: Path) -> None:
                 imagecodecs.deflate_decode(os.pread(descriptor, size, offset), out=buffer)
 
 
-def scipp_file(path: Path) -> None:
-    """All events of the file loaded and counted by scipp."""
+def scipp_file(path: Path) -> Any:
+    """All events of the file loaded and counted by scipp: counts of each bin."""
     with h5py.File(path) as f:
         times = f["entry/instrument/bank/events/event_time_offset"][()]
     table = sc.DataArray(sc.ones(sizes={"event": times.size}, unit="counts", dtype="float32"),
                          coords={"t": sc.array(dims=["event"], values=times)})  # fmt: skip
-    table.hist(t=sc.linspace("t", 0, FRAME_NS, 1001))
+    return table.hist(t=sc.linspace("t", 0, FRAME_NS, 1001)).values
+
+
+def compare(path: Path, times: dict[str, Any]) -> None:
+    """Our counts by time are scipp's, and the map holds the same events."""
+    counted = reduce("time_of_flight", path, axis="tof", **times).signals[0].values
+    np.testing.assert_array_equal(counted, scipp_file(path))
+    by_pixel = reduce("event_map", path, axis="tof", **times).signals[0].values
+    np.testing.assert_array_equal(by_pixel.sum(axis=0, dtype=np.int64), counted)
 
 
 def from_file(path: Path, n_events: int, arguments: Any, what: str) -> list[dict[str, Any]]:
     """Whole reductions of one file, warm."""
     times = {"axis_range": (0.0, FRAME_NS / 1e3), "bins": 1000}
+    compare(path, times)
     one = {
         "ours, time": lambda: reduce("time_of_flight", path, axis="tof", **times),
         "ours, d-spacing": lambda: reduce("time_of_flight", path, axis="d", axis_range=(0.1, 4.0), bins=1000),

@@ -13,8 +13,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = ROOT / "benchmarks" / "tables.py"
-# Nothing there is compared yet; the steps' own tests compare events with scipp and NumPy.
-UNCOMPARED = {"bench_events.py"}
 MARKS = re.findall(r"<!-- .* -->", TABLES.read_text("utf-8"))
 
 
@@ -84,4 +82,4 @@ def test_every_benchmark_of_the_reduction_is_explained_and_compares_results() ->
         if "from side_by_side import" in text:
             assert f"`{path.stem.removeprefix('bench_')}`" in explained, path.name
             compares = re.search(r"assert |np\.testing\.assert_|content_digest\(", text)
-            assert compares or path.name in UNCOMPARED, path.name
+            assert compares, path.name
