@@ -24,8 +24,8 @@ from beamhub_core.errors import BeamhubError, Unavailable
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Read = Callable[..., Awaitable[aiohttp.ClientResponse]]
-"""One of the client's list calls with its scope; takes the call's other parameters by keyword."""
+Read = Callable[[Mapping[str, Any], aiohttp.ClientTimeout], Awaitable[aiohttp.ClientResponse]]
+"""A list call with its scope: takes the other parameters of its query, and the limits of the connection."""
 
 MAX_OBJECT = 8 * 2**20
 """Bytes of one event. etcd takes 1.5 MiB by default. Source: etcd, --max-request-bytes."""
@@ -147,6 +147,35 @@ class Watched(Generic[T]):
             pass
         return self._turn
 
+    async def wait_for(self, position: str | None, timeout_s: float) -> None:
+        """Return when what is known is as new as a resource version, or is known not to be fresh.
+
+        Resource versions of one kind grow. Source: Kubernetes API concepts, "Resource versions".
+
+        Raises
+        ------
+        Unavailable
+            When that does not happen in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._is_as_new_as(position):
+                    await self._news.wait()
+        except TimeoutError:
+            raise Unavailable("cluster", f"nothing new of its {self.kind} for {timeout_s:g} s") from None
+
+    def _is_as_new_as(self, position: str | None) -> bool:
+        if not self._was_listed:
+            return bool(self._n_restarts)  # whoever asks is told what is wrong
+        if position is None or self._position is None or not position.isdecimal():
+            return True
+        return self._fault != "" or int(self._position) >= int(position)
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it follows."""
+        return self._task is not None
+
     # -- its life ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -214,16 +243,15 @@ class Watched(Generic[T]):
             self._heard_at = time.monotonic()
             if not meta.get("continue"):
                 break
-            more = {"_continue": meta["continue"]}
+            more = {"continue": meta["continue"]}
         self._n_lists += 1
         self._items, self._position, self._was_listed = found, str(meta["resourceVersion"]), True
         self._healed()
         self._changed()
 
     async def _page_of(self, more: dict[str, Any]) -> dict[str, Any]:
-        response = await self._read(
-            limit=self._page, _preload_content=False, _request_timeout=self._silence_s, **more
-        )
+        limit = aiohttp.ClientTimeout(total=self._silence_s)
+        response = await self._read({"limit": self._page, **more}, limit)
         async with response:
             await _check(response)
             page: dict[str, Any] = json.loads(await response.read())
@@ -232,14 +260,13 @@ class Watched(Generic[T]):
     async def _follow(self) -> None:
         """Take events from the last position until the server ends the stream in order."""
         limit = aiohttp.ClientTimeout(total=None, connect=self._silence_s, sock_read=self._silence_s)
-        response = await self._read(
-            watch=True,
-            allow_watch_bookmarks=True,
-            resource_version=self._position,
-            timeout_seconds=max(1, int(self._silence_s / 2)),
-            _preload_content=False,
-            _request_timeout=limit,
-        )
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._position,
+            "timeoutSeconds": max(1, int(self._silence_s / 2)),
+        }
+        response = await self._read(query, limit)
         async with response:
             await _check(response)
             self._heard()  # what happened since the position comes at once
@@ -260,9 +287,7 @@ class Watched(Generic[T]):
             self._items[str(meta["name"])] = self._keep(raw)
         elif kind == "DELETED":
             self._items.pop(str(meta["name"]), None)
-        else:
-            return
-        self._changed()
+        self._changed()  # also for a bookmark, which moves the position
 
     def _heard(self) -> None:
         self._heard_at = time.monotonic()
