@@ -20,6 +20,7 @@ from beamhub_spawners.agent_certificates import make_certificates
 from beamhub_spawners.agent_create import Facility
 from beamhub_spawners.agent_desk import Desk
 from beamhub_spawners.agent_engine import Engine
+from beamhub_spawners.agent_folders import Folders
 from beamhub_spawners.agent_images import ImageKeeper, images_of
 from beamhub_spawners.agent_inventory import host_inventory
 from beamhub_spawners.agent_server import AgentMetrics, AgentServer
@@ -56,6 +57,8 @@ async def serving_agent(config: AgentConfig, facility_config: FacilityConfig) ->
     images = images_of(facility_config, config.place, config.images)
     keeper = ImageKeeper(engine, images, config.pull, config.warm_up_s, metrics.show_images)
 
+    folders = Folders(facility_config)
+
     async def inventory() -> dict[str, object]:
         found = await desk.own_containers()
         version = str((await engine.version()).get("Version", ""))
@@ -71,6 +74,7 @@ async def serving_agent(config: AgentConfig, facility_config: FacilityConfig) ->
         clock=clock_of(facility_config),
         inventory=inventory,
         images=frozenset(images),
+        folders=folders,
     )
     server = AgentServer(config, desk, metrics)
     server.listen()
@@ -81,6 +85,7 @@ async def serving_agent(config: AgentConfig, facility_config: FacilityConfig) ->
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         await server.close()
+        folders.close()
         await engine.close()
         await web.close()
 
