@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from tornado.httpserver import HTTPServer
@@ -20,7 +20,6 @@ from tornado.netutil import bind_sockets
 from beamhub_core.config.agent import AgentConfig
 from beamhub_core.config.docker_place import TlsPairConfig
 from beamhub_core.errors import Unavailable
-from beamhub_spawners.agent_desk import Desk
 from beamhub_spawners.agent_reply import Reply
 from beamhub_spawners.agent_routes import Asked, NotAdmitted, read_request
 from beamhub_spawners.docker_host import FOLDERS_S
@@ -31,6 +30,14 @@ REASONS = {200: "OK", 201: "Created", 204: "No Content", 304: "Not Modified", 40
 CALLS_OF_A_CREATE = 3
 """A create looks at web, image and network before the engine makes it: that many limits together."""
 WAIT_FOR_STORAGE = ("create", "folders", "home")
+
+
+class RequestDesk(Protocol):
+    """What answers admissible requests."""
+
+    async def answer(self, asked: Asked, body: bytes) -> Reply:
+        """The reply; raises `NotAdmitted`, or `Unavailable` when somebody behind it is silent."""
+        ...
 
 
 class AgentMetrics:
@@ -91,7 +98,7 @@ def common_names(certificate: Any) -> tuple[str, ...]:
 class AgentServer:
     """One agent: its HTTPS server before the engine, and its page of metrics on the loopback."""
 
-    def __init__(self, config: AgentConfig, desk: Desk, metrics: AgentMetrics) -> None:
+    def __init__(self, config: AgentConfig, desk: RequestDesk, metrics: AgentMetrics) -> None:
         self._config, self._desk, self.metrics = config, desk, metrics
         limits = config.limits
         self._server = HTTPServer(

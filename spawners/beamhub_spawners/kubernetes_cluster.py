@@ -59,7 +59,6 @@ class Cluster:
         self.place, self.namespace = place, place.namespace
         self.n_calls = 0
         """Requests to the API server so far."""
-        self._turn = 0
         self.view = Watched("pods", self._read(self._path("pods"), OURS), keep_pod, silence_s=place.silence_s)
         self._nodes = Watched(
             "nodes", self._read("/api/v1/nodes", {}), node_seen, silence_s=place.silence_s, page=NODES_AT_ONCE
@@ -74,11 +73,6 @@ class Cluster:
         """Seconds since the first of the calls that got no answer, or since the view is not fresh; else 0."""
         calls_s = time.monotonic() - self._silent_since if self._silent_since is not None else 0.0
         return max(calls_s, self.view.health().since_s if self.view.is_started else 0.0)
-
-    @property
-    def turn(self) -> int:
-        """Counts changes of what `pods` says; see `wait_change`."""
-        return self._turn
 
     async def create_pod(self, manifest: Mapping[str, Any]) -> Pod:
         """Make a pod; returns it as the API server stored it, after all that changes pods on their way.
@@ -163,9 +157,14 @@ class Cluster:
         """How fresh the views are that somebody asked for."""
         return {view.kind: view.health() for view in (self.view, self._nodes) if view.is_started}
 
-    async def wait_change(self, timeout_s: float) -> None:
-        """Return when a pod of the namespace changed, at the latest after some seconds."""
-        await self.view.wait_change(self.view.turn, timeout_s)
+    @property
+    def turn(self) -> int:
+        """Counts the changes that were seen; take it before a look, and wait for the next one after it."""
+        return self.view.turn
+
+    async def wait_change(self, after: int, timeout_s: float) -> int:
+        """The turn, as soon as it is another than `after`, or when the time is over."""
+        return await self.view.wait_change(after, timeout_s)
 
     async def _seen(self) -> None:
         """The view, once it shows what was written from here last."""
