@@ -141,8 +141,8 @@ class Cluster:
         wanted = labels.items()
         return tuple(pod for pod in self.view.items().values() if wanted <= pod.labels.items())
 
-    async def nodes(self) -> tuple[NodeSeen, ...]:
-        """The nodes of the cluster; needs `list` and `watch` of nodes, cluster-wide.
+    async def nodes(self) -> tuple[NodeSeen, ...] | None:
+        """The nodes of the cluster; None where the account may not `list` and `watch` them.
 
         Raises
         ------
@@ -151,6 +151,8 @@ class Cluster:
         """
         self._nodes.start()
         await self._nodes.wait_for(None, self.place.timeout_s)
+        if self._nodes.is_forbidden:
+            return None
         return tuple(self._nodes.items().values())
 
     def health(self) -> dict[str, WatchHealth]:

@@ -38,6 +38,8 @@ async def ask_kubernetes_place(place: PlaceConfig, config: FacilityConfig) -> Ho
         )
     except ApiRefused as refused:
         raise Unavailable("cluster", f"HTTP {refused.status}") from refused
+    if nodes is None:  # then the scheduler finds out, and says so
+        return HostStorage(pools=pools, recursive_read_only=kubernetes.recursive_read_only)
     return storage_of(place, config, nodes, [pod.fields for pod in pods], pools)
 
 

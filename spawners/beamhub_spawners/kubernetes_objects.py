@@ -169,7 +169,7 @@ def node_seen(raw: Raw) -> NodeSeen:
         labels={_interned(key): _interned(value) for key, value in _part(meta, "labels").items()},
         is_cordoned=spec.get("unschedulable") is True,
         is_ready=ready.get("status") == "True",
-        ready_changed_at=_moment(ready.get("lastTransitionTime")),
+        ready_changed_at=instant(ready.get("lastTransitionTime")),
         taints=tuple(
             TaintSeen(str(one.get("key", "")), str(one.get("value") or ""), str(one.get("effect", "")))
             for one in _parts(spec, "taints")
@@ -217,7 +217,8 @@ def _interned(text: Any) -> str:
     return sys.intern(str(text)[:MAX_TEXT])
 
 
-def _moment(text: Any) -> datetime | None:
+def instant(text: Any) -> datetime | None:
+    """An instant as the API writes it; None for what is none."""
     try:
         return datetime.fromisoformat(str(text))
     except ValueError:
