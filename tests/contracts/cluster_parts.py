@@ -93,9 +93,7 @@ class TestCluster:
                     "capacity": {"storage": "1Gi"},
                     "persistentVolumeReclaimPolicy": "Retain",
                     "local": {"path": f"/facility/{self.namespace}/{folder}"},
-                    "nodeAffinity": {
-                        "required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
-                    },
+                    "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}},
                     "claimRef": {"namespace": self.namespace, "name": name},
                 },
             },
@@ -196,5 +194,3 @@ def load_image(image: str, run_folder: Path, nodes: Iterable[str] = NODES) -> No
         saved = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE)
         subprocess.run([*ctr, "import", "-"], stdin=saved.stdout, capture_output=True, check=True)
         assert saved.wait() == 0
-
-
