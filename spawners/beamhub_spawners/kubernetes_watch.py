@@ -170,6 +170,13 @@ class Watched(Generic[T]):
         except TimeoutError:
             raise Unavailable("cluster", f"nothing new of its {self.kind} for {timeout_s:g} s") from None
 
+    async def wait_fresh(self, timeout_s: float) -> None:
+        """Return when the view is fresh, or when the time is over."""
+        end = time.monotonic() + timeout_s
+        while not self.health().is_fresh and (left_s := end - time.monotonic()) > 0:
+            turn = self._turn
+            await self.wait_change(turn, left_s)
+
     def _is_as_new_as(self, position: str | None) -> bool:
         if not self._was_listed:
             return bool(self._n_restarts)  # whoever asks is told what is wrong
