@@ -107,7 +107,7 @@ def _in_mapping(finished: Mapping[str, Any], planned: Mapping[str, Any], path: s
             yield from _differences(finished[key], planned[key], here)
         elif key in finished and _is_harmless(here, str(key), finished[key]):
             continue
-        elif finished.get(key) in (None, [], {}) and planned.get(key) in (None, [], {}):
+        elif finished.get(key) in (None, [], {}, "") and planned.get(key) in (None, [], {}, ""):
             continue  # the API leaves out what is empty
         elif isinstance(finished.get(key), list) and str(key) in _MEMBERS:
             yield from _in_list(finished[key], [], here)
