@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from beamhub_core.config import FacilityConfig
+from beamhub_core.config.agent import AgentConfig
 from beamhub_core.config.kubernetes_place import KubernetesPlaceConfig
 from beamhub_core.rights import GrantAnswer
 from beamhub_core.session import SessionPlan, SessionRequest
-from beamhub_spawners.host_folders import check_and_ensure_folders, unfit_in_words
 from beamhub_spawners.kubernetes_cluster import close_clusters
 from beamhub_spawners.kubernetes_pod import pod_name
 from beamhub_spawners.kubernetes_spawner import KubernetesSessionSpawner
-from beamhub_spawners.paths import PathEscapes
 from beamhub_spawners.plan import session_plan
+from contracts.agent_parts import agent_fields, hub_tls, make_agent_files, running_agent
 from contracts.cluster_parts import NODES, TestCluster
 from contracts.spawner_parts import (
     EXPLAIN,
@@ -151,32 +148,15 @@ def kubernetes_backend(
 
 
 @contextmanager
-def serving_keeper(stand_in: StandIn, fields: dict[str, Any]) -> Iterator[str]:
-    """A keeper's answer to "the folders of this plan", without its certificates and checks; its address."""
-    config = FacilityConfig.model_validate(fields)
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
-
-        def do_POST(self) -> None:
-            plan = stand_in.sessions[self.path.rpartition("/")[2]].plan
-            status, said = 200, "{}"
-            try:
-                check_and_ensure_folders(plan, config)
-            except PathEscapes as error:
-                status, said = 403, json.dumps({"message": unfit_in_words(error, plan)})
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said.encode())
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+def serving_keepers(folder: Path, fields: dict[str, Any]) -> Iterator[None]:
+    """The storage keeper of each place, with certificates and all; the places are told how to reach it."""
+    make_agent_files(folder)
+    places = fields["sessions"]["places"]
+    with ExitStack() as keepers:
+        for place in places:
+            settings = agent_fields(folder, place=place["name"], socket_file=folder / "none", engine="none")
+            facility = FacilityConfig.model_validate(fields)
+            agent = keepers.enter_context(running_agent(AgentConfig.model_validate(settings), facility))
+            url = f"https://127.0.0.1:{agent.server.port}"
+            place["kubernetes"] |= {"keeper_url": url, "keeper_tls": hub_tls(folder)}
+        yield

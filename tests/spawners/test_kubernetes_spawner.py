@@ -20,7 +20,7 @@ from contracts.kubernetes_parts import (
     KubernetesBackend,
     cluster_facility,
     kubernetes_backend,
-    serving_keeper,
+    serving_keepers,
 )
 from contracts.spawner_contract import SpawnerContract
 from contracts.spawner_parts import make_facility
@@ -62,11 +62,11 @@ class TestKubernetesSpawner(SpawnerContract):
         shutil.rmtree(fields["sessions"]["homes_folder"])
         for pool in fields["pools"]:
             Path(pool["root"]).chmod(0o755)
-        with serving_keeper(stand_in, fields) as keeper:
-            for place in fields["sessions"]["places"]:
-                place["kubernetes"]["keeper_url"] = keeper
-            with kubernetes_backend(cluster, stand_in, fields, run) as backend:
-                yield backend
+        with (
+            serving_keepers(tmp_path, fields),
+            kubernetes_backend(cluster, stand_in, fields, run) as backend,
+        ):
+            yield backend
 
     def test_the_pod_lands_beside_its_data_with_the_granted_folders_and_no_others(
         self, backend: KubernetesBackend, run: Any
