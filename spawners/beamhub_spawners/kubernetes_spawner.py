@@ -276,10 +276,7 @@ class KubernetesSessionSpawner(PlanSpawnerMixin, BareKubeSpawner):
 
     async def _end_pod(self, seen: Seen, *, now: bool) -> None:
         cluster, pod = seen.cluster, seen.pod
-        try:
-            keep_log(self.platform.config.sessions.state_folder, pod.plan_id, await cluster.pod_log(pod.name))
-        except (Unavailable, OSError) as error:
-            self.log.warning("the log of session %s was not kept: %s", pod.plan_id, error)
+        await self._keep_log(cluster, pod)
         grace_s = 1 if now else GRACE_S
         await cluster.delete_pod(pod, grace_s=grace_s)
         until = time.monotonic() + grace_s + GONE_S
@@ -292,6 +289,15 @@ class KubernetesSessionSpawner(PlanSpawnerMixin, BareKubeSpawner):
                 break
             await cluster.wait_change(turn, LOOK_S)
         raise Unavailable("cluster", LOST)
+
+    async def _keep_log(self, cluster: Cluster, pod: Pod) -> None:
+        if pod.node is None or pod.is_on_a_lost_node:
+            return  # nobody has it, or nobody hands it out
+        try:
+            said = await cluster.pod_log(pod.name)
+            await asyncio.to_thread(keep_log, self.platform.config.sessions.state_folder, pod.plan_id, said)
+        except (Unavailable, OSError) as error:
+            self.log.warning("the log of session %s was not kept: %s", pod.plan_id, error)
 
     def _labels(self) -> dict[str, str]:
         return server_labels(self.platform.config, self.user.name, self.name)

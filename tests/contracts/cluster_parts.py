@@ -208,6 +208,6 @@ def load_image(image: str, run_folder: Path, nodes: Iterable[str] = NODES) -> No
         known = subprocess.run([*ctr, "ls", "-q"], capture_output=True, text=True, check=True).stdout
         if f"docker.io/library/{image}" in known.split():
             continue
-        saved = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE)
-        subprocess.run([*ctr, "import", "-"], stdin=saved.stdout, capture_output=True, check=True)
-        assert saved.wait() == 0
+        with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saved:
+            subprocess.run([*ctr, "import", "-"], stdin=saved.stdout, capture_output=True, check=True)
+        assert saved.returncode == 0
