@@ -1,7 +1,7 @@
 """The demo's identity provider: a real OpenID provider without passwords, for one machine.
 
 `python -m beamhub_hub.demo_provider --port P --accounts accounts.json --client-secret-file F
---redirect-uri URL` serves oidc-provider-mock on loopback with one registered client. What that library
+--redirect-uri URL` serves oidc-provider-mock, on loopback unless `--host` says otherwise, with one registered client. What that library
 leaves open for tests (registering clients, changing people, its debugger) is shut, and PKCE and
 the addresses after a logout are checked.
 """
@@ -169,6 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     """Serve until a signal comes."""
     parser = argparse.ArgumentParser(prog="python -m beamhub_hub.demo_provider")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default=HOST, help="address to listen on (loopback)")
     parser.add_argument("--accounts", type=Path, required=True, help="JSON file of people")
     parser.add_argument("--client-secret-file", type=Path, required=True)
     parser.add_argument("--redirect-uri", required=True, help="the hub's callback")
@@ -179,15 +180,15 @@ def main(argv: list[str] | None = None) -> int:
         client_secret=read_secret(arguments.client_secret_file),
         redirect_uri=arguments.redirect_uri,
     )
-    return serve(app, arguments.port)
+    return serve(app, arguments.port, host=arguments.host)
 
 
-def serve(app: flask.Flask, port: int) -> int:
-    """Answer on loopback until SIGINT or SIGTERM."""
+def serve(app: flask.Flask, port: int, *, host: str = HOST) -> int:
+    """Answer until SIGINT or SIGTERM; there is no password, so whoever reaches the address is anybody."""
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # its lines hold codes and tokens of addresses
-    server = make_server(HOST, port, app, threaded=True)
+    server = make_server(host, port, app, threaded=True)
 
     def end(*_: object) -> None:
         # shutdown() waits for serve_forever(), which this handler interrupts: hence the thread.
@@ -195,7 +196,7 @@ def serve(app: flask.Flask, port: int) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    sys.stderr.write(f"demo identity provider: http://{HOST}:{server.server_port}\n")
+    sys.stderr.write(f"demo identity provider: http://{host}:{server.server_port}\n")
     sys.stderr.flush()
     server.serve_forever()
     server.server_close()

@@ -38,6 +38,7 @@ HEADERS = {
 """Of every answer of the hub that is no static file; the hub itself forbids framing."""
 DAY_S = 24 * 3600
 MAX_KNOWN_SERVERS = 1000
+ROUTES_LOOK_S = 30
 
 
 def configure(c: Any, config: FacilityConfig) -> None:
@@ -103,6 +104,8 @@ def _configure_network(c: Any, config: FacilityConfig) -> None:
     c.JupyterHub.default_url = portal_url(config)
     # The proxy is a process of its own: a hub that restarts must not cut every websocket.
     c.ConfigurableHTTPProxy.should_start = False
+    # One that was started anew has lost its routes, which this look gives back.
+    c.JupyterHub.last_activity_interval = ROUTES_LOOK_S
     c.ConfigurableHTTPProxy.api_url = hub.proxy.api_url
     c.ConfigurableHTTPProxy.auth_token = read_secret(hub.proxy.token_file)
     is_https = urlsplit(public).scheme == "https"
@@ -142,7 +145,7 @@ def _configure_rights(c: Any, config: FacilityConfig) -> None:
         "display": False,
     }
     if config.web.base_path == WEB_PREFIX:  # else a facility routes its portal itself
-        target = f"http://{config.web.listen_host}:{config.web.listen_port}"
+        target = config.web.internal_url
         if config.hub.subdomain_host is None:
             web_service["url"] = target
         else:
