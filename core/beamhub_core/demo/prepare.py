@@ -80,7 +80,7 @@ def prepare(layout: DemoLayout, ports: Ports, *, templates: Path, seed: int = 20
         raise FolderUnusable(layout.root, error.strerror or type(error).__name__) from error
     _write_secrets(layout)
     _follow_address(layout, ports)
-    _write_user_office(layout, f"http://127.0.0.1:{ports.provider}", utc_now())
+    write_office(layout, f"http://127.0.0.1:{ports.provider}", utc_now())
     _write_once(layout.root / "policy.yaml", yaml.safe_dump(POLICY, sort_keys=False))
     layout.config_file.write_text(yaml.safe_dump(build_config(layout, ports, templates), sort_keys=False))
     layout.port_file.write_text(f"{ports.first}\n")
@@ -136,7 +136,8 @@ def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ..
     part.replace(path)
 
 
-def _write_user_office(layout: DemoLayout, issuer: str, now: datetime) -> None:
+def write_office(layout: DemoLayout, issuer: str, now: datetime) -> None:
+    """The user office, the facility's roles and the provider's people; what is there stays."""
     office = layout.user_office
     rows = proposals(now.year)
     if not (office / "proposals.csv").exists():
