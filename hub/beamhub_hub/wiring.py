@@ -148,7 +148,7 @@ def _configure_rights(c: Any, config: FacilityConfig) -> None:
         "display": False,
     }
     if config.web.base_path == WEB_PREFIX:  # else a facility routes its portal itself
-        target = config.web.connect_url or f"http://{config.web.listen_host}:{config.web.listen_port}"
+        target = config.web.internal_url
         if config.hub.subdomain_host is None:
             web_service["url"] = target
         else:

@@ -66,7 +66,6 @@ def test_the_configuration_in_the_map_is_the_one_the_platform_reads(
     for url in (
         config.hub.connect_url,
         config.hub.proxy.api_url,
-        config.web.connect_url,
         config.web.internal_url,
         config.web.hub_api_url,
         config.sessions.web_url,

@@ -127,12 +127,7 @@ class WebConfig(Section):
     listen_port: int = Field(
         default=8082, gt=0, lt=65536, description="Port on which the web service listens."
     )
-    connect_url: HttpUrl | None = Field(
-        default=None,
-        description="Where the proxy reaches web, e.g. http://web:8082; absent: where it listens. Needed "
-        "where it listens on all addresses.",
-    )
-    internal_url: HttpUrl = Field(description="Where the hub and sessions reach web.")
+    internal_url: HttpUrl = Field(description="Where hub, proxy and sessions reach web.")
     base_path: str = Field(
         default="/services/web",
         pattern=r"^(/[a-z0-9-]+)*$",
