@@ -13,7 +13,7 @@ PLAIN := not (docker or kubernetes or keycloak or oidc_provider or ldap or brows
 SOAKED := $(addprefix tests/reduction/test_,codecs.py kernels*.py storage_chunks*.py bad_input_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo journey test postgresql lint format peers bench bench-quick bench-platform soak reference clean
+.PHONY: help setup demo journey images journey-compose test postgresql lint format peers bench bench-quick bench-platform soak reference clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,23 @@ demo: $(VENV)/.kernels ## start the whole platform on this machine; Ctrl-C stops
 
 journey: $(VENV)/.kernels ## run the main job headless, end to end; prints one JSON object
 	@cd tests && ../$(BIN)/python -m journey $(ARGS)
+
+# Tag of the images that `make images` builds, and arguments of each build (a facility's mirror: BUILD_ARGS='--build-arg BASE=...').
+TAG ?= dev
+BUILD := docker build --tag
+
+images: .env ## build the images that compose.yaml runs, and write .env where there is none
+	$(BUILD) beamhub-base:$(TAG) $(BUILD_ARGS) --file images/base/Dockerfile .
+	$(BUILD) beamhub-hub:$(TAG) $(BUILD_ARGS) --build-arg SERVICE=hub --file images/service/Dockerfile .
+	$(BUILD) beamhub-web:$(TAG) $(BUILD_ARGS) --build-arg SERVICE=web --file images/service/Dockerfile .
+	$(BUILD) beamhub-proxy:$(TAG) $(BUILD_ARGS) --file images/proxy/Dockerfile .
+	$(BUILD) beamhub-postgresql:$(TAG) $(BUILD_ARGS) --file images/postgresql/Dockerfile .
+
+.env:
+	printf '# Variables of compose.yaml; its head says which there are.\nBEAMHUB_FACILITY_ROOT=%s\n' '$(CURDIR)/.compose' > $@
+
+journey-compose: $(VENV)/.kernels ## run the main job through the platform of compose.yaml; needs Docker, and its images
+	@cd tests && ../$(BIN)/python -m journey --platform compose $(ARGS)
 
 test: $(VENV)/.kernels ## run the tests that need nothing but Python
 	$(BIN)/python -m pytest $(PARALLEL) -m '$(PLAIN)' $(ARGS)

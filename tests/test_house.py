@@ -39,6 +39,7 @@ TOP = {
     "SECURITY.md",
     "benchmarks",
     "changes",
+    "compose.yaml",
     "docs",
     "helm",
     "images",

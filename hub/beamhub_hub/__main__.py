@@ -8,6 +8,7 @@ from pathlib import Path
 
 from beamhub_core.config import read_config
 from beamhub_core.errors import BeamhubError
+from beamhub_hub.hub_database import check_hub_database
 from beamhub_hub.version_floor import check_versions
 from beamhub_spawners.session_server import bar_slow_imports
 
@@ -23,7 +24,9 @@ def main(argv: list[str] | None = None) -> int:
         # Imported after all is known to be right: JupyterHub takes a second to import, and an old one fails.
         from beamhub_hub.app import BeamhubHub
 
-        BeamhubHub.prepare(read_config(arguments.config), arguments.config)
+        config = read_config(arguments.config)
+        BeamhubHub.prepare(config, arguments.config)
+        check_hub_database(config.hub.database_url)
     except BeamhubError as error:
         sys.stderr.write(f"beamhub hub: {error}\n")
         return error.exit_code

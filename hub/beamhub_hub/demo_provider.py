@@ -1,10 +1,10 @@
 """The demo's identity provider: a real OpenID provider without passwords, for one machine or a trial.
 
 `python -m beamhub_hub.demo_provider --port P --accounts accounts.json --client-secret-file F
---redirect-uri URL` serves oidc-provider-mock on loopback with one registered client. What that library
-leaves open for tests (registering clients, changing people, its debugger) is shut, and PKCE and
-the addresses after a logout are checked. In a container `--host 0.0.0.0 --issuer URL` makes the demo's own
-people, and `--browser-url URL` is said where browsers reach it at another address than the hub.
+--redirect-uri URL` serves oidc-provider-mock, on loopback unless `--host` says otherwise, with one registered
+client. What that library leaves open for tests (registering clients, changing people, its debugger) is
+shut, and PKCE and the addresses after a logout are checked. `--issuer URL` in place of `--accounts` makes the
+demo's own people; `--browser-url URL` is said where browsers reach it at another address than the hub.
 """
 
 from __future__ import annotations

@@ -55,12 +55,16 @@ class Refresher:
         """Work until cancelled."""
         step_s = min(max(self._interval_s / STEPS, SHORTEST_STEP_S), LONGEST_STEP_S)
         ending, changed = self._authenticator.ending, self._authenticator.renewals.rights_changed
+        at_once = (
+            asyncio.Event()
+        )  # a hub or proxy that was made anew reaches no session before the first sweep
+        at_once.set()
         await self._logged("look for unfinished ends of accounts", ending.find_unfinished)
         await asyncio.gather(
             self._forever("refresh of accounts", self.refresh_due, step_s),
             self._forever("re-check of sessions", self.recheck, self._interval_s, changed),
             self._forever("end of accounts", ending.finish, self._interval_s, ending.wanted),
-            self._forever("sweep of sessions", self.sweep, SWEEP_INTERVAL_S),
+            self._forever("sweep of sessions", self.sweep, SWEEP_INTERVAL_S, at_once),
             self._forever("end of guests", self.remove_guests, min(GUEST_INTERVAL_S, self._interval_s)),
         )
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from beamhub_core.clock import utc_now
+from beamhub_core.demo.compose_config import IDENTITY_HEADER, identity_rows
 from beamhub_core.demo.layout import DemoLayout
-from beamhub_core.demo.prepare import TOKENS, write_office
+from beamhub_core.demo.prepare import TOKENS, write_csv, write_office
 from beamhub_core.errors import BeamhubError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -114,7 +115,7 @@ def ensure_secret(server: ApiServer, name: str, keys: tuple[str, ...]) -> tuple[
 
 
 def ensure_office(server: ApiServer, name: str, issuer: str) -> bool:
-    """Make the ConfigMap with the demo's proposals, members and roles; False where it is there already.
+    """Make the ConfigMap with proposals, members, roles and numeric identities; False where it is there already.
 
     Raises
     ------
@@ -125,6 +126,7 @@ def ensure_office(server: ApiServer, name: str, issuer: str) -> bool:
         layout = DemoLayout(Path(folder))
         layout.user_office.mkdir()
         write_office(layout, issuer, utc_now())
+        write_csv(layout.root / "identities.csv", IDENTITY_HEADER, identity_rows(issuer))
         files = (*layout.user_office.glob("*.csv"), *layout.root.glob("*.csv"))
         data = {path.name: path.read_text(encoding="utf-8") for path in files}
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}

@@ -39,6 +39,7 @@ HEADERS = {
 """Of every answer of the hub that is no static file; the hub itself forbids framing."""
 DAY_S = 24 * 3600
 MAX_KNOWN_SERVERS = 1000
+ROUTES_LOOK_S = 30
 
 
 def configure(c: Any, config: FacilityConfig) -> None:
@@ -109,6 +110,8 @@ def _configure_network(c: Any, config: FacilityConfig) -> None:
     c.JupyterHub.default_url = portal_url(config)
     # The proxy is a process of its own: a hub that restarts must not cut every websocket.
     c.ConfigurableHTTPProxy.should_start = False
+    # One that was started anew has lost its routes, which this look gives back.
+    c.JupyterHub.last_activity_interval = ROUTES_LOOK_S
     c.ConfigurableHTTPProxy.api_url = hub.proxy.api_url
     c.ConfigurableHTTPProxy.auth_token = read_secret(hub.proxy.token_file)
     is_https = urlsplit(public).scheme == "https"

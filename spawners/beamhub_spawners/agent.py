@@ -12,11 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from beamhub_core.clock import utc_now
 from beamhub_core.config import FacilityConfig, read_config
 from beamhub_core.config.agent import AgentConfig, read_agent_config
 from beamhub_core.errors import ConfigInvalid
-from beamhub_spawners.agent_certificates import make_certificates
 from beamhub_spawners.agent_create import Facility
 from beamhub_spawners.agent_desk import Desk
 from beamhub_spawners.agent_engine import Engine
@@ -122,15 +120,3 @@ async def _serve(config: AgentConfig, facility_config: FacilityConfig) -> None:
     async with serving_agent(config, facility_config) as agent:
         log.info("agent of place %s serves on %s:%d", config.place, config.listen.host, agent.server.port)
         await stopped.wait()
-
-
-def run_make_certificates(arguments: argparse.Namespace) -> int:
-    """Write the files and say which, and what to do with them."""
-    folder: Path = arguments.folder
-    for file in make_certificates(folder, tuple(arguments.host), now=utc_now()):
-        sys.stdout.write(f"{file}\n")
-    sys.stderr.write(
-        "beamhub: give each agent ca.pem and its own pair, the hub ca.pem and hub.pem with hub-key.pem; keep "
-        "ca-key.pem where neither is. All expire: make new ones in time.\n"
-    )
-    return 0

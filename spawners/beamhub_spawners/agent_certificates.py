@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import ipaddress
 import os
+import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from beamhub_core.clock import utc_now
 from beamhub_core.errors import BeamhubError
 
 HUB_SUBJECT = "beamhub-hub"
@@ -158,3 +161,15 @@ def _write(folder: Path, name: str, pair: _Pair) -> list[Path]:
         with os.fdopen(fd, "wb") as stream:
             stream.write(content)
     return list(files)
+
+
+def run_make_certificates(arguments: argparse.Namespace) -> int:
+    """Write the files and say which, and what to do with them."""
+    folder: Path = arguments.folder
+    for file in make_certificates(folder, tuple(arguments.host), now=utc_now()):
+        sys.stdout.write(f"{file}\n")
+    sys.stderr.write(
+        "beamhub: give each agent ca.pem and its own pair, the hub ca.pem and hub.pem with hub-key.pem; keep "
+        "ca-key.pem where neither is. All expire: make new ones in time.\n"
+    )
+    return 0

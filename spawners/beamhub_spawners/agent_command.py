@@ -30,4 +30,4 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "folder", type=Path, help="where the files go; an authority that is there is used again"
     )
     make.add_argument("--host", action="append", required=True, help="name or address of an agent; repeat it")
-    make.set_defaults(run="beamhub_spawners.agent:run_make_certificates")
+    make.set_defaults(run="beamhub_spawners.agent_certificates:run_make_certificates")

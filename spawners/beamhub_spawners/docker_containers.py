@@ -12,7 +12,7 @@ from typing import Any
 from docker.errors import APIError
 
 from beamhub_core.config import FacilityConfig
-from beamhub_core.config.docker_place import DockerPlaceConfig
+from beamhub_core.config.docker_place import DockerPlaceConfig, PeerConfig
 from beamhub_core.errors import Unavailable
 from beamhub_core.session import SessionPlan
 from beamhub_spawners.docker_host import DockerHost, same_host
@@ -169,14 +169,28 @@ def is_overlap(error: APIError) -> bool:
 
 async def _join_peers(host: DockerHost, plan: SessionPlan, place: DockerPlaceConfig) -> None:
     for peer in place.peers:
-        try:
-            await host.call(
-                "connect_container_to_network", peer.container, network_name(plan.id), aliases=[peer.alias]
-            )
-        except APIError as error:
-            if error.status_code != 404:
-                raise
-            raise StartFailed("The session", f"the platform's container {peer.container} is gone") from error
+        if not await join_peer(host, plan.id, peer):
+            raise StartFailed("The session", f"the platform's container {peer.container} is gone")
+
+
+async def join_peer(host: DockerHost, plan_id: str, peer: PeerConfig) -> bool:
+    """Whether one of the platform's containers is in a session's network now; False where it is gone.
+
+    Raises
+    ------
+    APIError, Unavailable
+        What the engine refused, or its silence.
+    """
+    try:
+        await host.call(
+            "connect_container_to_network", peer.container, network_name(plan_id), aliases=[peer.alias]
+        )
+    except APIError as error:
+        if error.status_code == 404:
+            return False
+        if error.status_code != 403 or "already exists in network" not in str(error.explanation):
+            raise
+    return True
 
 
 async def remove_network(host: DockerHost, plan_id: str) -> None:

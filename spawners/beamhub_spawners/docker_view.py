@@ -15,6 +15,7 @@ from beamhub_core.errors import Unavailable
 from beamhub_spawners.docker_containers import (
     Look,
     end_container,
+    join_peer,
     look_everywhere,
     remove_network,
     shared_host,
@@ -66,7 +67,10 @@ class DockerView:
                     raise Unavailable("container", f"HTTP {error.status_code}") from error
 
     async def tidy(self) -> None:
-        """Remove networks whose session has no container any more."""
+        """Remove networks whose session has no container any more; bring the platform's own back into others.
+
+        A container of the platform that was made anew, as an upgrade does, is in no session's network.
+        """
         look = await self._look()
         for place in self._config.sessions.places:
             if place.docker is None or place.docker.network_block is None or place.name in look.silent:
@@ -80,7 +84,12 @@ class DockerView:
                 labels = network.get("Labels") or {}
                 plan_id = str(labels.get(f"{LABEL}plan-id") or "")
                 is_ours = labels.get(f"{LABEL}facility") == self._config.short_name
-                if is_ours and plan_id and plan_id not in used and _age_s(network) > SETTLE.total_seconds():
+                if not is_ours or not plan_id:
+                    continue
+                if plan_id in used:
+                    for peer in host.place.peers:
+                        await join_peer(host, plan_id, peer)
+                elif _age_s(network) > SETTLE.total_seconds():
                     log.warning("removing the network of a session that is gone", extra={"plan_id": plan_id})
                     await remove_network(host, plan_id)
         except (APIError, Unavailable) as error:

@@ -18,7 +18,7 @@ import pytest
 from beamhub_core.config import read_config
 from beamhub_core.demo import Child, DemoLayout, Ports, Supervisor
 from beamhub_core.demo.layout import FolderUnusable, PortInUse
-from beamhub_core.demo.prepare import TOKENS, _write_secrets, build_config, prepare
+from beamhub_core.demo.prepare import TOKENS, build_config, prepare, write_secrets
 from beamhub_core.demo.supervisor import ChildDied, descendants
 
 SERVER = """
@@ -181,9 +181,9 @@ def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_secrets_are_private_and_survive_a_second_preparation(tmp_path: Path) -> None:
     layout = DemoLayout(tmp_path)
     layout.secrets.mkdir()
-    _write_secrets(layout)
+    write_secrets(layout.secret(name) for name in TOKENS)
     first = {name: layout.secret(name).read_text() for name in TOKENS}
-    _write_secrets(layout)
+    write_secrets(layout.secret(name) for name in TOKENS)
     assert {name: layout.secret(name).read_text() for name in TOKENS} == first
     assert len(set(first.values())) == len(TOKENS)
     assert {stat.S_IMODE(layout.secret(name).stat().st_mode) for name in TOKENS} == {0o600}

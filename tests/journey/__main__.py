@@ -8,12 +8,15 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from journey import checks, pictures
 from journey.person import Person
-from journey.platform import running_platform
+from journey.compose_platform import compose_platform
+from journey.platform import Platform, embedded_platform
 from journey.stops import STOPS, Journey, expect, new_experiment
 from journey.trespass import GAP
 
@@ -24,9 +27,15 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def walk(root: Path, screenshots: Path | None) -> dict[str, Any]:
+PLATFORMS: dict[str, Callable[[Path], AbstractContextManager[Platform]]] = {
+    "embedded": embedded_platform,
+    "compose": compose_platform,
+}
+
+
+def walk(root: Path, screenshots: Path | None, kind: str = "embedded") -> dict[str, Any]:
     """Everything, in one platform's life."""
-    with running_platform(root) as platform:
+    with PLATFORMS[kind](root) as platform:
         say(f"platform up at {platform.url} after {platform.setup_seconds} s")
         started = time.monotonic()
         journey = Journey(platform, say)
@@ -36,13 +45,12 @@ def walk(root: Path, screenshots: Path | None) -> dict[str, Any]:
         expect([stop["name"] for stop in journey.stops] == list(STOPS), "not every stop was made")
         say("outsider, confinement, second technique, death of the hub, end of the embargo ...")
         refusals = checks.check_outsider(journey, oscar) + checks.check_forged_options(journey, oscar)
-        hub_pid = platform.pids["hub"]
-        outcomes = checks.check_confinement(journey, session, experiment, hub_pid)
+        outcomes = checks.check_confinement(journey, session)
         enforced = {name: each for name, each in outcomes.items() if not name.startswith(GAP)}
         known_gaps = {name: each for name, each in outcomes.items() if name.startswith(GAP)}
         second = checks.check_second_technique(journey, colin)
         checks.stop_session(colin, second.pop("session"))
-        hub_death = checks.check_hub_death(journey, session, hub_pid)
+        hub_death = checks.check_hub_death(journey, session)
         images = pictures.take(platform, ines, session, screenshots)
         checks.stop_session(ines, session)
         refusals.append(checks.check_embargo_end(journey, oscar))
@@ -66,6 +74,7 @@ def walk(root: Path, screenshots: Path | None) -> dict[str, Any]:
 def main() -> int:
     """Run and print; 0 only when all holds."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--platform", choices=sorted(PLATFORMS), default="embedded", help="what to go through")
     parser.add_argument("--state-folder", type=Path, default=None, help="keep the platform's files here")
     parser.add_argument(
         "--screenshots", type=Path, default=None, help="folder for screenshots (needs Chromium)"
@@ -77,7 +86,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="beamhub-journey-") as scratch:
         root = (arguments.state_folder or Path(scratch) / "state").resolve()
         try:
-            result = walk(root, arguments.screenshots)
+            result = walk(root, arguments.screenshots, arguments.platform)
             not_enforced = [name for name, outcome in result["enforced"].items() if not outcome["enforced"]]
             if not_enforced and not arguments.allow_unenforced:
                 result = {**result, "ok": False, "error": f"not enforced: {not_enforced}"}

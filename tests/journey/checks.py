@@ -9,25 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from beamhub_core.process_table import is_running
 from journey import trespass
-from journey.experiment import Experiment
 from journey.kernel import open_channel
 from journey.person import Page, Person
-from journey.platform import Platform, kill
+from journey.platform import Platform
 from journey.stops import PORTAL, Journey, Session, expect, run_cells, save_outputs
 
-UNKNOWN_PID = "demo:MA-0000:never_0001"
 HUB_BACK_S = 60.0
 
 
 def pids_of(platform: Platform, proposal: str) -> list[str]:
     """The pids of a proposal's datasets, from the planted truth."""
-    planted = json.loads(platform.root.joinpath("truth.json").read_text())
+    planted = json.loads(platform.layout.truth_file.read_text())
     return [
-        f"demo:{t['proposal']}:{t['stem']}"
+        f"{platform.short_name}:{t['proposal']}:{t['stem']}"
         for t in planted
         if t["proposal"] == proposal and not t.get("problem")
     ]
@@ -45,6 +40,7 @@ def check_outsider(journey: Journey, outsider: Person) -> list[dict[str, Any]]:
     """What an outsider is told, page by page and by API."""
     platform = journey.platform
     public, team = pids_of(platform, "MA-6202")[0], pids_of(platform, "TO-7303")[0]
+    never = f"{platform.short_name}:MA-0000:never_0001"
     outsider.log_in(PORTAL)
     refusals = []
     page = outsider.visit(f"{PORTAL}datasets/{public}")
@@ -62,19 +58,19 @@ def check_outsider(journey: Journey, outsider: Person) -> list[dict[str, Any]]:
     )
     hidden, unknown = (
         outsider.visit(f"{PORTAL}datasets/{team}"),
-        outsider.visit(f"{PORTAL}datasets/{UNKNOWN_PID}"),
+        outsider.visit(f"{PORTAL}datasets/{never}"),
     )
     expect(
         hidden.status == unknown.status == 404, f"{hidden.status} and {unknown.status} instead of 404 twice"
     )
     expect(
-        _comparable(hidden, team) == _comparable(unknown, UNKNOWN_PID),
+        _comparable(hidden, team) == _comparable(unknown, never),
         "a hidden page differs from an unknown one",
     )
     refusals.append({"who": outsider.subject, "pid": team, "status": 404, "same_as_unknown": True})
     for what in ("api", "open"):
         answers = []
-        for pid in (team, UNKNOWN_PID):
+        for pid in (team, never):
             path = f"{PORTAL}api/Datasets/{pid}" if what == "api" else f"{PORTAL}open?pid={pid}"
             answer = outsider.http.get(f"{platform.url}{path}")
             answers.append(
@@ -108,7 +104,7 @@ FORGED: tuple[tuple[str, Any, int], ...] = (
     ("a numeric identity", {"uid": 0}, 400),
     ("a path", {"datasets": ["../../etc/passwd"]}, 404),
     ("an absolute path", {"datasets": ["/etc"]}, 404),
-    ("a foreign pid", {"datasets": ["demo:TO-7303:TOFD_41001"]}, 404),
+    ("a foreign pid", {"datasets": ["{short_name}:TO-7303:TOFD_41001"]}, 404),
     ("a profile with dots", {"datasets": [], "profile": "../root"}, 400),
     ("a wrong type", {"datasets": "all"}, 400),
     ("1 MB", {"datasets": ["y" * 1_000_000]}, 400),
@@ -123,6 +119,7 @@ def check_forged_options(journey: Journey, outsider: Person) -> list[dict[str, A
     refusals = []
     for i_try, (what, options, status) in enumerate(FORGED):
         url = f"{journey.platform.url}/hub/api/users/{account and account.group()}/servers/forged-{i_try}"
+        options = json.loads(json.dumps(options).replace("{short_name}", journey.platform.short_name))
         answer = outsider.call("POST", url, {"user_options": options})
         expect(answer.status_code == status, f"{what}: {answer.status_code} {answer.text[:300]}")
         expect("Traceback" not in answer.text, f"{what}: a traceback in the answer")
@@ -149,20 +146,18 @@ def _check_start_refused(journey: Journey, outsider: Person, pid: str) -> dict[s
     return {"who": outsider.subject, "by": "start", "pid": pid, "status": page.status, "sessions": 0}
 
 
-def check_confinement(
-    journey: Journey, session: Session, experiment: Experiment, hub_pid: int
-) -> dict[str, Any]:
+def check_confinement(journey: Journey, session: Session) -> dict[str, Any]:
     """What the notebook tried to do to raw data, and to what is not its own."""
     platform = journey.platform
     master = Path(session.stored["plan"]["datasets"][0]["file"])
     before = master.read_bytes()
-    foreign = next(platform.root.joinpath("facility", "hall-a", "MA-6202").rglob("*.h5"))
+    foreign = next((platform.layout.facility / "hall-a" / "MA-6202").rglob("*.h5"))
     code = trespass.attempts(
         raw=master,
         foreign=foreign,
-        secret=platform.root / "secrets" / "hub-crypt-key",
-        database=platform.root / "hub" / "hub.sqlite",
-        hub_pid=hub_pid,
+        secret=platform.layout.secret("hub-crypt-key"),
+        database=platform.hub_database,
+        hub_pid=platform.hub_pid(),
     )
     with open_channel(session.person, session.server_url, session.kernel_id, seconds=20) as channel:
         outcomes = trespass.read_outcomes(channel.run(code).text)
@@ -174,7 +169,7 @@ def check_confinement(
     return {**outcomes, "raw_unchanged": {"enforced": unharmed, "error": None}}
 
 
-def check_hub_death(journey: Journey, session: Session, hub_pid: int) -> dict[str, Any]:
+def check_hub_death(journey: Journey, session: Session) -> dict[str, Any]:
     """SIGKILL the hub: the kernel keeps its variable, a running cell runs to its end."""
     mark = f"mark-{time.time_ns()}"
     with (
@@ -186,9 +181,7 @@ def check_hub_death(journey: Journey, session: Session, hub_pid: int) -> dict[st
             "import time\nfor i in range(16):\n    print('line', i, flush=True); time.sleep(0.5)"
         )
         started = time.monotonic()
-        kill(hub_pid)
-        while is_running(hub_pid):
-            time.sleep(0.02)
+        journey.platform.kill_hub()
         hub_is_back = beside.submit(_wait_for_hub, journey.platform)
         output = channel.collect(cell, seconds=40)
         back_s = hub_is_back.result() - started
@@ -213,11 +206,8 @@ def check_hub_death(journey: Journey, session: Session, hub_pid: int) -> dict[st
 def _wait_for_hub(platform: Platform) -> float:
     deadline = time.monotonic() + HUB_BACK_S
     while True:
-        try:
-            if httpx.get(f"{platform.hub_url}/hub/health", timeout=2).status_code == 200:
-                return time.monotonic()
-        except httpx.HTTPError:
-            pass
+        if platform.hub_answers():
+            return time.monotonic()
         expect(time.monotonic() < deadline, f"the hub did not come back in {HUB_BACK_S:.0f} s")
         time.sleep(0.1)
 
@@ -237,11 +227,11 @@ def check_second_technique(journey: Journey, person: Person) -> dict[str, Any]:
             "import json, h5py\nwith h5py.File(product.path, locking=False) as f: "
             "print(json.dumps(int(f['entry/process/statistics/counts_total'][()])))"
         ).json()
-    planted = json.loads((journey.platform.root / "truth.json").read_text())
+    planted = json.loads((journey.platform.layout.truth_file).read_text())
     truth = next(t for t in planted if pid.endswith(t["stem"]))
     expect(counts == truth["counts_total"], f"{counts} events instead of {truth['counts_total']}")
     place = session.stored["plan"]["explain"]["chosen"]
-    expect(place == "hall-b", f"the session ran in {place}, not beside its data")
+    expect(place == journey.platform.places[-1], f"the session ran in {place}, not beside its data")
     return {"pid": pid, "place": place, "product": path, "events": counts, "figures": facts["figures"],
             "seconds": round(time.monotonic() - started, 2), "session": session}  # fmt: skip
 
@@ -259,7 +249,7 @@ def stop_session(person: Person, session: Session) -> None:
 def check_embargo_end(journey: Journey, outsider: Person) -> dict[str, Any]:
     """Four years later the outsider's same links open."""
     platform = journey.platform
-    platform.root.joinpath("clock-offset").write_text(str(4 * 366 * 86400))
+    platform.layout.clock_offset.write_text(str(4 * 366 * 86400))
     opened = {}
     for proposal in ("MA-6202", "TO-7303"):
         pid = pids_of(platform, proposal)[0]

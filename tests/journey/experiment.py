@@ -45,7 +45,7 @@ def add_experiment(platform: Platform, subject: str, name: str) -> Experiment:
     sample = "phase" + "".join(chance.choice("bcdfghklmnprst") for _ in range(6))
     ended = (datetime.now(UTC) - timedelta(days=2)).date().isoformat()
     _append_row(
-        platform.root / "user-office" / "proposals.csv",
+        platform.layout.user_office / "proposals.csv",
         {
             "proposal": proposal,
             "title": f"Unknown cubic phase {sample}",
@@ -55,14 +55,13 @@ def add_experiment(platform: Platform, subject: str, name: str) -> Experiment:
             "end": ended,
         },
     )
-    issuer = platform.url.rsplit(":", 1)[0] + f":{int(platform.url.rsplit(':', 1)[1]) + 3}"
     _append_row(
-        platform.root / "user-office" / "members.csv",
-        {"proposal": proposal, "issuer": issuer, "subject": subject, "name": name, "role": "pi"},
+        platform.layout.user_office / "members.csv",
+        {"proposal": proposal, "issuer": platform.issuer, "subject": subject, "name": name, "role": "pi"},
     )
     pool = "hall-a"
-    folder = platform.root / "facility" / pool / proposal
-    truth_file = platform.root / f"truth-{proposal}.json"
+    folder = platform.layout.facility / pool / proposal
+    truth_file = platform.layout.root / f"truth-{proposal}.json"
     command = [sys.executable, "-m", "beamhub_reduction.synthetic", "powder", str(folder.parent)]
     command += [
         "--proposal",

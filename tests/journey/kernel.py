@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from journey.names import connect_to
 from journey.person import Person
 
 
@@ -42,12 +43,13 @@ class Channel:
     def __init__(self, person: Person, server_url: str, kernel_id: str) -> None:
         self.session = uuid.uuid4().hex
         path = f"{server_url.rstrip('/')}/api/kernels/{kernel_id}/channels?session_id={self.session}"
-        xsrf = person.cookie("_xsrf", urlsplit(server_url).path + "/")
+        xsrf = person.cookie("_xsrf", server_url + "/")
         if xsrf:
             path += f"&_xsrf={quote(xsrf)}"
         parts = urlsplit(server_url)
         self.socket: ClientConnection = connect(
             "ws" + path.removeprefix("http"),
+            sock=connect_to(server_url),
             additional_headers={"Cookie": person.cookie_header(path)},
             origin=f"{parts.scheme}://{parts.netloc}",  # type: ignore[arg-type]  # websockets' NewType of str
             max_size=64 * 2**20,

@@ -10,6 +10,8 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
+from journey.names import BrowserTransport
+
 
 @dataclass
 class Form:
@@ -107,7 +109,10 @@ class Person:
     def __init__(self, base_url: str, subject: str) -> None:
         self.base_url, self.subject = base_url, subject
         self.http = httpx.Client(
-            follow_redirects=True, timeout=60, headers={"User-Agent": "Mozilla/5.0 (journey)"}
+            follow_redirects=True,
+            timeout=60,
+            headers={"User-Agent": "Mozilla/5.0 (journey)"},
+            transport=BrowserTransport(),
         )
 
     def close(self) -> None:
@@ -151,9 +156,14 @@ class Person:
             )
         return page
 
-    def cookie(self, name: str, path: str) -> str | None:
-        """The cookie that a browser would send to a path; the longest cookie path wins."""
-        found = [c for c in self.http.cookies.jar if c.name == name and path.startswith(c.path)]
+    def cookie(self, name: str, url: str) -> str | None:
+        """The cookie that a browser would send to an address; the longest cookie path wins."""
+        parts = urlsplit(url)
+        found = [
+            c
+            for c in self.http.cookies.jar
+            if c.name == name and parts.path.startswith(c.path) and _meets(str(parts.hostname), c.domain)
+        ]
         return max(found, key=lambda c: len(c.path)).value if found else None
 
     def cookie_header(self, url: str) -> str:
@@ -163,7 +173,7 @@ class Person:
 
     def call(self, method: str, url: str, body: Any = None) -> httpx.Response:
         """A request that a page's own script would send, with its XSRF token."""
-        token = self.cookie("_xsrf", urlsplit(url).path) or ""
+        token = self.cookie("_xsrf", url) or ""
         headers = {
             "X-XSRFToken": token,
             "Referer": url,
@@ -186,3 +196,8 @@ class Person:
                     f"{url} did not come to it in {seconds:.0f} s: {answer.status_code} {answer.text[:300]}"
                 )
             time.sleep(0.25)
+
+
+def _meets(host: str, domain: str) -> bool:
+    """Whether a cookie of a domain goes to a host; one set without a domain goes to its own host only."""
+    return host == domain or (domain.startswith(".") and f".{host}".endswith(domain))

@@ -46,7 +46,7 @@ def take(platform: Platform, person: Person, session: Session, folder: Path | No
         context = browser.new_context(viewport=SIZE)  # type: ignore[arg-type]
         context.add_cookies(
             [
-                {"name": c.name, "value": c.value or "", "domain": "127.0.0.1", "path": c.path}
+                {"name": c.name, "value": c.value or "", "domain": c.domain, "path": c.path}
                 for c in person.http.cookies.jar
             ]
         )

@@ -136,16 +136,24 @@ class Journey:
         self.note("grants", started, account=plan["account"], grants=grants)
         started = time.monotonic()
         verdicts = plan["explain"]["verdicts"]
-        expect(len(verdicts) == 2, f"the choice was not between two places: {verdicts}")
+        n_places = len(self.platform.places)
+        expect(len(verdicts) == n_places, f"the choice was not between {n_places} places: {verdicts}")
         self.note("placement", started, chosen=plan["explain"]["chosen"], explain=plan["explain"])
         mounts = [{key: mount[key] for key in ("target", "mode", "purpose")} for mount in plan["mounts"]]
         expect(
             all(m["mode"] == "ro" for m in mounts if m["purpose"] == "raw"), f"raw data is writable: {mounts}"
         )
         self.note("plan", started, plan_id=plan["id"], plan_hash=record["plan_hash"], mounts=mounts)
-        server_pid = int((record["backend_id"] or "pid:0").rpartition(":")[2])
+        server_pid = self.platform.server_pid(record["backend_id"] or "")
         expect(server_pid and is_running(server_pid), f"no server process {record['backend_id']!r}")
-        self.note("spawn", clicked, server_pid=server_pid, url=server_url, seconds_to_ready=round(seconds, 2))
+        self.note(
+            "spawn",
+            clicked,
+            server_pid=server_pid,
+            backend_id=record["backend_id"],
+            url=server_url,
+            seconds_to_ready=round(seconds, 2),
+        )
         return session
 
     def wait_until_ready(self, person: Person, launch: Page) -> str:

@@ -107,7 +107,7 @@ def build_children(layout: DemoLayout, ports: Ports, config: FacilityConfig) -> 
         Child(
             "identity provider",
             [*python, "beamhub_hub.demo_provider", "--port", str(ports.provider),
-             "--accounts", str(layout.root / "accounts.json"),
+             "--accounts", str(layout.accounts_file),
              "--client-secret-file", str(layout.secret("provider-client-secret")),
              "--redirect-uri", f"{config.hub.public_url}/hub/login/{provider.name}/callback"],
             layout.logs / "provider.log",

@@ -120,6 +120,30 @@ class DemoLayout:
         return self.root / "facility"
 
     @property
+    def homes(self) -> Path:
+        """The accounts' homes."""
+        return self.root / "homes"
+
+    def state(self, process: str) -> Path:
+        """What one process keeps: `hub`, `web` or `sessions`."""
+        return self.root / process
+
+    @property
+    def policy_file(self) -> Path:
+        """The policy document."""
+        return self.root / "policy.yaml"
+
+    @property
+    def roles_file(self) -> Path:
+        """Who has a facility role."""
+        return self.root / "roles.csv"
+
+    @property
+    def accounts_file(self) -> Path:
+        """The people of the demo's identity provider."""
+        return self.root / "accounts.json"
+
+    @property
     def user_office(self) -> Path:
         """The user office's CSV files."""
         return self.root / "user-office"

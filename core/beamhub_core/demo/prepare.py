@@ -78,34 +78,33 @@ def prepare(layout: DemoLayout, ports: Ports, *, templates: Path, seed: int = 20
         write_probe.unlink()
     except OSError as error:
         raise FolderUnusable(layout.root, error.strerror or type(error).__name__) from error
-    _write_secrets(layout)
-    _follow_address(layout, ports)
+    write_secrets(layout.secret(name) for name in TOKENS)
+    _follow_ports(layout, ports)
     write_office(layout, f"http://127.0.0.1:{ports.provider}", utc_now())
-    _write_once(layout.root / "policy.yaml", yaml.safe_dump(POLICY, sort_keys=False))
     layout.config_file.write_text(yaml.safe_dump(build_config(layout, ports, templates), sort_keys=False))
     layout.port_file.write_text(f"{ports.first}\n")
-    _generate_facility(layout, seed)
+    generate_facility(layout, seed)
     return read_config(layout.config_file)
 
 
-def _follow_address(layout: DemoLayout, ports: Ports) -> None:
-    """Give the people of an earlier start their rows back when the demo moves to other ports.
-
-    The issuer holds the provider's port, and an account is an issuer and a subject: on other ports people
-    have new accounts, with new homes, but the same proposals and roles.
-    """
+def _follow_ports(layout: DemoLayout, ports: Ports) -> None:
     try:
         former = Ports(int(layout.port_file.read_text()))
     except (OSError, ValueError):
         return
-    if former == ports:
-        return
     old, new = (f"http://127.0.0.1:{each.provider}" for each in (former, ports))
-    for path in (
-        layout.user_office / "members.csv",
-        layout.root / "roles.csv",
-        layout.root / "accounts.json",
-    ):
+    follow_issuer(old, new, (layout.user_office / "members.csv", layout.roles_file, layout.accounts_file))
+
+
+def follow_issuer(old: str, new: str, files: Iterable[Path]) -> None:
+    """Give the people of an earlier start their rows back when the demo's provider has another address.
+
+    An account is an issuer and a subject, and the issuer is that address: elsewhere people have new
+    accounts, with new homes, but the same proposals and roles.
+    """
+    if old == new:
+        return
+    for path in files:
         if path.exists():
             part = path.with_suffix(".part")
             part.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
@@ -117,9 +116,9 @@ def _write_once(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _write_secrets(layout: DemoLayout) -> None:
-    for name in TOKENS:
-        path = layout.secret(name)
+def write_secrets(files: Iterable[Path]) -> None:
+    """A random secret in each of the files that is not there yet, 64 hexadecimal digits, mode 0600."""
+    for path in files:
         if path.exists():
             continue
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -127,7 +126,8 @@ def _write_secrets(layout: DemoLayout) -> None:
             file.write(secrets.token_hex(32) + "\n")
 
 
-def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+def write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Write a table whole or not at all."""
     part = path.with_suffix(".part")
     with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -137,18 +137,18 @@ def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ..
 
 
 def write_office(layout: DemoLayout, issuer: str, now: datetime) -> None:
-    """The user office, the facility's roles and the provider's people; what is there stays."""
+    """The user office, the policy, the facility's roles and the provider's people; what is there stays."""
     office = layout.user_office
     rows = proposals(now.year)
     if not (office / "proposals.csv").exists():
-        _write_csv(
+        write_csv(
             office / "proposals.csv",
             ("proposal", "title", "class", "instrument", "start", "end"),
             [(p.id, p.title, p.policy_class, p.instrument, p.start, p.end) for p in rows],
         )
     if not (office / "members.csv").exists():
         names = {person.subject: person.name for person in PEOPLE}
-        _write_csv(
+        write_csv(
             office / "members.csv",
             ("proposal", "issuer", "subject", "orcid", "facility_account", "name", "role", "from", "until"),
             [
@@ -157,9 +157,9 @@ def write_office(layout: DemoLayout, issuer: str, now: datetime) -> None:
                 for subject, role in p.members
             ],
         )
-    if not (layout.root / "roles.csv").exists():
-        _write_csv(
-            layout.root / "roles.csv",
+    if not layout.roles_file.exists():
+        write_csv(
+            layout.roles_file,
             ("issuer", "subject", "role"),
             [(issuer, person.subject, person.role) for person in PEOPLE if person.role],
         )
@@ -167,12 +167,12 @@ def write_office(layout: DemoLayout, issuer: str, now: datetime) -> None:
         "issuer_url": issuer,
         "users": [{"subject": p.subject, "name": p.name, "claims": p.claims()} for p in PEOPLE],
     }
-    _write_once(layout.root / "accounts.json", json.dumps(accounts, indent=1))
+    _write_once(layout.accounts_file, json.dumps(accounts, indent=1))
+    _write_once(layout.policy_file, yaml.safe_dump(POLICY, sort_keys=False))
 
 
 def build_config(layout: DemoLayout, ports: Ports, templates: Path) -> dict[str, Any]:
     """The content of `facility.yaml` for the embedded platform."""
-    root = layout.root
     public = f"http://127.0.0.1:{ports.public}"
     web = f"http://127.0.0.1:{ports.web}"
     return {
@@ -197,14 +197,14 @@ def build_config(layout: DemoLayout, ports: Ports, templates: Path) -> dict[str,
                     "unsafe_allow_http": True,
                 }
             ],
-            "role_assignments": str(root / "roles.csv"),
+            "role_assignments": str(layout.roles_file),
             "refresh_s": 15,
         },
         "hub": {
             "public_url": public,
             "listen_port": ports.hub,
-            "database_url": f"sqlite:///{root / 'hub' / 'hub.sqlite'}",
-            "state_folder": str(root / "hub"),
+            "database_url": f"sqlite:///{layout.state('hub') / 'hub.sqlite'}",
+            "state_folder": str(layout.state("hub")),
             "crypt_key_file": str(layout.secret("hub-crypt-key")),
             "cookie_secret_file": str(layout.secret("hub-cookie")),
             "web_client_token_file": str(layout.secret("hub-client-token")),
@@ -219,8 +219,8 @@ def build_config(layout: DemoLayout, ports: Ports, templates: Path) -> dict[str,
             "hub_api_url": f"http://127.0.0.1:{ports.hub}/hub/api",
             "hub_service_token_file": str(layout.secret("web-service-token")),
             "cookie_secret_file": str(layout.secret("web-cookie")),
-            "database_url": f"sqlite:///{root / 'web' / 'web.sqlite'}",
-            "state_folder": str(root / "web"),
+            "database_url": f"sqlite:///{layout.state('web') / 'web.sqlite'}",
+            "state_folder": str(layout.state("web")),
             "clients": [
                 {
                     "name": "hub",
@@ -243,7 +243,7 @@ def build_config(layout: DemoLayout, ports: Ports, templates: Path) -> dict[str,
             "unsafe_clock_offset_file": str(layout.clock_offset),
         },
         "catalogue": {
-            "policy_file": str(root / "policy.yaml"),
+            "policy_file": str(layout.policy_file),
             "user_offices": [
                 {
                     "name": "demo",
@@ -289,14 +289,21 @@ def build_config(layout: DemoLayout, ports: Ports, templates: Path) -> dict[str,
                 },
             ],
             "templates_folder": str(templates),
-            "homes_folder": str(root / "homes"),
-            "state_folder": str(root / "sessions"),
+            "homes_folder": str(layout.homes),
+            "state_folder": str(layout.state("sessions")),
             "web_url": web,
         },
     }
 
 
-def _generate_facility(layout: DemoLayout, seed: int) -> None:
+def generate_facility(layout: DemoLayout, seed: int) -> None:
+    """The facility's files with what was planted in them, made once.
+
+    Raises
+    ------
+    GeneratorFailed
+        If they could not be made.
+    """
     if layout.truth_file.exists():
         return
     command = [sys.executable, "-m", "beamhub_reduction.synthetic", "facility", str(layout.facility)]
