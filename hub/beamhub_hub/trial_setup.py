@@ -72,7 +72,8 @@ class ApiServer:
         )
         for i_try in range(TRIES):
             try:
-                with urllib.request.urlopen(request, timeout=ANSWER_LIMIT_S, context=self._context) as answer:  # noqa: S310
+                answer = urllib.request.urlopen(request, timeout=ANSWER_LIMIT_S, context=self._context)  # noqa: S310
+                with answer:
                     return answer.status, json.load(answer)
             except urllib.error.HTTPError as error:
                 return error.code, _object(error.read())
@@ -115,7 +116,7 @@ def ensure_secret(server: ApiServer, name: str, keys: tuple[str, ...]) -> tuple[
 
 
 def ensure_office(server: ApiServer, name: str, issuer: str) -> bool:
-    """Make the ConfigMap with proposals, members, roles and numeric identities; False where it is there already.
+    """Make the ConfigMap with proposals, members, roles and numeric identities; False where it is there.
 
     Raises
     ------
