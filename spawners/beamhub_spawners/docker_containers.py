@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from beamhub_spawners.docker_network import (
     subnets_of,
 )
 from beamhub_spawners.refusal import StartFailed
+from beamhub_spawners.session_log import keep_log
 
 GRACE_S = 5
 LOG_LINES = 200
@@ -117,20 +117,12 @@ async def end_container(seen: Seen, log_folder: Path, *, now: bool) -> None:
     try:
         await host.call("stop", container_id, timeout=0 if now else GRACE_S)
         said = await host.call("logs", container_id, tail=LOG_LINES)
-        keep_log(log_folder / f"{Path(plan_id).name}.log", said)
+        keep_log(log_folder, plan_id, said)
         await host.call("remove_container", container_id, v=True, force=True)
     except APIError as error:
         if error.status_code not in GONE:
             raise
     await remove_network(host, plan_id)
-
-
-def keep_log(file: Path, said: bytes) -> None:
-    """Write what a container said, for the facility only."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "wb") as stream:
-        stream.write(said)
 
 
 async def make_network(host: DockerHost, plan: SessionPlan, place: DockerPlaceConfig, facility: str) -> str:

@@ -45,7 +45,7 @@ from beamhub_spawners.host_folders import check_and_ensure_folders, unfit_in_wor
 from beamhub_spawners.inventory import HostStorage
 from beamhub_spawners.paths import PathEscapes
 from beamhub_spawners.refusal import StartFailed
-from beamhub_spawners.session_environment import session_environment
+from beamhub_spawners.session_environment import hub_addresses, session_environment
 from beamhub_spawners.session_spawner import PlanSpawnerMixin
 
 SERVER = "The session"
@@ -226,17 +226,12 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
             self.log.warning("the network of session %s could not be removed: %s", plan.id, error)
 
     def _environment(self, plan: SessionPlan, place: DockerPlaceConfig) -> dict[str, str]:
-        environment = session_environment(
+        return session_environment(
             self.get_env(),
             of_the_facility=frozenset(self.environment),
             of_the_plan=plan.environment_variables,
-            of_the_backend={},
+            of_the_backend=hub_addresses(place.hub_api_url, self.user.escaped_name),
         )
-        if place.hub_api_url is not None:
-            url = place.hub_api_url.rstrip("/")
-            environment["JUPYTERHUB_API_URL"] = url
-            environment["JUPYTERHUB_ACTIVITY_URL"] = f"{url}/users/{self.user.escaped_name}/activity"
-        return environment
 
     def _labels(self) -> dict[str, str]:
         return server_labels(self.platform.config.short_name, self.user.name, self.name)

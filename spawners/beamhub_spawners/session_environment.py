@@ -65,6 +65,17 @@ def session_environment(
     return {"LANG": "C.UTF-8", **kept, **of_the_plan, **of_the_backend}
 
 
+def hub_addresses(hub_api_url: str | None, escaped_account: str) -> dict[str, str]:
+    """The variables by which a server reaches the hub, where that is not the hub's own idea of itself."""
+    if hub_api_url is None:
+        return {}
+    url = hub_api_url.rstrip("/")
+    return {
+        "JUPYTERHUB_API_URL": url,
+        "JUPYTERHUB_ACTIVITY_URL": f"{url}/users/{escaped_account}/activity",
+    }
+
+
 def token_digest(token: str) -> str:
     """SHA-256 of a hub token, hexadecimal: what may be stored of it."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -61,4 +61,6 @@ def spawner_class_for(config: FacilityConfig) -> type[PlanSpawnerMixin]:
         from beamhub_spawners.docker_spawner import DockerSessionSpawner  # needs the docker packages
 
         return DockerSessionSpawner
-    raise NotImplementedError(f"There is no spawner for {backend} places yet.")
+    from beamhub_spawners.kubernetes_spawner import KubernetesSessionSpawner  # needs kubespawner
+
+    return KubernetesSessionSpawner

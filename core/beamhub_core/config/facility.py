@@ -131,8 +131,27 @@ def _places_that_cannot_be(
             if known is not None and name in known and known[name].root != known[name].target:
                 yield (*here, "pools"), f"a local place needs root = target in pool {name!r}"
         yield from _section_of_another_backend(here, place)
+        yield from _folders_without_volume(here, place, sessions)
     if len({place.backend for place in sessions.places}) > 1:
         yield ("sessions", "places"), "one hub has one backend; give other backends a hub of their own"
+
+
+def _folders_without_volume(
+    here: Location, place: PlaceConfig, sessions: SessionsConfig
+) -> Iterator[tuple[Location, str]]:
+    if place.kubernetes is None:
+        return
+    for key, name, folder, volume in (
+        (
+            "unmapped_homes",
+            "homes.unmapped_folder",
+            sessions.homes.unmapped_folder,
+            place.kubernetes.unmapped_homes,
+        ),
+        ("scratch", "scratch.folder", sessions.scratch, place.kubernetes.scratch),
+    ):
+        if folder is not None and volume is None:
+            yield (*here, "kubernetes", key), f"'{name}' has no volume there"
 
 
 def _section_of_another_backend(here: Location, place: PlaceConfig) -> Iterator[tuple[Location, str]]:

@@ -133,6 +133,24 @@ class KubernetesPlaceConfig(Section):
     hub_api_url: HttpUrl | None = Field(
         default=None, description="The hub's API as pods reach it; the hub's own idea of it when absent."
     )
+    admitted_changes: tuple[Annotated[str, StringConstraints(max_length=300)], ...] = Field(
+        default=(),
+        max_length=32,
+        description="Fields of a session's pod that the hub's pod hook or the cluster's webhooks may add or "
+        "change, e.g. 'metadata.annotations[example.org/team]'; any other change is refused by this name.",
+    )
+    no_node_wait_s: float = Field(
+        default=2.0,
+        ge=0,
+        description="Seconds that a session waits for a node that can take it, e.g. for an autoscaler's; "
+        "then it is refused with the reason.",
+    )
+    lost_node_s: float = Field(
+        default=900.0,
+        ge=0,
+        description="Seconds that a session outlives the reports of its node; after them the cluster marks "
+        "it for its end, which the node does when it is back.",
+    )
     tmp_mib: int = Field(default=1024, ge=16, description="Size of a session's /tmp, in memory, MiB.")
     timeout_s: float = Field(default=10.0, gt=0, description="Limit of one call to the API server.")
     silence_s: float = Field(
