@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from beamhub_core.config import read_config
+from beamhub_core.demo.compose import give_proposal
 from beamhub_core.demo.compose_config import PLACE, WEB_PORT
 from beamhub_core.demo.compose_layout import ComposeLayout
+from beamhub_core.identity_table import read_identity_table
 from journey.platform import REPOSITORY, Platform, free_block
 
 NETWORK_BLOCK = "10.178.0.0/20"
@@ -145,7 +147,7 @@ class ComposePlatform(Platform):
     def web_url(self) -> str:
         """Web's container from this host, which reaches every bridge; no port of it is published."""
         networks = self.compose.facts("web")["NetworkSettings"]["Networks"]
-        front = next(each for name, each in networks.items() if name.endswith("_front"))
+        front = next(each for name, each in networks.items() if name.endswith("-front"))
         return f"http://{front['IPAddress']}:{WEB_PORT}"
 
     @property
@@ -164,6 +166,11 @@ class ComposePlatform(Platform):
         """The first process of `container:ID`."""
         kind, _, container = backend_id.rpartition(":")
         return int(inspect(container)["State"]["Pid"]) if kind == "container" else 0
+
+    def take_in(self, proposal: Path, subject: str) -> None:
+        """To the group that has the person's number; a facility makes one for each proposal."""
+        people = read_identity_table(ComposeLayout(self.layout.root).identities_file)
+        give_proposal(proposal, people[self.issuer, subject].gid or 0)
 
 
 @contextlib.contextmanager

@@ -74,5 +74,6 @@ def add_experiment(platform: Platform, subject: str, name: str) -> Experiment:
         str(truth_file),
     ]
     subprocess.run(command, check=True, stdout=sys.stderr)
+    platform.take_in(folder, subject)
     truth = json.loads(truth_file.read_text())
     return Experiment(proposal, sample, pool, folder, truth[-1] if isinstance(truth, list) else truth)

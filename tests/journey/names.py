@@ -26,7 +26,8 @@ class BrowserTransport(httpx.BaseTransport):
     """Sends requests where a browser would; the Host header keeps the name."""
 
     def __init__(self) -> None:
-        self._inner = httpx.HTTPTransport()
+        # The proxy ends a connection that nobody used for five seconds; asking just then would fail.
+        self._inner = httpx.HTTPTransport(limits=httpx.Limits(keepalive_expiry=2.0))
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The answer to one request."""

@@ -69,6 +69,9 @@ class Platform(abc.ABC):
     def server_pid(self, backend_id: str) -> int:
         """The process of a session, as this machine counts; 0 for none."""
 
+    def take_in(self, proposal: Path, subject: str) -> None:
+        """Give the folder of a new proposal the owners that the facility gives it; here there is one user."""
+
     def kill_hub(self) -> None:
         """SIGKILL the hub, which no process can catch, and see it gone."""
         pid = self.hub_pid()

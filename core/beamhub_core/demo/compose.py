@@ -307,17 +307,23 @@ def _give_config(layout: ComposeLayout) -> None:
 
 
 def _give_proposals(layout: ComposeLayout) -> None:
-    """Raw data is the facility's; what members make in a proposal belongs to its group."""
     for pool in POOLS:
-        for folder, _, files in os.walk(layout.facility / pool):
-            Path(folder).chmod(0o755)
-            for name in files:
-                (Path(folder) / name).chmod(0o644)
         for proposal, gid in PROPOSAL_GIDS.items():
-            path = layout.facility / pool / proposal
-            if path.is_dir():
-                shutil.chown(path, group=gid)
-                path.chmod(0o2755)
+            give_proposal(layout.facility / pool / proposal, gid)
+
+
+def give_proposal(folder: Path, gid: int) -> None:
+    """Raw data is the facility's; what members make in a proposal's `processed` belongs to its group."""
+    for inner, _, files in os.walk(folder):
+        Path(inner).chmod(0o755)
+        for name in files:
+            (Path(inner) / name).chmod(0o644)
+    if folder.is_dir():
+        shutil.chown(folder, group=gid)
+        processed = folder / "processed"
+        processed.mkdir(exist_ok=True)
+        shutil.chown(processed, group=gid)
+        processed.chmod(0o2770)
 
 
 def main(argv: list[str] | None = None) -> int:
