@@ -112,6 +112,11 @@ class Release:
         """The release's folder of a node, from here."""
         return CLUSTER / "nodes" / node / "facility" / self.namespace
 
+    @property
+    def seen(self) -> Path:
+        """The release's folder as its nodes, its sessions and, by links, this machine name it."""
+        return Path("/facility") / self.namespace
+
     def values(self) -> dict[str, Any]:
         """The trial's values, for this cluster, these names and these images."""
         text = (CHART / "trial-values.yaml").read_text()
@@ -125,13 +130,14 @@ class Release:
             digest = image_digest(f"{repository}:{self.tag}")
             images[name] = {"repository": f"docker.io/library/{repository}", "digest": digest}
         for volume in values["localVolumes"]:
-            volume["path"] = volume["path"].replace("/facility/", f"/facility/{self.namespace}/")
+            volume["path"] = volume["path"].replace("/facility/", f"{self.seen}/")
             if (
                 volume["name"] == "hall-b" and "namespace" not in volume
             ):  # web's node sees the other's storage
                 volume["path"] = str(self.folder("node-b") / "hall-b")
         facility = _merged(own["facility"], values["facility"])
         _rename(facility, ".beamhub.svc", f".{self.namespace}.svc")
+        _rename(facility, "/facility/", f"{self.seen}/")
         facility["hub"]["public_url"] = self.url
         digest = image_digest(f"{SESSION_IMAGE}:{self.tag_of_session}")
         facility["sessions"]["environments"] = [
@@ -169,7 +175,10 @@ class Release:
                 shutil.copytree(made / hall, self.folder(node) / hall)
             shutil.copy(made / "truth.json", self.folder("node-a"))
             shutil.rmtree(made)
+        self.seen.mkdir(parents=True, exist_ok=True)
         for hall, node in NODES.items():
+            if not (self.seen / hall).is_symlink():
+                (self.seen / hall).symlink_to(self.folder(node) / hall)
             let_read(self.folder(node) / hall, PLATFORM_UID)
             for name in ("homes", "state/hub", "state/web", "state/database"):
                 (self.folder(node) / name).mkdir(parents=True, exist_ok=True)
@@ -246,6 +255,7 @@ class Release:
                 kubectl("delete", "pv", volume["metadata"]["name"], "--wait=false", check=False)
         for node in NODES.values():
             shutil.rmtree(self.folder(node), ignore_errors=True)
+        shutil.rmtree(self.seen, ignore_errors=True)  # links, no data
 
 
 def _merged(base: Any, over: Any) -> Any:
