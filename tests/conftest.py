@@ -48,6 +48,7 @@ KEPT_THREADS = (
     "asyncio_",
     "ThreadPoolExecutor-",
     "AnyIO worker",
+    "agent-folders",
 )
 
 

@@ -64,6 +64,9 @@ class Place(Word):
     name: Name
     site: str = "main"
     backend: BackendKind
+    fault: str | None = Field(
+        default=None, description="Why nothing can be started there now, in plain words; None: something can."
+    )
     pools: tuple[Name, ...] = Field(description="Storage pools it mounts.")
     healthy_pools: tuple[Name, ...]
     pool_faults: dict[str, str] = Field(

@@ -1,4 +1,4 @@
-"""One host's agent as a process: its parts from the configuration, its life from start to signal."""
+"""An agent or a storage keeper as a process: its parts from the configuration, its life to a signal."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from beamhub_core.errors import ConfigInvalid
 from beamhub_spawners.agent_create import Facility
 from beamhub_spawners.agent_desk import Desk
 from beamhub_spawners.agent_engine import Engine
+from beamhub_spawners.agent_folders import Folders
 from beamhub_spawners.agent_images import ImageKeeper, images_of
 from beamhub_spawners.agent_inventory import host_inventory
 from beamhub_spawners.agent_server import AgentMetrics, AgentServer
+from beamhub_spawners.keeper_desk import KeeperDesk
 from beamhub_spawners.platform import clock_of
 from beamhub_spawners.web_client import WebClient
 
@@ -29,23 +31,54 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunningAgent:
-    """An agent that serves: its server, and what it keeps of images."""
+    """An agent that serves: its server, and what it keeps of images; a storage keeper keeps none."""
 
     server: AgentServer
-    keeper: ImageKeeper
+    keeper: ImageKeeper | None
 
 
 @asynccontextmanager
 async def serving_agent(config: AgentConfig, facility_config: FacilityConfig) -> AsyncIterator[RunningAgent]:
-    """An agent that listens until the block ends.
+    """An agent, or a storage keeper, that listens until the block ends.
 
     Raises
     ------
     ConfigInvalid
-        If the facility has no such docker place.
+        If the facility has no such place.
     OSError
         If a certificate, key or token cannot be read, or a port is taken.
     """
+    serving = _serving_keeper if config.engine == "none" else _serving_engine
+    async with serving(config, facility_config) as agent:
+        yield agent
+
+
+@asynccontextmanager
+async def _serving_keeper(
+    config: AgentConfig, facility_config: FacilityConfig
+) -> AsyncIterator[RunningAgent]:
+    place = next((one for one in facility_config.sessions.places if one.name == config.place), None)
+    if place is None or place.kubernetes is None:
+        names = [one.name for one in facility_config.sessions.places if one.kubernetes is not None]
+        raise _no_place("kubernetes", config, names)
+    token = config.web_token_file.read_text(encoding="utf-8").strip()
+    web = WebClient(config.web_url or facility_config.web.internal_url, token)
+    folders = Folders(facility_config)
+    desk = KeeperDesk(facility_config, place, web, clock_of(facility_config), folders)
+    server = AgentServer(config, desk, AgentMetrics())
+    server.listen()
+    try:
+        yield RunningAgent(server, None)
+    finally:
+        await server.close()
+        folders.close()
+        await web.close()
+
+
+@asynccontextmanager
+async def _serving_engine(
+    config: AgentConfig, facility_config: FacilityConfig
+) -> AsyncIterator[RunningAgent]:
     facility = facility_of(config, facility_config)
     engine = Engine(config.engine_socket, config.limits.engine_s, config.limits.stream_s)
     token = config.web_token_file.read_text(encoding="utf-8").strip()
@@ -53,6 +86,8 @@ async def serving_agent(config: AgentConfig, facility_config: FacilityConfig) ->
     metrics = AgentMetrics()
     images = images_of(facility_config, config.place, config.images)
     keeper = ImageKeeper(engine, images, config.pull, config.warm_up_s, metrics.show_images)
+
+    folders = Folders(facility_config)
 
     async def inventory() -> dict[str, object]:
         found = await desk.own_containers()
@@ -69,6 +104,7 @@ async def serving_agent(config: AgentConfig, facility_config: FacilityConfig) ->
         clock=clock_of(facility_config),
         inventory=inventory,
         images=frozenset(images),
+        folders=folders,
     )
     server = AgentServer(config, desk, metrics)
     server.listen()
@@ -79,6 +115,7 @@ async def serving_agent(config: AgentConfig, facility_config: FacilityConfig) ->
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         await server.close()
+        folders.close()
         await engine.close()
         await web.close()
 
@@ -93,10 +130,14 @@ def facility_of(config: AgentConfig, facility_config: FacilityConfig) -> Facilit
                 place=place.docker,
                 extra_variables=frozenset(config.extra_variables),
             )
-    names = ", ".join(place.name for place in facility_config.sessions.places if place.docker) or "none"
-    raise ConfigInvalid(
-        str(config.facility_file), (f"place: no docker place is called {config.place!r} (there: {names})",)
-    )
+    names = [place.name for place in facility_config.sessions.places if place.docker is not None]
+    raise _no_place("docker", config, names)
+
+
+def _no_place(backend: str, config: AgentConfig, names: list[str]) -> ConfigInvalid:
+    there = ", ".join(names) or "none"
+    problem = f"place: no {backend} place is called {config.place!r} (there: {there})"
+    return ConfigInvalid(str(config.facility_file), (problem,))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -118,5 +159,5 @@ async def _serve(config: AgentConfig, facility_config: FacilityConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with serving_agent(config, facility_config) as agent:
-        log.info("agent of place %s serves on %s:%d", config.place, config.listen.host, agent.server.port)
+        log.info("the agent of place %s serves on %s:%d", config.place, config.listen.host, agent.server.port)
         await stopped.wait()

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from beamhub_core.config.docker_place import DockerPlaceConfig
-from beamhub_core.session import SessionPlan, StoredSession
+from beamhub_core.session import BackendKind, SessionPlan, StoredSession
 from beamhub_core.word import digest
 from beamhub_spawners.agent_routes import NotAdmitted
 from beamhub_spawners.container_start import SESSION_INFO_VARIABLE
@@ -44,10 +44,21 @@ def check_stored(stored: StoredSession, facility: Facility, *, now: datetime) ->
     NotAdmitted
         If the plan is not the one that was stored, not this place's, over, or ended.
     """
+    return check_plan(stored, place=facility.place_name, backend="docker", now=now)
+
+
+def check_plan(stored: StoredSession, *, place: str, backend: BackendKind, now: datetime) -> SessionPlan:
+    """The plan, if something may be made of it now in a place of a backend.
+
+    Raises
+    ------
+    NotAdmitted
+        If the plan is not the one that was stored, another place's, over, or ended.
+    """
     plan, record = stored.plan, stored.record
     if digest(plan) != record.plan_hash or plan.id != record.plan_id:
         raise NotAdmitted(403, "hash mismatch: the plan is not the one that was stored")
-    if plan.place.name != facility.place_name or plan.place.backend != "docker":
+    if plan.place.name != place or plan.place.backend != backend:
         raise NotAdmitted(403, f"the plan is for the place {plan.place.name!r}")
     if plan.expires_at <= now:
         raise NotAdmitted(403, "the plan's time is over")

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Network
@@ -27,34 +27,20 @@ from beamhub_spawners.agent_create import (
     rendered,
     same_json,
 )
-from beamhub_spawners.agent_engine import Answer, Engine
+from beamhub_spawners.agent_engine import Engine
+from beamhub_spawners.agent_folders import Folders
+from beamhub_spawners.agent_reply import Reply, json_reply, passed, read_body
 from beamhub_spawners.agent_routes import Asked, NotAdmitted, asked_labels
-from beamhub_spawners.docker_images import OF_A_FOLDER, image_fault
+from beamhub_spawners.docker_images import image_fault
 from beamhub_spawners.docker_network import LABEL, gateway_of, network_fields, network_name
 from beamhub_spawners.docker_render import Ground, free_gpus
-from beamhub_spawners.host_folders import check_and_ensure_folders, unfit_in_words
-from beamhub_spawners.paths import PathEscapes
 from beamhub_spawners.web_client import WebClient
 
 log = logging.getLogger(__name__)
 
-FOLDERS_S = 45.0
-"""More than the facility's own command for quotas may take."""
 PLAN_ID = re.compile(r"[0-9a-f]{32}")
 INFO_KEYS = ("ServerVersion", "OSType", "Architecture", "KernelVersion", "NCPU", "MemTotal", "CgroupVersion")
 MAX_REMEMBERED = 10_000
-
-Stream = AbstractAsyncContextManager[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the caller gets: an answer, or a stream of the engine's."""
-
-    status: int = 200
-    body: bytes = b""
-    is_json: bool = True
-    stream: Stream | None = None
 
 
 @dataclass(slots=True)
@@ -62,7 +48,7 @@ class Desk:
     """The one place where requests become requests to the engine.
 
     `images` are the names that may be looked at; `inventory` says what the host has. `_taking` is held from
-    looking at what is free to taking it, and keeps two creates of one plan apart.
+    looking at which graphics processors are free to taking some, and over nothing that waits for storage.
     """
 
     config: FacilityConfig
@@ -72,6 +58,7 @@ class Desk:
     clock: Clock
     inventory: Callable[[], Awaitable[dict[str, Any]]]
     images: frozenset[str]
+    folders: Folders
     _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _made: dict[str, datetime] = field(default_factory=dict)
 
@@ -100,18 +87,18 @@ class Desk:
 
     async def version(self, asked: Asked, body: bytes) -> Reply:
         """The engine's version, in which the hub's client then speaks."""
-        return _json(await self.engine.version())
+        return json_reply(await self.engine.version())
 
     async def info(self, asked: Asked, body: bytes) -> Reply:
         """A few facts of the host."""
         answer = await self.engine.call("GET", "/info")
         if answer.status != 200:
-            return _passed(answer)
-        return _json({name: answer.json().get(name) for name in INFO_KEYS})
+            return passed(answer)
+        return json_reply({name: answer.json().get(name) for name in INFO_KEYS})
 
     async def host_inventory(self, asked: Asked, body: bytes) -> Reply:
         """Pools, images, sessions, memory and graphics processors of the host."""
-        return _json(await self.inventory())
+        return json_reply(await self.inventory())
 
     async def image(self, asked: Asked, body: bytes) -> Reply:
         """An image of the facility's environments; never a pull."""
@@ -120,22 +107,24 @@ class Desk:
             raise NotAdmitted(403, "not admitted: an image that no environment names")
         answer = await self.engine.call("GET", f"/images/{quote(name, safe='/:@')}/json")
         if answer.status != 200:
-            return _passed(answer)
+            return passed(answer)
         said = answer.json()
-        return _json({key: said.get(key) for key in ("Id", "RepoTags", "RepoDigests", "Size", "Created")})
+        return json_reply(
+            {key: said.get(key) for key in ("Id", "RepoTags", "RepoDigests", "Size", "Created")}
+        )
 
     # -- containers ---------------------------------------------------------------------------------
 
     async def list_containers(self, asked: Asked, body: bytes) -> Reply:
         """Containers of this facility, whatever else is asked."""
-        return _json(await self.own_containers(*asked_labels(asked)))
+        return json_reply(await self.own_containers(*asked_labels(asked)))
 
     async def create(self, asked: Asked, body: bytes) -> Reply:
         """Make the container of a stored plan, when the asked body is what the plan renders to."""
-        wanted = _body(body)
-        async with self._taking:
-            stored = await self._stored(asked.query["name"].removeprefix("beamhub-"))
-            plan = check_stored(stored, self.facility, now=self.clock())
+        wanted = read_body(body)
+        plan_id = asked.query["name"].removeprefix("beamhub-")
+        async with self.folders.lock_of(plan_id):
+            stored, plan = await self._to_be_made(plan_id)
             ground = await self._ground(plan, wanted)
             expected, differing = rendered(wanted, stored, self.facility, ground)
             if differing:
@@ -143,12 +132,29 @@ class Desk:
                 raise NotAdmitted(403, f"the container is not what its plan says: {told}")
             await self._check_not_made(plan)
             await self._check_image(plan)
-            await self._ensure_folders(plan)
-            query = {"name": asked.query["name"]}
-            answer = await self.engine.call("POST", "/containers/create", query=query, body=expected)
+            await self.folders.make(plan)
+            await self._to_be_made(plan_id)  # it may have been ended while storage took its time
+            async with self._taking if ground.gpus else nullcontext():
+                await self._check_free(ground.gpus)
+                query = {"name": asked.query["name"]}
+                answer = await self.engine.call("POST", "/containers/create", query=query, body=expected)
             if answer.status == 201:
                 self._remember(plan)
-        return _passed(answer)
+        return passed(answer)
+
+    async def make_folders(self, asked: Asked, body: bytes) -> Reply:
+        """Make the folders of a stored plan, before its container is asked for."""
+        plan_id = asked.parts["plan"]
+        async with self.folders.lock_of(plan_id):
+            _, plan = await self._to_be_made(plan_id)
+            await self._check_not_made(plan)
+            await self.folders.make(plan)
+        return Reply(204)
+
+    async def home(self, asked: Asked, body: bytes) -> Reply:
+        """How the homes are, and the account's own where a stored plan of it was seen here."""
+        said = await self.folders.home_of(asked.parts["account"])
+        return json_reply(said.model_dump(mode="json"))
 
     async def start(self, asked: Asked, body: bytes) -> Reply:
         """Start a container whose plan is stored, unchanged and not over."""
@@ -157,19 +163,19 @@ class Desk:
         check_stored(stored, self.facility, now=self.clock())
         if known["Config"]["Labels"].get(f"{LABEL}plan-hash") != stored.record.plan_hash:
             raise NotAdmitted(403, "hash mismatch: the container was made from another plan")
-        return _passed(await self.engine.call("POST", f"/containers/{known['Id']}/start"))
+        return passed(await self.engine.call("POST", f"/containers/{known['Id']}/start"))
 
     async def inspect(self, asked: Asked, body: bytes) -> Reply:
         """A container without its environment, which holds its token."""
         known = await self._own(asked)
         known["Config"].pop("Env", None)
-        return _json(known)
+        return json_reply(known)
 
     async def stop(self, asked: Asked, body: bytes) -> Reply:
         """Stop a container; also when web is away."""
         known = await self._own(asked)
         longer_s = float(asked.query.get("t", 10))
-        return _passed(
+        return passed(
             await self.engine.call(
                 "POST", f"/containers/{known['Id']}/stop", query=asked.query, longer_s=longer_s
             )
@@ -188,7 +194,7 @@ class Desk:
         """Remove a container."""
         known = await self._own(asked)
         query = {name: value for name, value in asked.query.items() if name != "link"}
-        return _passed(await self.engine.call("DELETE", f"/containers/{known['Id']}", query=query))
+        return passed(await self.engine.call("DELETE", f"/containers/{known['Id']}", query=query))
 
     # -- networks -----------------------------------------------------------------------------------
 
@@ -196,9 +202,9 @@ class Desk:
         """This facility's networks, and of the others only which addresses they take."""
         answer = await self.engine.call("GET", "/networks")
         if answer.status != 200:
-            return _passed(answer)
+            return passed(answer)
         keys = ("Name", "Id", "Created", "Labels", "IPAM")
-        return _json(
+        return json_reply(
             [
                 {key: one.get(key) for key in keys} if self._is_ours(one) else {"IPAM": one.get("IPAM")}
                 for one in answer.json()
@@ -207,7 +213,7 @@ class Desk:
 
     async def create_network(self, asked: Asked, body: bytes) -> Reply:
         """Make the network of a stored plan in a free /28 of the block."""
-        wanted = _body(body)
+        wanted = read_body(body)
         try:
             plan_id = wanted["Name"].removeprefix("beamhub-")
             subnet = IPv4Network(wanted["IPAM"]["Config"][0]["Subnet"])
@@ -220,16 +226,16 @@ class Desk:
         expected = network_fields(plan, self.facility.place, subnet, facility=self.facility.short_name)
         if subnet.prefixlen != 28 or not same_json(wanted, expected):
             raise NotAdmitted(403, "the network is not what its plan says")
-        return _passed(await self.engine.call("POST", "/networks/create", body=expected))
+        return passed(await self.engine.call("POST", "/networks/create", body=expected))
 
     async def join(self, asked: Asked, body: bytes) -> Reply:
         """Join one of the platform's containers to a session's network."""
         network = await self._own_network(asked.parts["plan"])
-        wanted = _body(body)
+        wanted = read_body(body)
         for peer in self.facility.place.peers:
             expected = {"Container": peer.container, "EndpointConfig": {"Aliases": [peer.alias]}}
             if same_json(wanted, expected):
-                return _passed(
+                return passed(
                     await self.engine.call("POST", f"/networks/{network['Id']}/connect", body=expected)
                 )
         raise NotAdmitted(403, "only the platform's own containers join a session's network")
@@ -237,11 +243,11 @@ class Desk:
     async def leave(self, asked: Asked, body: bytes) -> Reply:
         """Take one of the platform's containers out of a session's network."""
         network = await self._own_network(asked.parts["plan"])
-        wanted = _body(body)
+        wanted = read_body(body)
         for peer in self.facility.place.peers:
             if wanted.get("Container") == peer.container:
                 expected = {"Container": peer.container, "Force": True}
-                return _passed(
+                return passed(
                     await self.engine.call("POST", f"/networks/{network['Id']}/disconnect", body=expected)
                 )
         raise NotAdmitted(403, "only the platform's own containers leave a session's network")
@@ -249,9 +255,14 @@ class Desk:
     async def remove_network(self, asked: Asked, body: bytes) -> Reply:
         """Remove a session's network."""
         network = await self._own_network(asked.parts["plan"])
-        return _passed(await self.engine.call("DELETE", f"/networks/{network['Id']}"))
+        return passed(await self.engine.call("DELETE", f"/networks/{network['Id']}"))
 
     # -- what is asked of engine and web ---------------------------------------------------------------
+
+    async def _to_be_made(self, plan_id: str) -> tuple[StoredSession, SessionPlan]:
+        """A stored plan of which something may be made here and now."""
+        stored = await self._stored(plan_id)
+        return stored, check_stored(stored, self.facility, now=self.clock())
 
     async def _stored(self, plan_id: str) -> StoredSession:
         try:
@@ -266,10 +277,12 @@ class Desk:
             network = network_name(plan.id)
             known = await self._own_network(plan.id)
             gateway = gateway_of(IPv4Network(known["IPAM"]["Config"][0]["Subnet"]))
-        gpus = asked_gpus(wanted)
-        if set(gpus) - set(free_gpus(place, await self.own_containers()) if gpus else ()):
+        return Ground(network, gateway, asked_gpus(wanted), await self.engine.is_recursive())
+
+    async def _check_free(self, gpus: tuple[str, ...]) -> None:
+        free = free_gpus(self.facility.place, await self.own_containers()) if gpus else ()
+        if set(gpus) - set(free):
             raise NotAdmitted(409, "a graphics processor is taken, or not this host's")
-        return Ground(network, gateway, gpus, await self.engine.is_recursive())
 
     async def _check_not_made(self, plan: SessionPlan) -> None:
         if plan.id not in self._made:
@@ -293,16 +306,6 @@ class Desk:
         fault = image_fault(plan.image, answer.json())
         if fault is not None:
             raise NotAdmitted(403, fault)
-
-    async def _ensure_folders(self, plan: SessionPlan) -> None:
-        work = asyncio.to_thread(check_and_ensure_folders, plan, self.config)
-        try:
-            await asyncio.wait_for(work, FOLDERS_S)
-        except TimeoutError as error:
-            raise Unavailable("container", "the storage does not answer") from error
-        except PathEscapes as error:
-            log.warning("the folders of session %s cannot be made: %s", plan.id, error)
-            raise NotAdmitted(403, f"{OF_A_FOLDER}{unfit_in_words(error, plan)}") from error
 
     async def _own(self, asked: Asked) -> dict[str, Any]:
         """The engine's word of a container of this facility; others do not exist for the caller."""
@@ -350,6 +353,8 @@ _HANDLERS: dict[str, _Handler] = {
     "image": Desk.image,
     "list": Desk.list_containers,
     "create": Desk.create,
+    "folders": Desk.make_folders,
+    "home": Desk.home,
     "start": Desk.start,
     "inspect": Desk.inspect,
     "stop": Desk.stop,
@@ -364,29 +369,3 @@ _HANDLERS: dict[str, _Handler] = {
     "network remove": Desk.remove_network,
 }
 _TAKES_A_BODY = ("create", "network create", "network connect", "network disconnect")
-
-
-def _body(body: bytes) -> dict[str, Any]:
-    """A JSON object; names that stand twice are refused, because two readers may take different ones."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a name stands twice")
-        return found
-
-    try:
-        read = json.loads(body, object_pairs_hook=once)
-    except (ValueError, RecursionError):
-        raise NotAdmitted(400, "the body is no JSON object, or has a name twice") from None
-    if not isinstance(read, dict):
-        raise NotAdmitted(400, "the body is no JSON object")
-    return read
-
-
-def _passed(answer: Answer) -> Reply:
-    return Reply(answer.status, answer.body)
-
-
-def _json(value: Any) -> Reply:
-    return Reply(200, json.dumps(value).encode())

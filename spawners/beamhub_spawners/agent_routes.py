@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from beamhub_core.errors import BeamhubError
+from beamhub_core.identity import ACCOUNT_PATTERN
 from beamhub_spawners.docker_network import LABEL
 
 MAX_TARGET = 4096
@@ -23,7 +24,9 @@ MAX_LABELS = 8
 MAX_STOP_S = 60
 VERSION = r"(?:/v1\.(?:4[1-9]|[5-9][0-9]))?"  # 1.41 is Docker 20.10, the oldest that we speak to
 CONTAINER = r"(?P<container>[0-9a-f]{64}|beamhub-[0-9a-f]{32})"
-NETWORK = r"beamhub-(?P<plan>[0-9a-f]{32})"
+PLAN = "[0-9a-f]{32}"
+NETWORK = rf"beamhub-(?P<plan>{PLAN})"
+ACCOUNT = ACCOUNT_PATTERN.strip("^$")
 NAME = r"(?!.*(?:\.\.|//))[a-z0-9][A-Za-z0-9._/:-]{0,250}"
 IMAGE = rf"(?P<image>{NAME}(?:(?:@|%40)sha256(?::|%3A)[0-9a-f]{{64}})?)"
 # Labels by which the hub looks for containers; the facility's own is added to whatever is asked.
@@ -129,6 +132,8 @@ ROUTES = (
     _route("version", "GET", "/version"),
     _route("info", "GET", "/info"),
     _route("inventory", "GET", "/beamhub/inventory"),
+    _route("home", "GET", rf"/beamhub/home/(?P<account>{ACCOUNT})"),
+    _route("folders", "POST", rf"/beamhub/folders/(?P<plan>{PLAN})"),
     _route(
         "list",
         "GET",

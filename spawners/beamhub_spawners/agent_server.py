@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from tornado.httpserver import HTTPServer
@@ -20,14 +20,24 @@ from tornado.netutil import bind_sockets
 from beamhub_core.config.agent import AgentConfig
 from beamhub_core.config.docker_place import TlsPairConfig
 from beamhub_core.errors import Unavailable
-from beamhub_spawners.agent_desk import Desk, Reply
+from beamhub_spawners.agent_reply import Reply
 from beamhub_spawners.agent_routes import Asked, NotAdmitted, read_request
+from beamhub_spawners.docker_host import FOLDERS_S
 
 log = logging.getLogger(__name__)
 
 REASONS = {200: "OK", 201: "Created", 204: "No Content", 304: "Not Modified", 403: "Forbidden"}
-FOLDERS_AND_ENGINE = 3
-"""A create looks at web, folders, image and network before the engine makes it: that many limits together."""
+CALLS_OF_A_CREATE = 3
+"""A create looks at web, image and network before the engine makes it: that many limits together."""
+WAIT_FOR_STORAGE = ("create", "folders", "home")
+
+
+class RequestDesk(Protocol):
+    """What answers admissible requests."""
+
+    async def answer(self, asked: Asked, body: bytes) -> Reply:
+        """The reply; raises `NotAdmitted`, or `Unavailable` when somebody behind it is silent."""
+        ...
 
 
 class AgentMetrics:
@@ -88,7 +98,7 @@ def common_names(certificate: Any) -> tuple[str, ...]:
 class AgentServer:
     """One agent: its HTTPS server before the engine, and its page of metrics on the loopback."""
 
-    def __init__(self, config: AgentConfig, desk: Desk, metrics: AgentMetrics) -> None:
+    def __init__(self, config: AgentConfig, desk: RequestDesk, metrics: AgentMetrics) -> None:
         self._config, self._desk, self.metrics = config, desk, metrics
         limits = config.limits
         self._server = HTTPServer(
@@ -175,7 +185,9 @@ class AgentServer:
 
     async def _serve(self, request: HTTPServerRequest, asked: Asked) -> int:
         limits = self._config.limits
-        limit_s = FOLDERS_AND_ENGINE * limits.engine_s + float(asked.query.get("t", 0))
+        limit_s = CALLS_OF_A_CREATE * limits.engine_s + float(asked.query.get("t", 0))
+        if asked.route in WAIT_FOR_STORAGE:
+            limit_s += FOLDERS_S
         async with asyncio.timeout(limits.stream_s if asked.is_stream else limit_s):
             reply = await self._desk.answer(asked, request.body)
             if reply.stream is not None:

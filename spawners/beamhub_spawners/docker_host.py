@@ -19,6 +19,9 @@ from beamhub_core.errors import Unavailable
 from beamhub_core.word import canonical_json
 
 N_THREADS = 8
+N_FOLDER_THREADS = 16
+FOLDERS_S = 45.0
+"""How long the folders of one session may take: more than the facility's own command for quotas may."""
 MAX_WAITING = 64
 OLDEST_API = "1.41"  # Docker 20.10
 NO_ANSWER = "the host does not answer"
@@ -38,6 +41,17 @@ class EngineClient(docker.APIClient):  # type: ignore[misc]  # docker is untyped
         said: dict[str, Any] = self._result(self._get(url), True)
         return said
 
+    def home_of(self, account: str) -> dict[str, Any]:
+        """What the host's agent says of an account's home."""
+        url = self._url("/beamhub/home/{0}", account, versioned_api=False)
+        said: dict[str, Any] = self._result(self._get(url), True)
+        return said
+
+    def make_folders(self, plan_id: str) -> None:
+        """Have the host's agent make a plan's folders, which takes as long as their storage does."""
+        url = self._url("/beamhub/folders/{0}", plan_id, versioned_api=False)
+        self._raise_for_status(self._post(url, timeout=FOLDERS_S + self.timeout))
+
 
 class DockerHost:
     """Calls of the engine's API in threads of this host's own.
@@ -50,8 +64,9 @@ class DockerHost:
     def __init__(self, place: DockerPlaceConfig) -> None:
         self.place = place
         self.allocating = asyncio.Lock()
-        """Held from looking at what is free (graphics processors, addresses) to taking it."""
+        """Held from looking at which graphics processors are free to taking some."""
         self._threads = ThreadPoolExecutor(N_THREADS, thread_name_prefix="docker-host")
+        self._folder_threads = ThreadPoolExecutor(N_FOLDER_THREADS, thread_name_prefix="docker-folders")
         self._client: EngineClient | None = None
         self._swap, self._is_closed = threading.Lock(), False
         self._n_waiting = 0
@@ -101,6 +116,28 @@ class DockerHost:
         self._answered()
         return answer
 
+    async def make_folders(self, plan_id: str) -> None:
+        """Have the host's agent make the folders of a plan, in threads of their own.
+
+        Storage that is slow says nothing of the host: it is not left in peace for it.
+
+        Raises
+        ------
+        APIError
+            What the agent refused.
+        Unavailable
+            When it does not answer within the folders' own limit.
+        """
+        limit_s = FOLDERS_S + self.place.timeout_s
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._folder_threads, lambda: self._call("make_folders", plan_id))
+        try:
+            await asyncio.wait_for(work, limit_s)
+        except APIError:
+            raise
+        except (DockerException, requests.RequestException, OSError) as error:  # time-outs are OSErrors
+            raise Unavailable("container", type(error).__name__) from error
+
     async def containers(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
         """Containers with all of some labels, running or not, as `GET /containers/json` has them."""
         wanted = [f"{name}={value}" for name, value in labels.items()]
@@ -118,6 +155,7 @@ class DockerHost:
     def close(self) -> None:
         """Give connections and threads back."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._folder_threads.shutdown(wait=False, cancel_futures=True)
         with self._swap:
             self._is_closed = True
             client, self._client = self._client, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import Any
 
 from docker.errors import APIError
@@ -28,7 +28,7 @@ from beamhub_spawners.docker_containers import (
 )
 from beamhub_spawners.docker_host import DockerHost
 from beamhub_spawners.docker_images import ANOTHER, NOT_THERE, image_fault, refusal_in_words
-from beamhub_spawners.docker_inventory import ask_docker_host
+from beamhub_spawners.docker_inventory import ask_docker_home, ask_docker_host
 from beamhub_spawners.docker_network import LABEL, network_name
 from beamhub_spawners.docker_render import (
     PORT,
@@ -42,6 +42,7 @@ from beamhub_spawners.docker_render import (
     server_labels,
 )
 from beamhub_spawners.host_folders import check_and_ensure_folders, unfit_in_words
+from beamhub_spawners.host_homes import HomeOnHost
 from beamhub_spawners.inventory import HostStorage
 from beamhub_spawners.paths import PathEscapes
 from beamhub_spawners.refusal import StartFailed
@@ -62,6 +63,10 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
         """What the place's agent says; this host is looked at for one without."""
         return await ask_docker_host(place)
 
+    async def ask_home(self, place_name: str, account: str) -> HomeOnHost | None:
+        """What the place's agent says; the homes of this host are looked at for one without."""
+        return await ask_docker_home(docker_place(self.platform.config, place_name), account)
+
     # -- the backend's part -------------------------------------------------------------------------
 
     async def launch(self, plan: SessionPlan) -> None:
@@ -73,8 +78,6 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
         place = docker_place(config, plan.place.name)
         host = shared_host(place)
         self.ip, self.port, self.image = "0.0.0.0", PORT, plan.image  # noqa: S104 - of the container's network
-        if place.unsafe_direct_socket:  # else the host's agent does it, where the folders are
-            await self._folders(plan)
         try:
             container_id = await self._made(host, plan, place)
             await host.call("start", container_id)
@@ -146,7 +149,11 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
 
     # -- parts of a start ------------------------------------------------------------------------------
 
-    async def _folders(self, plan: SessionPlan) -> None:
+    async def _folders(self, host: DockerHost, plan: SessionPlan) -> None:
+        """Make the plan's folders where they are: by the host's agent, or here for a host without one."""
+        if not host.place.unsafe_direct_socket:
+            await host.make_folders(plan.id)
+            return
         try:
             await asyncio.to_thread(check_and_ensure_folders, plan, self.platform.config)
         except PathEscapes as error:
@@ -156,13 +163,15 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
     async def _made(self, host: DockerHost, plan: SessionPlan, place: DockerPlaceConfig) -> str:
         """The id of the plan's container, made but not started."""
         config = self.platform.config
-        image = await self._checked_image(host, plan)
-        network, gateway = place.network, None
-        if place.network_block is not None:
-            network = network_name(plan.id)
-            gateway = await make_network(host, plan, place, config.short_name)
         recursive = engine_is_recursive(await host.engine_version())
-        async with host.allocating:
+        checked = asyncio.ensure_future(self._checked_image(host, plan))
+        joined = asyncio.ensure_future(self._network(host, plan, place))
+        folders = asyncio.ensure_future(self._folders(host, plan))
+        # To the end of all, whatever one says: what is made after a failed start was undone would stay.
+        await asyncio.gather(checked, joined, folders, return_exceptions=True)
+        image, (network, gateway), _ = checked.result(), joined.result(), folders.result()
+        # Only graphics processors are counted here; without any, nobody waits for another's create.
+        async with host.allocating if plan.limits.gpus else nullcontext():
             gpus = await self._gpus(host, plan)
             fields = container_fields(
                 plan,
@@ -176,6 +185,15 @@ class DockerSessionSpawner(PlanSpawnerMixin, DockerSpawner):  # type: ignore[mis
         if known["Image"] != image["Id"]:
             raise StartFailed(SERVER, ANOTHER)
         return container_id
+
+    async def _network(
+        self, host: DockerHost, plan: SessionPlan, place: DockerPlaceConfig
+    ) -> tuple[str, str | None]:
+        """The network that the container joins, and the host's address in one of the session's own."""
+        if place.network_block is None:
+            return place.network, None
+        gateway = await make_network(host, plan, place, self.platform.config.short_name)
+        return network_name(plan.id), gateway
 
     async def _checked_image(self, host: DockerHost, plan: SessionPlan) -> dict[str, Any]:
         try:

@@ -10,33 +10,43 @@ from beamhub_core.clock import Clock
 from beamhub_core.config import FacilityConfig
 from beamhub_core.config.storage import PoolConfig
 from beamhub_core.identity import Principal
-from beamhub_core.pool_health import Folder, folder_states
 from beamhub_core.rights import GrantAnswer
 from beamhub_core.session import Place
 from beamhub_spawners.folder_work import FolderUnfit, Identity, do_steps
 from beamhub_spawners.group_choice import MAX_SUPPLEMENTARY
-from beamhub_spawners.home_usage import METER
+from beamhub_spawners.home_usage import usage_note
+from beamhub_spawners.host_homes import LOOK_LIMIT_S, AskHome, look_at_home
 from beamhub_spawners.mounts import choose_mounts
 from beamhub_spawners.person_mounts import home_folder
 from beamhub_spawners.refusal import refuse
 from beamhub_spawners.start_facts import StartFacts, is_mapped
 from beamhub_spawners.uid_registry import NoNumber, UidRegistry
 
-LOOK_LIMIT_S = 4.0
-
 
 async def read_start_facts(
-    answer: GrantAnswer, config: FacilityConfig, principal: Principal, place: Place, clock: Clock
+    answer: GrantAnswer,
+    config: FacilityConfig,
+    principal: Principal,
+    place: Place,
+    clock: Clock,
+    ask_home: AskHome | None = None,
 ) -> StartFacts:
     """Look at the registry of numbers, the home, and the groups of the wanted folders.
+
+    Parameters
+    ----------
+    ask_home:
+        Asks the place's host for the home; without it this host is looked at.
 
     Raises
     ------
     Refused
         If the homes do not answer, or no number can be kept for the account.
+    Unavailable
+        If the place's host does not answer.
     """
     identity = await asyncio.to_thread(_identity, config, principal, place)
-    full, note = await _home(config, principal, identity)
+    full, note = await _home(config, principal, identity, ask_home)
     needed: tuple[int, ...] | None = ()
     if identity is not None and len(identity.gids) > MAX_SUPPLEMENTARY:
         needed = await asyncio.to_thread(_needed_gids, answer, config, identity, clock)
@@ -66,24 +76,22 @@ def _identity(config: FacilityConfig, principal: Principal, place: Place) -> Ide
 
 
 async def _home(
-    config: FacilityConfig, principal: Principal, identity: Identity | None
+    config: FacilityConfig, principal: Principal, identity: Identity | None, ask: AskHome | None
 ) -> tuple[str | None, str | None]:
-    """Why the home is full, and what to say of how full it is."""
+    """Why the home is full, and what to say of how full it is, on the host that the session comes to."""
     sessions = config.sessions
     mapped = identity is None or is_mapped(principal)
-    root = home_folder(sessions, is_mapped=mapped)
-    homes = (await asyncio.to_thread(folder_states, [Folder("homes", str(root))]))["homes"]
-    if homes.since is not None:
+    said = await ask(principal.account) if ask is not None else None
+    if said is None:
+        home = home_folder(sessions, is_mapped=mapped) / principal.account
+        said = await look_at_home(config, home, identity)
+    homes = said.state(is_mapped=mapped)
+    if homes is not None and homes.since is not None:
         raise refuse("unavailable", "homes", f"The storage of the homes {homes.reason}. Try again later.")
-    home = root / principal.account
-    enter, trial = [{"do": "stand", "home": str(home)}], [{"do": "full", "home": str(home)}]
-    full = None  # also for a home that is not seen from here: then the session itself finds out
-    with contextlib.suppress(FolderUnfit):
-        [_, full] = await asyncio.to_thread(do_steps, enter, trial, as_=identity, limit_s=LOOK_LIMIT_S)
     quota_gib = sessions.homes.quota_gib
-    if quota_gib is None or sessions.homes.quota_command:
-        return full, None
-    return full, await METER.note(root, principal.account, quota_gib)
+    if quota_gib is None or said.usage is None:
+        return said.full, None
+    return said.full, usage_note(said.usage, quota_gib)
 
 
 def _needed_gids(

@@ -58,16 +58,15 @@ class HomeMeter:
     _known: dict[str, Usage] = field(default_factory=dict)
     _walks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
-    async def note(self, root: Path, account: str, quota_gib: float) -> str | None:
-        """What to say of an account's home: of now if that is counted in a moment, else of the last time."""
+    async def usage(self, root: Path, account: str) -> Usage | None:
+        """What an account's home holds: now if that is counted in a moment, else the last time."""
         self._walks = {name: walk for name, walk in self._walks.items() if not walk.done()}
         walk = self._walks.get(account)
         if walk is None and len(self._walks) < MAX_WALKS:
             walk = self._walks[account] = asyncio.create_task(self._walk(root, account))
         if walk is not None:
             await asyncio.wait([walk], timeout=PATIENCE_S)
-        usage = self._known.get(account)
-        return usage_note(usage, quota_gib) if usage is not None else None
+        return self._known.get(account)
 
     async def _walk(self, root: Path, account: str) -> None:
         usage = await asyncio.to_thread(measure, root, account)

@@ -20,11 +20,16 @@ PROCESSED_MODE = 0o2770  # what is made below belongs to the proposal's group, t
 QUOTA_LIMIT_S = 30.0
 
 
-def check_and_ensure_folders(plan: SessionPlan, config: FacilityConfig) -> None:
+def check_and_ensure_folders(plan: SessionPlan, config: FacilityConfig, *, with_quotas: bool = True) -> None:
     """Make what the session writes to, set quotas, and resolve each source anew: a link may stand there now.
 
     Blocks, for a limited time; call it in a thread. Folders of root-squashed pools are resolved and made by a
     child that is the person, and the host's own root must be able to pass to them: the engine mounts as root.
+
+    Parameters
+    ----------
+    with_quotas:
+        False where they were set a moment ago.
 
     Raises
     ------
@@ -48,7 +53,7 @@ def check_and_ensure_folders(plan: SessionPlan, config: FacilityConfig) -> None:
             first.append(_step(mount, Path(root or ""), owner, plan.gids))
     identity = Identity(*owner, plan.gids) if owner is not None and then else None
     do_steps(first, then, as_=identity)
-    for mount in plan.mounts:
+    for mount in plan.mounts if with_quotas else ():
         _set_quota(mount, plan, config)
 
 

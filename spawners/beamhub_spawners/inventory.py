@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pydantic import Field
 
@@ -27,6 +28,17 @@ class HostStorage(Word):
     images: tuple[str, ...] = Field(default=(), description="References of the images that are there.")
     recursive_read_only: bool = Field(
         default=False, description="Whether its engine makes mounts below a read-only one read-only, too."
+    )
+    fault: str | None = Field(default=None, description="Why nothing can be started there now.")
+    image_faults: dict[str, str] = Field(default={}, description="Images that it cannot have, and why.")
+    gpus: int | None = Field(
+        default=None, ge=0, description="Graphics processors there are; None where the configuration says."
+    )
+    gpus_free: int | None = Field(
+        default=None, ge=0, description="Of them, those that one session could have; None: by the sessions."
+    )
+    memory_free_gib: float | None = Field(
+        default=None, description="The most memory that one session could have now, GiB; None: not known."
     )
 
 
@@ -68,7 +80,7 @@ def place_of(
     place: PlaceConfig, pools: Iterable[PoolConfig], said: HostStorage | str, taken: Sequence[Limits]
 ) -> Place:
     """A place from its configuration, what its host said, and what its sessions take. Pure."""
-    used_gib = sum(one.memory_gib for one in taken)
+    room = _room(place, said, taken)
     configured = {pool.name: pool for pool in pools}
     states: Mapping[str, PoolState] = {} if isinstance(said, str) else said.pools
     faults: dict[str, str] = {}
@@ -97,12 +109,35 @@ def place_of(
         pool_faults=faults,
         capacity=place.capacity,
         running=len(taken),
-        gpus=place.gpus,
-        gpus_used=sum(one.gpus for one in taken),
-        memory_free_gib=None if place.memory_gib is None else place.memory_gib - used_gib,
+        fault=said if isinstance(said, str) else said.fault,
+        gpus=room.gpus,
+        gpus_used=room.gpus_used,
+        memory_free_gib=room.memory_free_gib,
         images=() if isinstance(said, str) else said.images,
+        image_faults={} if isinstance(said, str) else said.image_faults,
         link_costs=dict(place.link_costs),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    gpus: int
+    gpus_used: int
+    memory_free_gib: float | None
+
+
+def _room(place: PlaceConfig, said: HostStorage | str, taken: Sequence[Limits]) -> _Room:
+    """What is free: by the configuration and the sessions, and never more than the hosts themselves have."""
+    gpus, used = place.gpus, sum(one.gpus for one in taken)
+    free = [] if place.memory_gib is None else [place.memory_gib - sum(one.memory_gib for one in taken)]
+    if not isinstance(said, str):
+        if said.gpus is not None:
+            gpus = min(gpus, said.gpus)
+        if said.gpus_free is not None:
+            used = max(used, gpus - said.gpus_free)
+        if said.memory_free_gib is not None:
+            free.append(said.memory_free_gib)
+    return _Room(gpus, used, min(free, default=None))
 
 
 def _taken(place: PlaceConfig, live: Iterable[StoredSession]) -> tuple[Limits, ...]:

@@ -18,14 +18,16 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 
 from beamhub_core.config.kubernetes_place import KubernetesPlaceConfig
 from beamhub_core.errors import BeamhubError, Unavailable
-from beamhub_spawners.kubernetes_pod import Pod, selector
+from beamhub_spawners.kubernetes_objects import NodeSeen, Raw, kept_pod, node_seen
+from beamhub_spawners.kubernetes_pod import COMPONENT, MANAGED_BY, Pod, selector
+from beamhub_spawners.kubernetes_watch import Read, Watched, WatchFault, WatchHealth
 
 SERVICE = "cluster"
-PAGE = 500
 LOG_LINES = 200
 MAX_LOG_BYTES = 1_000_000
 MAX_EVENTS = 100
-LOOK_AGAIN_S = 0.2
+OURS = {MANAGED_BY: "beamhub", COMPONENT: "session"}
+NODES_AT_ONCE = 100  # one with all its images takes 30 kB
 NOT_NOW = (401, 408, 429)
 """Answers that say nothing of what was asked: not known to it (a token that ran out), too slow, too many."""
 
@@ -57,20 +59,20 @@ class Cluster:
         self.place, self.namespace = place, place.namespace
         self.n_calls = 0
         """Requests to the API server so far."""
-        self._turn = 0
+        self.view = Watched("pods", self._read(self._path("pods"), OURS), keep_pod, silence_s=place.silence_s)
+        self._nodes = Watched(
+            "nodes", self._read("/api/v1/nodes", {}), node_seen, silence_s=place.silence_s, page=NODES_AT_ONCE
+        )
         self._client: ApiClient | None = None
         self._opening = asyncio.Lock()
         self._silent_since: float | None = None
+        self._written: str | None = None
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the first of the calls that got no answer, with none answered since; else 0."""
-        return time.monotonic() - self._silent_since if self._silent_since is not None else 0.0
-
-    @property
-    def turn(self) -> int:
-        """Counts changes of what `pods` says; see `wait_change`."""
-        return self._turn
+        """Seconds since the first of the calls that got no answer, or since the view is not fresh; else 0."""
+        calls_s = time.monotonic() - self._silent_since if self._silent_since is not None else 0.0
+        return max(calls_s, self.view.health().since_s if self.view.is_started else 0.0)
 
     async def create_pod(self, manifest: Mapping[str, Any]) -> Pod:
         """Make a pod; returns it as the API server stored it, after all that changes pods on their way.
@@ -82,7 +84,9 @@ class Cluster:
         Unavailable
             Without an answer: the pod may or may not be there.
         """
-        return Pod(await self.call("POST", self._path("pods"), body=dict(manifest)))
+        made = Pod(await self.call("POST", self._path("pods"), body=dict(manifest)))
+        self._written = str(made.fields["metadata"]["resourceVersion"])
+        return made
 
     async def delete_pod(self, pod: Pod, *, grace_s: int) -> None:
         """Ask for the end of this very pod; gone already, or another of its name, is fine.
@@ -104,7 +108,8 @@ class Cluster:
             "preconditions": {"uid": pod.uid},
         }
         try:
-            await self.call("DELETE", self._path("pods", pod.name), body=body)
+            said = await self.call("DELETE", self._path("pods", pod.name), body=body)
+            self._written = str((said.get("metadata") or {}).get("resourceVersion") or "") or self._written
         except ApiRefused as refused:
             if refused.status not in (404, 409):  # 409: the name is another pod's
                 raise
@@ -132,21 +137,39 @@ class Cluster:
         Unavailable
             When nothing fresh is known of the cluster.
         """
-        found: list[Pod] = []
-        query: dict[str, Any] = {"labelSelector": selector(labels), "limit": PAGE}
-        while True:
-            said = await self.call("GET", self._path("pods"), query=query)
-            found += [Pod(item) for item in said.get("items") or ()]
-            following = (said.get("metadata") or {}).get("continue")
-            if not following:
-                return tuple(found)
-            query["continue"] = following
+        await self._seen()
+        wanted = labels.items()
+        return tuple(pod for pod in self.view.items().values() if wanted <= pod.labels.items())
+
+    async def nodes(self) -> tuple[NodeSeen, ...]:
+        """The nodes of the cluster; needs `list` and `watch` of nodes, cluster-wide.
+
+        Raises
+        ------
+        Unavailable
+            When nothing fresh is known of them.
+        """
+        self._nodes.start()
+        await self._nodes.wait_for(None, self.place.timeout_s)
+        return tuple(self._nodes.items().values())
+
+    def health(self) -> dict[str, WatchHealth]:
+        """How fresh the views are that somebody asked for."""
+        return {view.kind: view.health() for view in (self.view, self._nodes) if view.is_started}
+
+    @property
+    def turn(self) -> int:
+        """Counts the changes that were seen; take it before a look, and wait for the next one after it."""
+        return self.view.turn
 
     async def wait_change(self, after: int, timeout_s: float) -> int:
-        """The turn, as soon as it may be another than `after`, or when the time is over."""
-        await asyncio.sleep(min(LOOK_AGAIN_S, timeout_s))
-        self._turn += 1
-        return self._turn
+        """The turn, as soon as it is another than `after`, or when the time is over."""
+        return await self.view.wait_change(after, timeout_s)
+
+    async def _seen(self) -> None:
+        """The view, once it shows what was written from here last."""
+        self.view.start()
+        await self.view.wait_for(self._written, self.place.timeout_s)
 
     async def pod_log(self, name: str) -> bytes:
         """The last lines of a pod's container; nothing where there are none.
@@ -195,13 +218,36 @@ class Cluster:
         return answered
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Stop looking, and give the connections back."""
+        await self.view.close()
+        await self._nodes.close()
         client, self._client = self._client, None
         if client is not None:
             await client.close()
 
     def _path(self, *parts: str) -> str:
         return "/".join(("/api/v1/namespaces", self.namespace, *parts))
+
+    def _read(self, path: str, labels: Mapping[str, str]) -> Read:
+        """A list call that hands its answer out as it comes."""
+
+        async def read(query: Mapping[str, Any], limit: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+            try:
+                client = await self._opened()
+            except kube_config.ConfigException as error:
+                raise WatchFault("there are no credentials for its API server") from error
+            response: aiohttp.ClientResponse = await client.call_api(
+                path,
+                "GET",
+                query_params=[*query.items(), ("labelSelector", selector(labels))],
+                header_params={"Accept": "application/json"},
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _request_timeout=limit,
+            )
+            return response
+
+        return read
 
     async def _answer(self, method: str, path: str, query: Mapping[str, Any], body: Any) -> bytes:
         self.n_calls += 1
@@ -238,6 +284,11 @@ class Cluster:
             if self._client is None:
                 self._client = await open_client(self.place)
             return self._client
+
+
+def keep_pod(raw: Raw) -> Pod:
+    """A pod with what is kept of it."""
+    return Pod(kept_pod(raw))
 
 
 def refusal_of(status: int, said: bytes) -> ApiRefused:

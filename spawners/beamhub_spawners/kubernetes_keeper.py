@@ -1,19 +1,51 @@
-"""What the hub asks of a place's storage keeper: the folders of a plan, before its pod is made."""
+"""What the hub asks of a place's storage keeper: its pools, a person's home, the folders of a plan."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import cache
+from typing import Any, TypeVar
 
 import httpx
+from pydantic import ValidationError
 
+from beamhub_core.config.docker_place import TlsPairConfig
 from beamhub_core.config.kubernetes_place import KubernetesPlaceConfig
 from beamhub_core.errors import Unavailable
+from beamhub_core.pool_health import PoolState
+from beamhub_core.word import Word
+from beamhub_spawners.docker_host import FOLDERS_S
+from beamhub_spawners.docker_images import OF_A_FOLDER
+from beamhub_spawners.host_homes import HomeOnHost
+from beamhub_spawners.keeper_desk import StorageInventory
 from beamhub_spawners.refusal import StartFailed
 
-FOLDERS_S = 60.0
-"""More than the facility's own command for quotas may take."""
+SERVICE = "storage keeper"
 MAX_WORDS = 300
+Said = TypeVar("Said", bound=Word)
+
+
+async def ask_pools(place: KubernetesPlaceConfig) -> dict[str, PoolState]:
+    """How the place's pools are, where they are mounted.
+
+    Raises
+    ------
+    Unavailable
+        If the keeper does not answer in time, refuses, or says something else.
+    """
+    return _read(StorageInventory, await _asked(place, "GET", "inventory", place.timeout_s)).pools
+
+
+async def ask_home(place: KubernetesPlaceConfig, account: str) -> HomeOnHost:
+    """What the keeper says of an account's home.
+
+    Raises
+    ------
+    Unavailable
+        If the keeper does not answer in time, refuses, or says something else.
+    """
+    return _read(HomeOnHost, await _asked(place, "GET", f"home/{account}", place.timeout_s))
 
 
 async def ensure_folders(place: KubernetesPlaceConfig, plan_id: str) -> None:
@@ -30,32 +62,52 @@ async def ensure_folders(place: KubernetesPlaceConfig, plan_id: str) -> None:
     """
     if place.keeper_url is None:
         return
-    url = f"{place.keeper_url.rstrip('/')}/beamhub/folders/{plan_id}"
-    try:
-        verify = await asyncio.to_thread(_tls, place)
-        async with httpx.AsyncClient(verify=verify, timeout=FOLDERS_S, trust_env=False) as client:
-            answer = await client.post(url)
-    except (httpx.HTTPError, OSError) as error:
-        raise Unavailable("storage keeper", type(error).__name__) from error
-    if answer.status_code >= 500:
-        raise Unavailable("storage keeper", f"HTTP {answer.status_code}")
+    answer = await _asked(place, "POST", f"folders/{plan_id}", FOLDERS_S + place.timeout_s)
     if not answer.is_success:
         raise StartFailed("The session", _words(answer))
 
 
-def _tls(place: KubernetesPlaceConfig) -> ssl.SSLContext | bool:
-    if place.keeper_tls is None:
+async def _asked(place: KubernetesPlaceConfig, method: str, path: str, limit_s: float) -> httpx.Response:
+    url = f"{(place.keeper_url or '').rstrip('/')}/beamhub/{path}"
+    try:
+        verify = await asyncio.to_thread(_context, place.keeper_tls)
+        async with (
+            asyncio.timeout(limit_s),
+            httpx.AsyncClient(verify=verify, timeout=limit_s, trust_env=False) as client,
+        ):
+            answer = await client.request(method, url)
+    except (httpx.HTTPError, TimeoutError, OSError) as error:
+        raise Unavailable(SERVICE, type(error).__name__) from error
+    if answer.status_code >= 500:
+        raise Unavailable(SERVICE, f"HTTP {answer.status_code}")
+    return answer
+
+
+def _read(kind: type[Said], answer: httpx.Response) -> Said:
+    if not answer.is_success:
+        raise Unavailable(SERVICE, f"HTTP {answer.status_code}")
+    try:
+        return kind.model_validate_json(answer.content)
+    except ValidationError as error:
+        raise Unavailable(SERVICE, type(error).__name__) from error
+
+
+@cache
+def _context(tls: TlsPairConfig | None) -> ssl.SSLContext | bool:
+    """One context for each pair of files; a renewed pair is read when the hub starts again."""
+    if tls is None:
         return True
-    context = ssl.create_default_context(cafile=str(place.keeper_tls.ca_file))
-    context.load_cert_chain(place.keeper_tls.cert_file, place.keeper_tls.key_file)
+    context = ssl.create_default_context(cafile=str(tls.ca_file))
+    context.load_cert_chain(tls.cert_file, tls.key_file)
     return context
 
 
 def _words(answer: httpx.Response) -> str:
     """What the keeper says to the person of a folder; of all else it speaks to the operator."""
     try:
-        said = answer.json()
-        words = str(said["message"]) if isinstance(said, dict) and "message" in said else ""
+        said: Any = answer.json()
     except ValueError:
-        words = ""
-    return words[:MAX_WORDS] or "its storage keeper did not admit it"
+        said = None
+    message = str(said.get("message", "")) if isinstance(said, dict) else ""
+    _, is_folder, words = message.partition(OF_A_FOLDER)
+    return words.strip()[:MAX_WORDS] if is_folder else "its storage keeper did not admit it"

@@ -12,15 +12,15 @@ from jupyterhub.spawner import Spawner
 from jupyterhub.utils import maybe_future
 from kubespawner import KubeSpawner
 
-from beamhub_core.clock import utc_now
 from beamhub_core.config.kubernetes_place import KubernetesPlaceConfig
 from beamhub_core.config.storage import PlaceConfig
 from beamhub_core.errors import Unavailable
-from beamhub_core.pool_health import PoolState
 from beamhub_core.session import SessionPlan
 from beamhub_core.word import digest
+from beamhub_spawners.host_homes import HomeOnHost
 from beamhub_spawners.inventory import HostStorage
 from beamhub_spawners.kubernetes_cluster import ApiRefused, Cluster, shared_cluster
+from beamhub_spawners.kubernetes_facts import ask_kubernetes_home, ask_kubernetes_place
 from beamhub_spawners.kubernetes_keeper import ensure_folders
 from beamhub_spawners.kubernetes_look import Look, Seen, kubernetes_place, look_everywhere
 from beamhub_spawners.kubernetes_pod import PORT, Pod, newest, pod_name, server_labels
@@ -91,17 +91,12 @@ class KubernetesSessionSpawner(PlanSpawnerMixin, BareKubeSpawner):
     """
 
     async def ask_host(self, place: PlaceConfig) -> HostStorage | None:
-        """What is known of the place's storage: its claims are taken for healthy."""
-        if place.kubernetes is None:
-            return None
-        pools = {
-            pool.name: PoolState(
-                pool=pool.name, is_readable=True, is_writable=pool.takes_writes, checked_at=utc_now()
-            )
-            for pool in self.platform.config.pools
-            if pool.name in place.pools
-        }
-        return HostStorage(pools=pools, recursive_read_only=place.kubernetes.recursive_read_only)
+        """What the place's nodes and its storage keeper say."""
+        return await ask_kubernetes_place(place, self.platform.config)
+
+    async def ask_home(self, place_name: str, account: str) -> HomeOnHost | None:
+        """What the place's storage keeper says; the hub itself mounts no homes."""
+        return await ask_kubernetes_home(kubernetes_place(self.platform.config, place_name), account)
 
     # -- the backend's part -------------------------------------------------------------------------
 

@@ -94,6 +94,8 @@ def choose(wanted: Wanted, places: Sequence[Place]) -> tuple[Place, ExplainRecor
 
 
 def _shortcomings(wanted: Wanted, place: Place) -> list[str]:
+    if place.fault is not None:
+        return [place.fault]  # and nothing of its pools, which may be well
     reasons = []
     for pool in sorted(wanted.bytes_per_pool):
         if pool in place.pools and pool not in place.healthy_pools:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from beamhub_core.errors import Unavailable
 from beamhub_core.identity import Principal
@@ -16,6 +17,7 @@ from beamhub_core.queue import TicketWanted, wait_in_words
 from beamhub_core.rights import GrantAnswer, Refused
 from beamhub_core.session import ExplainRecord, Place, SessionPlan, SessionRequest, StoredSession
 from beamhub_spawners.facts_reader import read_start_facts
+from beamhub_spawners.host_homes import HomeOnHost
 from beamhub_spawners.inventory import AskHost, read_places, read_template_digests
 from beamhub_spawners.mode_needed import choose_in_mode, pools_to_write
 from beamhub_spawners.placement import PlacesFull, Wanted
@@ -26,6 +28,8 @@ from beamhub_spawners.start_facts import StartFacts
 from beamhub_spawners.web_refusals import Conflict, NotKnown, NotTaken
 
 Say = Callable[[int, str], None]
+AskPlaceForHome = Callable[[str, str], Awaitable[HomeOnHost | None]]
+"""Asks the host of a place, by the place's name, for an account's home; None and errors as `AskHome`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,11 @@ class Start:
 
 
 async def plan_and_store(
-    platform: Platform, start: Start, say: Say, ask: AskHost | None = None
+    platform: Platform,
+    start: Start,
+    say: Say,
+    ask: AskHost | None = None,
+    ask_home: AskPlaceForHome | None = None,
 ) -> SessionPlan:
     """The plan of a start, stored by web together with its room in the place.
 
@@ -50,6 +58,8 @@ async def plan_and_store(
         Told the phases: percent and words.
     ask:
         Asks the hosts of places how they are; without it this host is looked at.
+    ask_home:
+        Asks the host of the chosen place for the person's home; the same.
 
     Raises
     ------
@@ -73,7 +83,8 @@ async def plan_and_store(
             placed = _placed(start, (chosen, answer), places)
         except PlacesFull as full:
             raise await _queued(platform, start, chosen, full) from full
-        facts = await read_start_facts(answer, config, principal, placed[0], platform.clock)
+        home = partial(ask_home, placed[0].name) if ask_home is not None else None
+        facts = await read_start_facts(answer, config, principal, placed[0], platform.clock, home)
         occasion = _occasion(platform, start, facts)
         plan = session_plan(answer, start.request, config, principal, placed, occasion)
         try:

@@ -24,6 +24,7 @@ from beamhub_core.errors import Unavailable
 from beamhub_core.identity import Principal
 from beamhub_core.rights import Refused
 from beamhub_core.session import SessionPlan, SessionRequest, SessionState, SessionUpdate
+from beamhub_spawners.host_homes import HomeOnHost
 from beamhub_spawners.inventory import HostStorage
 from beamhub_spawners.platform import Platform
 from beamhub_spawners.refusal import StartFailed, StartRefused, refuse
@@ -82,6 +83,10 @@ class PlanSpawnerMixin(HasTraits):
 
     async def ask_host(self, place: PlaceConfig) -> HostStorage | None:
         """What the host of a place says of itself; None where this host is to be looked at."""
+        return None
+
+    async def ask_home(self, place_name: str, account: str) -> HomeOnHost | None:
+        """What the host of a place says of an account's home; None where this host is to be looked at."""
         return None
 
     # -- what a backend adds -------------------------------------------------------------------
@@ -197,7 +202,8 @@ class PlanSpawnerMixin(HasTraits):
         self.plan = None
         await self.end_previous()
         with clock.phase("plan"):
-            plan = await plan_and_store(self.platform, self._start(), self.phases.say, self.ask_host)
+            start, say = self._start(), self.phases.say
+            plan = await plan_and_store(self.platform, start, say, self.ask_host, self.ask_home)
         self.plan = plan
         self.phases.say(35, f"Placed on {plan.place.name}: {plan.explain.because}")
         await web.update_session(plan.id, SessionUpdate(state="starting"))

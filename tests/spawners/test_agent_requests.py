@@ -53,6 +53,8 @@ ADMITTED = [
     ("GET", "/v1.41/version"),
     ("GET", "/v1.44/info"),
     ("GET", "/beamhub/inventory"),
+    ("GET", f"/beamhub/home/{PLAN.account}"),
+    ("POST", f"/beamhub/folders/{PLAN.id}"),
     ("GET", "/v1.41/containers/json?limit=-1&all=1&size=0&trunc_cmd=0"),
     ("POST", f"/v1.41/containers/create?name={NAME}"),
     ("POST", f"/v1.41/containers/{ID}/start"),
@@ -72,6 +74,12 @@ ADMITTED = [
 ]
 REFUSED = [
     ("POST", f"/v1.41/containers/{ID}/exec"),
+    ("GET", "/beamhub/home/.."),
+    ("GET", "/beamhub/home/root"),
+    ("GET", f"/beamhub/home/{PLAN.account}?uid=0"),
+    ("GET", f"/beamhub/home/{PLAN.account}/.ssh"),
+    ("POST", f"/beamhub/folders/{PLAN.id}?path=/etc"),
+    ("POST", f"/beamhub/folders/{PLAN.id[:8]}"),
     ("POST", f"/v1.41/containers/{ID}/kill"),
     ("POST", f"/v1.41/containers/{ID}/attach?stream=1"),
     ("POST", f"/v1.41/containers/{ID}/update"),

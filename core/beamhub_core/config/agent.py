@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, StringConstraints, ValidationError
@@ -38,10 +38,15 @@ class AgentLimits(Section):
 
 
 class AgentConfig(Section):
-    """The agent of one Docker host."""
+    """The agent of one Docker host, or the storage keeper of one Kubernetes place."""
 
     facility_file: AbsolutePath = Field(description="The facility's configuration, the same as the hub's.")
-    place: SectionName = Field(description="Which of its docker places this host is.")
+    place: SectionName = Field(description="Which of its places this host is, or keeps the storage of.")
+    engine: Literal["docker", "none"] = Field(
+        default="docker",
+        description="'none' makes it the storage keeper of a Kubernetes place: it makes people's folders and "
+        "looks at pools, and has no engine, images or containers.",
+    )
     engine_socket: AbsolutePath = Field(
         default=Path("/var/run/docker.sock"), description="The engine's socket; the agent alone may open it."
     )
