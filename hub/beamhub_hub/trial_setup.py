@@ -25,12 +25,17 @@ from beamhub_core.demo.compose_config import IDENTITY_HEADER, identity_rows
 from beamhub_core.demo.layout import DemoLayout
 from beamhub_core.demo.prepare import TOKENS, write_csv, write_office
 from beamhub_core.errors import BeamhubError
+from beamhub_spawners.agent_certificates import make_certificates
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 API_SERVER = "https://kubernetes.default.svc"
 DATABASES = ("hub-database-password", "web-database-password")
+KEEPER_TOKEN = "keeper-token"  # noqa: S105  # the name of a key
 ANSWER_LIMIT_S = 10.0
 TRIES = 30
+
+Values = dict[str, str]
+"""Keys of a Secret with their values."""
 
 
 class SetupRefused(BeamhubError):
@@ -84,35 +89,64 @@ class ApiServer:
         raise AssertionError("unreachable")
 
 
-def ensure_secret(server: ApiServer, name: str, keys: tuple[str, ...]) -> tuple[str, ...]:
-    """The keys that were made, each 64 random hexadecimal digits; none where all are there.
+def random_key() -> str:
+    """A secret that nobody chose: 64 hexadecimal digits."""
+    return secrets.token_hex(32)
+
+
+def keeper_certificates(hosts: dict[str, str]) -> Values:
+    """An authority, a pair of each storage keeper, and the hub's pair; nobody keeps the authority's key.
+
+    Parameters
+    ----------
+    hosts:
+        The host name of each keeper, by the name of its place.
+    """
+    if not hosts:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        made = make_certificates(Path(folder), tuple(hosts.values()), now=utc_now())
+        text = {path.name: path.read_text(encoding="ascii") for path in made}
+    found = {f"keeper-{name}": text[name] for name in ("ca.pem", "hub.pem", "hub-key.pem")}
+    for place, host in hosts.items():
+        for end in (".pem", "-key.pem"):
+            found[f"keeper-of-{place}{end}"] = text[f"agent-{host}{end}"]
+    return found
+
+
+def ensure_secret(server: ApiServer, name: str, groups: tuple[Values, ...]) -> tuple[str, ...]:
+    """The keys that were made; none where all are there.
+
+    Parameters
+    ----------
+    groups:
+        What the Secret holds; a group of which a key is missing is made anew as a whole.
 
     Raises
     ------
     SetupRefused
         If the API server says no.
     """
-    made = {key: base64.b64encode(secrets.token_hex(32).encode()).decode() for key in keys}
-    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "Opaque", "data": made}
-    status, answer = server.call("POST", "secrets", body)
+    made = [{key: base64.b64encode(value.encode()).decode() for key, value in one.items()} for one in groups]
+    everything = {key: value for group in made for key, value in group.items()}
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "Opaque"}
+    status, answer = server.call("POST", "secrets", {**body, "data": everything})
     if status == 201:
-        return keys
+        return tuple(everything)
     if status != 409:
         raise _refused(f"Secret {name}", status, answer)
     status, answer = server.call("GET", f"secrets/{name}")
     if status != 200:
         raise _refused(f"Secret {name}", status, answer)
-    missing = tuple(key for key in keys if key not in (answer.get("data") or {}))
+    known = answer.get("data") or {}
+    missing = {k: v for group in made if not set(group) <= set(known) for k, v in group.items()}
     if missing:
-        patch = {
-            # Refused when somebody else changed it meanwhile; then the Job tries again.
-            "metadata": {"resourceVersion": answer["metadata"]["resourceVersion"]},
-            "data": {key: made[key] for key in missing},
-        }
+        # Refused when somebody else changed it meanwhile; then the Job tries again.
+        patch = {"metadata": {"resourceVersion": answer["metadata"]["resourceVersion"]}, "data": missing}
         status, answer = server.call("PATCH", f"secrets/{name}", patch)
         if status != 200:
             raise _refused(f"Secret {name}", status, answer)
-    return missing
+    return tuple(missing)
 
 
 def ensure_office(server: ApiServer, name: str, issuer: str) -> bool:
@@ -155,10 +189,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--secret", required=True, help="name of the Secret")
     parser.add_argument("--user-office", required=True, help="name of the ConfigMap with the CSV files")
     parser.add_argument("--issuer", required=True, help="the demo provider's issuer")
+    parser.add_argument(
+        "--keeper", action="append", default=[], metavar="PLACE=HOST", help="a storage keeper; repeat it"
+    )
     arguments = parser.parse_args(argv)
     try:
         server = ApiServer()
-        made = ensure_secret(server, arguments.secret, (*TOKENS, *DATABASES))
+        names = (*TOKENS, *DATABASES, KEEPER_TOKEN)
+        certificates = keeper_certificates(dict(one.split("=", 1) for one in arguments.keeper))
+        groups = (*({name: random_key()} for name in names), certificates)
+        made = ensure_secret(server, arguments.secret, groups)
         has_office = ensure_office(server, arguments.user_office, arguments.issuer)
     except (BeamhubError, OSError) as error:
         sys.stderr.write(f"beamhub trial: {error}\n")

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from beamhub_core.demo.access_list import let_read
+from beamhub_core.demo.compose import give_proposal
 from beamhub_core.demo.compose_config import PROPOSAL_GIDS
 from helm.chart_parts import CHART, TRIAL, find_helm
 
@@ -183,9 +184,8 @@ class Release:
             for name in ("homes", "state/hub", "state/web", "state/database"):
                 (self.folder(node) / name).mkdir(parents=True, exist_ok=True)
             for proposal, gid in PROPOSAL_GIDS.items():
-                if (path := self.folder(node) / hall / proposal).is_dir():
-                    shutil.chown(path, group=gid)
-                    path.chmod(0o2755)
+                if (self.folder(node) / hall / proposal).is_dir():
+                    give_proposal(self.folder(node) / hall / proposal, gid)
 
     def helm(self, verb: str, *options: str, values: dict[str, Any] | None = None) -> str:
         """One act of helm on the release, waited for."""

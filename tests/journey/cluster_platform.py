@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from beamhub_core.demo import DemoLayout
+from beamhub_core.demo.compose import give_proposal
+from beamhub_core.identity_table import read_identity_table
 from helm.cluster_release import Release, kubectl
 from journey.platform import Platform
 
@@ -100,6 +102,11 @@ class ClusterPlatform(Platform):
         namespace, _, name = backend_id.removeprefix("pod:").partition("/")
         pod = json.loads(kubectl("get", "pod", name, "-n", namespace, "-o", "json"))
         return process_of(pod["metadata"]["uid"], "python")
+
+    def take_in(self, proposal: Path, subject: str) -> None:
+        """To the group that has the person's number; a facility makes one for each proposal."""
+        people = read_identity_table(self.layout.user_office / "identities.csv")
+        give_proposal(proposal, people[self.issuer, subject].gid or 0)
 
     def internal(self, method: str, path: str, body: Any = None) -> Any:
         """The answer of web's internal API to the demo's own client, asked inside web's pod."""
