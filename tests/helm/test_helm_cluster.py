@@ -107,7 +107,7 @@ def test_every_pod_is_ready_and_stands_for_one_component(release: Release) -> No
         for condition in pod["status"]["conditions"]
         if condition["type"] == "Ready" and condition["status"] == "True"
     }
-    assert ready == {"hub", "web", "proxy", "database", "provider"}
+    assert ready == {"hub", "web", "proxy", "database", "provider", "keeper"}
 
 
 def test_a_person_logs_in_through_the_proxy_and_sees_the_harvested_data(release: Release) -> None:
@@ -166,8 +166,10 @@ def test_proxy_and_hub_reach_a_session_and_web_and_the_database_do_not(probe: Re
     for component in ("hub", "web"):
         name = release.pod_of(component)["metadata"]["name"]
         said[component] = looked_at(release.namespace, name, target)[target]
-    node = "const s=require('net').connect({host:process.argv[1],port:8888});s.on('connect',()=>{console.log('open');"
-    node += "process.exit()});setTimeout(()=>{console.log('shut');process.exit()},3000)"
+    node = (
+        "const s=require('net').connect({host:process.argv[1],port:8888});s.on('connect',()=>"
+        "{console.log('open');process.exit()});setTimeout(()=>{console.log('shut');process.exit()},3000)"
+    )
     proxy = release.pod_of("proxy")["metadata"]["name"]
     words = [
         "exec",

@@ -170,11 +170,9 @@ def process_of(pod_uid: str, word: str) -> int:
             continue
         with contextlib.suppress(OSError):
             command = (folder / "cmdline").read_bytes().split(b"\0")
-            if pod_uid in (folder / "cgroup").read_text() and any(
-                word.encode() in one for one in command[:6]
-            ):
-                if not command[0].endswith(b"tini"):
-                    found.append(int(folder.name))
+            has_word = any(word.encode() in one for one in command[:6]) and not command[0].endswith(b"tini")
+            if has_word and pod_uid in (folder / "cgroup").read_text():
+                found.append(int(folder.name))
     return min(found, default=0)
 
 
