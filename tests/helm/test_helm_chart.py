@@ -244,7 +244,7 @@ def test_a_local_volume_is_bound_to_its_claim_and_both_stay(trial: list[dict[str
 def test_the_proxy_routes_by_host_where_people_have_host_names(helm: str) -> None:
     host = "facility.hub.subdomain_host=beamhub.example"
     [proxy] = dict(pods(rendered(helm, "--set", host)))["beamhub-proxy"]["containers"]
-    assert "--host-routing" in proxy["command"]
+    assert "--host-routing" in proxy["args"]
 
 
 def test_no_policy_opens_the_metadata_address(trial: list[dict[str, Any]]) -> None:
