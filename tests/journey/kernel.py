@@ -47,6 +47,7 @@ class Channel:
         if xsrf:
             path += f"&_xsrf={quote(xsrf)}"
         parts = urlsplit(server_url)
+        # Newer websockets warn of a connection that no `with` opened; this channel closes it itself.
         self.socket: ClientConnection = connect(
             "ws" + path.removeprefix("http"),
             sock=connect_to(server_url),
@@ -54,7 +55,7 @@ class Channel:
             origin=f"{parts.scheme}://{parts.netloc}",  # type: ignore[arg-type]  # websockets' NewType of str
             max_size=64 * 2**20,
             proxy=None,
-        )
+        ).__enter__()
 
     def __enter__(self) -> Channel:
         return self
