@@ -28,6 +28,8 @@ MAX_LOG_BYTES = 1_000_000
 MAX_EVENTS = 100
 OURS = {MANAGED_BY: "beamhub", COMPONENT: "session"}
 NODES_AT_ONCE = 100  # one with all its images takes 30 kB
+PATIENCE_S = 2.0
+"""A view that is not fresh gets so long to heal before whoever asks is told."""
 NOT_NOW = (401, 408, 429)
 """Answers that say nothing of what was asked: not known to it (a token that ran out), too slow, too many."""
 
@@ -141,8 +143,8 @@ class Cluster:
         wanted = labels.items()
         return tuple(pod for pod in self.view.items().values() if wanted <= pod.labels.items())
 
-    async def nodes(self) -> tuple[NodeSeen, ...]:
-        """The nodes of the cluster; needs `list` and `watch` of nodes, cluster-wide.
+    async def nodes(self) -> tuple[NodeSeen, ...] | None:
+        """The nodes of the cluster; None where the account may not `list` and `watch` them.
 
         Raises
         ------
@@ -151,6 +153,9 @@ class Cluster:
         """
         self._nodes.start()
         await self._nodes.wait_for(None, self.place.timeout_s)
+        await self._nodes.wait_fresh(0.0 if self._nodes.is_forbidden else PATIENCE_S)
+        if self._nodes.is_forbidden:
+            return None
         return tuple(self._nodes.items().values())
 
     def health(self) -> dict[str, WatchHealth]:
@@ -170,6 +175,7 @@ class Cluster:
         """The view, once it shows what was written from here last."""
         self.view.start()
         await self.view.wait_for(self._written, self.place.timeout_s)
+        await self.view.wait_fresh(PATIENCE_S)
 
     async def pod_log(self, name: str) -> bytes:
         """The last lines of a pod's container; nothing where there are none.

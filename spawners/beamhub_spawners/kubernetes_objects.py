@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 MAX_TEXT = 500
@@ -46,6 +47,7 @@ class NotAQuantity(ValueError):
         return f"{self.text[:40]!r} is no quantity such as '500m' or '4Gi'"
 
 
+@lru_cache(maxsize=4096)
 def read_quantity(text: str | int | float) -> float:
     """The number of a Kubernetes quantity: '500m' is 0.5, '4Gi' is 4294967296.
 
@@ -169,7 +171,7 @@ def node_seen(raw: Raw) -> NodeSeen:
         labels={_interned(key): _interned(value) for key, value in _part(meta, "labels").items()},
         is_cordoned=spec.get("unschedulable") is True,
         is_ready=ready.get("status") == "True",
-        ready_changed_at=_moment(ready.get("lastTransitionTime")),
+        ready_changed_at=instant(ready.get("lastTransitionTime")),
         taints=tuple(
             TaintSeen(str(one.get("key", "")), str(one.get("value") or ""), str(one.get("effect", "")))
             for one in _parts(spec, "taints")
@@ -217,7 +219,8 @@ def _interned(text: Any) -> str:
     return sys.intern(str(text)[:MAX_TEXT])
 
 
-def _moment(text: Any) -> datetime | None:
+def instant(text: Any) -> datetime | None:
+    """An instant as the API writes it; None for what is none."""
     try:
         return datetime.fromisoformat(str(text))
     except ValueError:

@@ -35,6 +35,11 @@ class Pod:
         return str(self._metadata.get("name", ""))
 
     @property
+    def namespace(self) -> str:
+        """The namespace that it is in."""
+        return str(self._metadata.get("namespace", ""))
+
+    @property
     def uid(self) -> str:
         """What no other pod ever has, also not a later one of its name."""
         return str(self._metadata.get("uid", ""))

@@ -138,7 +138,7 @@ def end_in_words(pod: Pod) -> str:
     if ended.get("reason") == "OOMKilled":
         return NO_MEMORY
     if reason == "Evicted":
-        if "emptyDir" in said or "ephemeral" in said:
+        if "emptydir" in said.lower() or "ephemeral" in said:
             return "it wrote more to its temporary folders than they hold"
         return "its machine ran out of memory or disk and ended it"
     if reason in ("NodeShutdown", "Terminated", "Shutdown"):

@@ -13,6 +13,7 @@ from beamhub_core.errors import BeamhubError
 from beamhub_spawners.kubernetes_pod import PREFIX
 
 MAX_NAMED = 5
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
 # Lists of the API that are sets, and by which field their members are told apart.
 _MEMBERS = {
     "containers": "name",
@@ -107,7 +108,7 @@ def _in_mapping(finished: Mapping[str, Any], planned: Mapping[str, Any], path: s
             yield from _differences(finished[key], planned[key], here)
         elif key in finished and _is_harmless(here, str(key), finished[key]):
             continue
-        elif finished.get(key) in (None, [], {}) and planned.get(key) in (None, [], {}):
+        elif finished.get(key) in _EMPTY and planned.get(key) in _EMPTY:
             continue  # the API leaves out what is empty
         elif isinstance(finished.get(key), list) and str(key) in _MEMBERS:
             yield from _in_list(finished[key], [], here)

@@ -35,11 +35,15 @@ STEADY_S = 5.0
 
 
 class WatchFault(BeamhubError):
-    """A list or a stream that failed; `is_expired` when its position is not known any more (410)."""
+    """A list or a stream that failed.
 
-    def __init__(self, reason: str, *, is_expired: bool = False) -> None:
+    `is_expired` says that its position is not known any more (410), `is_forbidden` that this account may not
+    read it (403).
+    """
+
+    def __init__(self, reason: str, *, is_expired: bool = False, is_forbidden: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.is_expired = reason, is_expired
+        self.reason, self.is_expired, self.is_forbidden = reason, is_expired, is_forbidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,8 @@ class Watched(Generic[T]):
         self._heard_at = self._began_at = time.monotonic()
         self._fault, self._fault_since = "nothing was read yet", time.monotonic()
         self._n_restarts = self._n_lists = 0
+        self.is_forbidden = False
+        """Whether the API server said last that this account may not read it."""
         self._turn, self._news = 0, asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -164,6 +170,13 @@ class Watched(Generic[T]):
         except TimeoutError:
             raise Unavailable("cluster", f"nothing new of its {self.kind} for {timeout_s:g} s") from None
 
+    async def wait_fresh(self, timeout_s: float) -> None:
+        """Return when the view is fresh, or when the time is over."""
+        end = time.monotonic() + timeout_s
+        while not self.health().is_fresh and (left_s := end - time.monotonic()) > 0:
+            turn = self._turn
+            await self.wait_change(turn, left_s)
+
     def _is_as_new_as(self, position: str | None) -> bool:
         if not self._was_listed:
             return bool(self._n_restarts)  # whoever asks is told what is wrong
@@ -203,6 +216,7 @@ class Watched(Generic[T]):
                 continue
             except WatchFault as fault:
                 is_expired, reason = fault.is_expired, fault.reason
+                self.is_forbidden = fault.is_forbidden
             except (TimeoutError, aiohttp.ClientError, OSError) as error:
                 is_expired, reason = False, f"its API server does not answer ({type(error).__name__})"
             except Exception as error:  # the outermost layer of the task: it must not end unseen
@@ -296,6 +310,7 @@ class Watched(Generic[T]):
             self._changed()
 
     def _healed(self) -> None:
+        self.is_forbidden = False
         if self._fault and self._was_listed:
             log.info("the view of %s is fresh again", self.kind)
         self._fault = ""
@@ -318,7 +333,11 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     text = (await response.content.read(MAX_OBJECT))[:500]
     log.debug("HTTP %d: %r", response.status, text)
     is_expired = response.status in (400, 410, 422) or response.status == 504
-    raise WatchFault(f"its API server answers with HTTP {response.status}", is_expired=is_expired)
+    raise WatchFault(
+        f"its API server answers with HTTP {response.status}",
+        is_expired=is_expired,
+        is_forbidden=response.status == 403,
+    )
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -31,7 +31,8 @@ SETTLE = timedelta(seconds=90)
 class Found:
     """A process or container of a session, as its backend shows it.
 
-    `age_s` is by the machine's own clock: the platform's may be shifted.
+    `age_s` is by the machine's own clock: the platform's may be shifted. `unknown_s` counts seconds since
+    when nobody can tell whether it still runs; `reason` says in plain words why it ended.
     """
 
     plan_id: str
@@ -40,6 +41,8 @@ class Found:
     age_s: float
     url: str | None = None
     token_digest: str | None = None
+    unknown_s: float = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,8 @@ class BackendView(Protocol):
 class Decision:
     """What one pass does: plan ids of rows without a process, and processes by what becomes of them.
 
-    `unknown` are rows of places that have been silent for too long: nobody can tell whether they run.
+    `unknown` are rows whose place, or machine in it, has been silent for too long: nobody can tell whether
+    they run.
     """
 
     lost: tuple[str, ...]
@@ -107,8 +111,8 @@ def decide(
     unknown = [
         plan_id
         for plan_id, stored in rows.items()
-        if inventory.silent.get(stored.plan.place.name, 0.0) > unknown_limit_s
-        and plan_id not in running
+        if _unknown_s(running.get(plan_id), inventory.silent.get(stored.plan.place.name, 0.0))
+        > unknown_limit_s
         and stored.record.state in ("planned", "starting", "running")
     ]
     adopted = [
@@ -118,6 +122,7 @@ def decide(
         and rows[plan_id].record.state in ("planned", "starting", "unknown")
         and now - rows[plan_id].plan.created_at > SETTLE
         and found.token_digest is not None
+        and found.unknown_s == 0
     ]
     orphans = [
         found
@@ -126,6 +131,11 @@ def decide(
     ]
     expired = [found for plan_id, found in running.items() if plan_id in rows and rows[plan_id].ends_at < now]
     return Decision(tuple(lost), tuple(adopted), tuple(orphans), tuple(expired), tuple(unknown))
+
+
+def _unknown_s(running: Found | None, silent_s: float) -> float:
+    """For how long nobody can tell whether a session runs: its place is silent, or the machine in it."""
+    return silent_s if running is None else running.unknown_s
 
 
 async def sweep_once(config: FacilityConfig, web_client: WebClient) -> Decision:
@@ -148,13 +158,15 @@ async def sweep_once(config: FacilityConfig, web_client: WebClient) -> Decision:
     decision = decide(
         live, inventory, now=clock_of(config)(), unknown_limit_s=config.sessions.unknown_limit_s
     )
+    reasons = {found.plan_id: found.reason for found in inventory.found if found.reason}
     for plan_id in decision.lost:
-        await _tell(web_client, plan_id, SessionUpdate(state="ended", reason="its process is gone"))
+        reason = reasons.get(plan_id, "its process is gone")
+        await _tell(web_client, plan_id, SessionUpdate(state="ended", reason=reason))
     for plan_id in decision.unknown:
         await _tell(
             web_client,
             plan_id,
-            SessionUpdate(state="unknown", reason="the host of its place does not answer"),
+            SessionUpdate(state="unknown", reason="the machine that it is on does not answer"),
         )
     for found in decision.adopted:
         update = SessionUpdate(
@@ -193,6 +205,10 @@ def _view(config: FacilityConfig) -> BackendView:
         from beamhub_spawners.local_view import LocalView
 
         return LocalView(config)
+    if config.sessions.places[0].backend == "kubernetes":
+        from beamhub_spawners.kubernetes_view import KubernetesView  # needs the kubernetes packages
+
+        return KubernetesView(config)
     from beamhub_spawners.docker_view import DockerView  # needs the docker packages
 
     return DockerView(config)

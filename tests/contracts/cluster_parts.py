@@ -30,6 +30,10 @@ RULES = [
     {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
 ]
 """All that a hub may do in the namespace of its sessions."""
+SWEEPER_RULES = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "delete"]}]
+"""All that the sweeper does there, for facilities that run it with an account of its own."""
+NODE_RULES = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}]
+"""What a hub may read of the whole cluster, so that it places by what nodes have free."""
 DEADLINE_S = 60.0
 
 
@@ -93,9 +97,7 @@ class TestCluster:
                     "capacity": {"storage": "1Gi"},
                     "persistentVolumeReclaimPolicy": "Retain",
                     "local": {"path": f"/facility/{self.namespace}/{folder}"},
-                    "nodeAffinity": {
-                        "required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
-                    },
+                    "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}},
                     "claimRef": {"namespace": self.namespace, "name": name},
                 },
             },
@@ -114,28 +116,38 @@ class TestCluster:
 
     def hub_kubeconfig(self, file: Path) -> Path:
         """The kubeconfig of an account that may do what a hub needs and nothing else."""
+        self.apply(*self._role("ClusterRole", self.namespace, NODE_RULES, "hub"))
+        return self.kubeconfig_of("hub", RULES, file)
+
+    def kubeconfig_of(self, account: str, rules: list[dict[str, Any]], file: Path) -> Path:
+        """The kubeconfig of a new account with some rights in the namespace."""
         self.apply(
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "hub"}},
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "Role",
-                "metadata": {"name": "hub"},
-                "rules": RULES,
-            },
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "RoleBinding",
-                "metadata": {"name": "hub"},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "hub"},
-                "subjects": [{"kind": "ServiceAccount", "name": "hub", "namespace": self.namespace}],
-            },
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}},
+            *self._role("Role", account, rules, account),
         )
         admin = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
-        token = self.kubectl("create", "token", "hub", "--duration=2h").strip()
+        token = self.kubectl("create", "token", account, "--duration=2h").strip()
         admin["users"] = [{"name": admin["users"][0]["name"], "user": {"token": token}}]
         file.write_text(yaml.safe_dump(admin))
         file.chmod(0o600)
         return file
+
+    def _role(
+        self, kind: str, name: str, rules: list[dict[str, Any]], account: str
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A role and its binding to an account; one of the whole cluster is removed with the namespace."""
+        api = "rbac.authorization.k8s.io"
+        subject = {"kind": "ServiceAccount", "name": account, "namespace": self.namespace}
+        return (
+            {"apiVersion": f"{api}/v1", "kind": kind, "metadata": {"name": name}, "rules": rules},
+            {
+                "apiVersion": f"{api}/v1",
+                "kind": f"{kind}Binding",
+                "metadata": {"name": name},
+                "roleRef": {"apiGroup": api, "kind": kind, "name": name},
+                "subjects": [subject],
+            },
+        )
 
     def pods(self) -> list[dict[str, Any]]:
         """The namespace's pods."""
@@ -157,6 +169,9 @@ class TestCluster:
         """Remove all that a test made."""
         self.kubectl("delete", "pods", "--all", "--grace-period=1", "--timeout=60s", check=False)
         self.kubectl("delete", "namespace", self.namespace, "--timeout=90s", check=False)
+        roles = ("clusterrole", "clusterrolebinding")
+        for kind in roles:
+            self.kubectl("delete", kind, self.namespace, "--ignore-not-found", check=False)
         if self.claims:
             self.kubectl("delete", "pv", *self.claims, "--timeout=30s", check=False)
         for node in NODES:
@@ -193,8 +208,6 @@ def load_image(image: str, run_folder: Path, nodes: Iterable[str] = NODES) -> No
         known = subprocess.run([*ctr, "ls", "-q"], capture_output=True, text=True, check=True).stdout
         if f"docker.io/library/{image}" in known.split():
             continue
-        saved = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE)
-        subprocess.run([*ctr, "import", "-"], stdin=saved.stdout, capture_output=True, check=True)
-        assert saved.wait() == 0
-
-
+        with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saved:
+            subprocess.run([*ctr, "import", "-"], stdin=saved.stdout, capture_output=True, check=True)
+        assert saved.returncode == 0

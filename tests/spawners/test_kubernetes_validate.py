@@ -156,9 +156,10 @@ def test_no_field_of_a_planned_pod_can_be_changed_or_dropped(path: tuple[Any, ..
         del here[path[-1]]
     else:
         here[path[-1]] = value
-    is_same = (value is None and before in ([], {})) or (type(value) is type(before) and value == before)
-    if is_same or (before in ([], {}) and value in ([], {})):
+    is_empty = before in ([], {}, "") and value in (None, [], {})
+    is_same = type(value) is type(before) and value == before
+    if is_same or (is_empty and value is None):
         check_pod(pod, PLANNED)
-        return
-    with pytest.raises(PodNotAsPlanned):
-        check_pod(pod, PLANNED)
+    elif not is_empty:
+        with pytest.raises(PodNotAsPlanned):
+            check_pod(pod, PLANNED)

@@ -91,3 +91,28 @@ def test_an_unknown_row_whose_container_shows_itself_again_runs_again(
     for found in inventory.found:
         stored = next(one for one in rows if one.plan.id == found.plan_id)
         assert (found.plan_id in adopted) == (stored.record.state in ("planned", "starting", "unknown"))
+
+
+@given(st.floats(0, 300), st.sampled_from(LIVE_STATES))
+def test_a_session_on_a_machine_that_says_nothing_is_unknown_after_the_limit_and_never_lost(
+    unknown_s: float, state: str
+) -> None:
+    stored = row(0, PLACES[0], state)
+    found = Found(stored.plan.id, "pod:sessions/a", True, 600.0, token_digest="0" * 64, unknown_s=unknown_s)
+    decision = decide([stored], Inventory((found,)), now=NOW, unknown_limit_s=LIMIT_S)
+    assert decision.lost == ()
+    is_told = unknown_s > LIMIT_S and state in ("planned", "starting", "running")
+    assert (decision.unknown == (stored.plan.id,)) == is_told
+    if unknown_s > 0:
+        assert decision.adopted == ()
+
+
+def test_a_session_whose_machine_speaks_again_runs_again() -> None:
+    stored = row(0, PLACES[0], "unknown")
+    found = Found(stored.plan.id, "pod:sessions/a", True, 600.0, token_digest="0" * 64)
+    assert decide([stored], Inventory((found,)), now=NOW).adopted == (found,)
+
+
+def test_a_session_whose_machine_was_given_up_is_lost() -> None:
+    stored = row(0, PLACES[0], "unknown")
+    assert decide([stored], Inventory(()), now=NOW).lost == (stored.plan.id,)

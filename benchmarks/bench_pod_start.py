@@ -1,0 +1,328 @@
+"""How long a session's pod takes from the request until it answers HTTP, beside plain KubeSpawner.
+
+Both hubs are real JupyterHub processes on this machine, with the same image, cluster and namespace rules;
+starts alternate, so that what else the machine does falls on both. Requests to the API server are counted in
+a proxy before it, which both use. A bare pod of the same image gives the floor.
+
+    eval "$(shared/cluster/cluster env)"
+    python benchmarks/bench_pod_start.py --image beamhub-bench-stock:dev --json docs/measurements/pod-start.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import secrets
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from session_peers import HubClient, await_that, free_port
+
+from contracts.cluster_parts import HOST, TestCluster, load_image, test_namespace
+from contracts.kubernetes_parts import cluster_facility
+from contracts.spawner_parts import TOKEN, make_facility
+from contracts.web_stand_in import serving_stand_in
+
+RATIO_LIMIT = 0.7
+OVER_BARE_S = 1.0
+COMMON = """
+import sys
+from jupyterhub.auth import DummyAuthenticator
+from jupyterhub.proxy import Proxy
+
+class NoProxy(Proxy):
+    should_start = False
+    async def add_route(self, routespec, target, data): pass
+    async def delete_route(self, routespec): pass
+    async def get_all_routes(self): return {{}}
+
+c.JupyterHub.proxy_class = NoProxy
+c.JupyterHub.authenticator_class = DummyAuthenticator
+c.DummyAuthenticator.allow_all = True
+c.JupyterHub.db_url = "sqlite:///hub.sqlite"
+c.JupyterHub.hub_bind_url = "http://0.0.0.0:{port}"
+c.JupyterHub.hub_connect_url = "http://{host}:{port}"
+c.JupyterHub.bind_url = "http://127.0.0.1:{public}"
+c.JupyterHub.services = [{{"name": "operator", "api_token": {token!r}}}]
+c.JupyterHub.load_roles = [
+    {{"name": "operator", "services": ["operator"], "scopes": ["admin:users", "admin:servers"]}},
+]
+"""
+PLAIN = """
+from kubespawner import KubeSpawner
+c.JupyterHub.spawner_class = KubeSpawner
+c.KubeSpawner.namespace = {namespace!r}
+c.KubeSpawner.image = {image!r}
+c.KubeSpawner.image_pull_policy = "Never"
+c.KubeSpawner.uid = 1000
+c.KubeSpawner.environment = {{"HOME": "/tmp"}}
+c.KubeSpawner.container_security_context = {{
+    "allowPrivilegeEscalation": False, "runAsNonRoot": True,
+    "capabilities": {{"drop": ["ALL"]}}, "seccompProfile": {{"type": "RuntimeDefault"}},
+}}
+"""
+OURS = """
+sys.path[:0] = {paths!r}
+from beamhub_core.clock import utc_now
+from beamhub_core.config import FacilityConfig
+from beamhub_spawners.kubernetes_spawner import KubernetesSessionSpawner
+from beamhub_spawners.platform import Platform
+from beamhub_spawners.web_client import WebClient
+from contracts.spawner_parts import principal
+
+class Spawner(KubernetesSessionSpawner):
+    async def run_auth_state_hook(self, auth_state):
+        self.principal = principal(account=self.user.name, uid=4711, gid=4711)
+
+config = FacilityConfig.model_validate({fields!r})
+Spawner.platform = Platform(config=config, clock=utc_now, web=WebClient({web_url!r}, {web_token!r}))
+c.JupyterHub.spawner_class = Spawner
+"""
+BARE = ("jupyter", "lab", "--ip=0.0.0.0", "--port=8888", "--no-browser", "--ServerApp.token=")
+
+
+class CountingProxy:
+    """An API server's front that counts requests; it adds the credentials, and is for this machine only."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        admin = yaml.safe_load(kubeconfig.read_text())
+        self._server = admin["clusters"][0]["cluster"]["server"]
+        self._token = admin["users"][0]["user"]["token"]
+        self.n_requests = 0
+        self.port = free_port()
+
+    @contextmanager
+    def serving(self) -> Iterator[CountingProxy]:
+        """Serve until the block ends."""
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        runner = asyncio.run_coroutine_threadsafe(self._start(), loop).result(10)
+        try:
+            yield self
+        finally:
+            asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(10)
+
+    def kubeconfig(self, file: Path) -> Path:
+        """A kubeconfig that leads here."""
+        cluster = {"name": "x", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}
+        context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
+        config = {"clusters": [cluster], "contexts": [context], "users": [{"name": "x", "user": {}}]}
+        file.write_text(
+            yaml.safe_dump({**config, "current-context": "x", "kind": "Config", "apiVersion": "v1"})
+        )
+        return file
+
+    async def _start(self) -> web.AppRunner:
+        app = web.Application(client_max_size=2**24)
+        app.router.add_route("*", "/{path:.*}", self._forward)
+        app.cleanup_ctx.append(self._client)
+        runner = web.AppRunner(app, shutdown_timeout=1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self.port).start()
+        return runner
+
+    async def _client(self, app: web.Application) -> Any:
+        # The certificate is not looked at: both ends are this machine.
+        async with ClientSession(connector=TCPConnector(ssl=False), timeout=ClientTimeout()) as client:
+            self._session = client
+            yield
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
+        self.n_requests += 1
+        kept = {name: value for name, value in request.headers.items() if name in ("Accept", "Content-Type")}
+        headers = {**kept, "Authorization": f"Bearer {self._token}"}
+        async with self._session.request(
+            request.method, f"{self._server}{request.rel_url}", headers=headers, data=await request.read()
+        ) as answer:
+            response = web.StreamResponse(
+                status=answer.status, headers={"Content-Type": answer.headers.get("Content-Type", "")}
+            )
+            await response.prepare(request)
+            async for part in answer.content.iter_any():
+                await response.write(part)
+            return response
+
+
+@contextmanager
+def hub(folder: Path, config: str, **facts: Any) -> Iterator[HubClient]:
+    """A JupyterHub process with this configuration."""
+    folder.mkdir()
+    port, token = free_port(), secrets.token_hex(16)
+    common = COMMON.format(port=port, public=free_port(), token=token, host=HOST)
+    (folder / "jupyterhub_config.py").write_text(common + config)
+    with (folder / "hub.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterhub", "-f", "jupyterhub_config.py"],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "JUPYTERHUB_CRYPT_KEY": "ab" * 32, **facts},
+        )
+    api_url = f"http://127.0.0.1:{port}/hub/api"
+    try:
+        await_that(lambda: _answers(f"{api_url}/"), f"the hub in {folder.name}")
+        yield HubClient(api_url, token)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+def bare_start(cluster: TestCluster, image: str) -> float:
+    """Seconds from making a bare pod of an image until its JupyterLab answers."""
+    security = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container = {
+        "name": "session",
+        "image": image,
+        "imagePullPolicy": "Never",
+        "args": list(BARE),
+        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - the pod's own
+        "securityContext": security,
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bare"}}
+    began = time.perf_counter()
+    cluster.apply({**pod, "spec": {"restartPolicy": "Never", "containers": [container]}})
+    try:
+        address = ""
+        while not address or not _answers(f"http://{address}:8888/api"):
+            address = address or cluster.kubectl("get", "pod", "bare", "-o=jsonpath={.status.podIP}")
+            time.sleep(0.01)
+        return time.perf_counter() - began
+    finally:
+        cluster.kubectl("delete", "pod", "bare", "--grace-period=1")
+
+
+def timed(client: HubClient, name: str, options: dict[str, Any], proxy: CountingProxy) -> tuple[float, int]:
+    """Seconds of one start, and requests to the API server until the server answers."""
+    client.add(name)
+    before = proxy.n_requests
+    took = client.start(name, options)
+    n_requests = proxy.n_requests - before
+    client.stop(name)
+    return took, n_requests
+
+
+def quantiles(values: list[float]) -> dict[str, float]:
+    """Median, 95th percentile and extremes."""
+    ordered = sorted(values)
+    p95 = ordered[min(len(ordered) - 1, round(0.95 * len(ordered)) - 1)] if len(ordered) > 1 else ordered[0]
+    return {"p50": statistics.median(ordered), "p95": p95, "least": ordered[0], "most": ordered[-1]}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--image", default="beamhub-base:dev", help="image of both, on this machine's engine")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--quick", action="store_true", help="three rounds, to see that it works")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    asked = parser.parse_args()
+    n_rounds = 3 if asked.quick else asked.rounds
+    with ExitStack() as stack:
+        figures = measure(stack, asked.image, n_rounds)
+    ratio = figures["ours_s"]["p50"] / figures["plain_s"]["p50"]
+    over = figures["ours_s"]["p95"] - figures["bare_s"]["p50"]
+    holds = ratio <= RATIO_LIMIT and over <= OVER_BARE_S
+    figures |= {
+        "ratio_p50": ratio,
+        "ratio_limit": RATIO_LIMIT,
+        "p95_over_bare_s": over,
+        "p95_over_bare_limit_s": OVER_BARE_S,
+        "image": asked.image,
+        "rounds": n_rounds,
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python", *sys.argv]),
+    }
+    print(json.dumps(figures, indent=2))
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0 if holds or asked.quick else 1
+
+
+def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
+    """Start plain, ours and bare in turn."""
+    enter: Callable[[Any], Any] = stack.enter_context
+    cluster: TestCluster = enter(test_namespace())
+    load_image(image, cluster.run_folder)
+    folder = Path(enter(tempfile.TemporaryDirectory()))
+    stand_in = enter(serving_stand_in(HOST))
+    fields = cluster_facility(folder, cluster, stand_in, image=image, image_pull_policy="Never")
+    make_facility(folder)
+    for pool in fields["pools"]:
+        shutil.copytree(folder / "pools" / pool["name"], pool["root"], dirs_exist_ok=True)
+    own_kubeconfig = Path(fields["sessions"]["places"][0]["kubernetes"]["kubeconfig"])
+    proxy: CountingProxy = enter(CountingProxy(own_kubeconfig).serving())
+    counted = proxy.kubeconfig(folder / "counted.kubeconfig")
+    for place in fields["sessions"]["places"]:
+        place["kubernetes"] |= {"kubeconfig": str(counted), "hub_api_url": None}
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]
+    paths.append(str(Path(__file__).resolve().parents[1] / "tests"))
+    plain = enter(
+        hub(
+            folder / "plain",
+            PLAIN.format(namespace=cluster.namespace, image=image),
+            KUBECONFIG=str(counted),
+        )
+    )
+    ours = enter(
+        hub(
+            folder / "ours",
+            OURS.format(paths=paths, fields=fields, web_url=stand_in.url, web_token=TOKEN),
+        )
+    )
+    times: dict[str, list[float]] = {"plain": [], "ours": [], "bare": []}
+    requests: dict[str, list[int]] = {"plain": [], "ours": []}
+    for i in range(n_rounds + 1):
+        for name, client in (("plain", plain), ("ours", ours)):
+            home = Path(fields["sessions"]["homes_folder"]) / f"p{i}"
+            home.mkdir(exist_ok=True)
+            os.chown(home, 4711, 4711)
+            took, n_requests = timed(client, f"p{i}", {}, proxy)
+            if i:  # the first starts read the image from the disk
+                times[name].append(took)
+                requests[name].append(n_requests)
+        if i and i <= 5:
+            times["bare"].append(bare_start(cluster, image))
+        sys.stderr.write(f"round {i} of {n_rounds}\n")
+    found: dict[str, Any] = {f"{name}_s": quantiles(values) for name, values in times.items()}
+    return found | {
+        f"{name}_requests_per_start": statistics.median(values) for name, values in requests.items()
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

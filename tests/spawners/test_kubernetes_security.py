@@ -1,0 +1,283 @@
+"""What cannot be done from inside a pod, what an image or a name cannot bring: on a real cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beamhub_spawners.kubernetes_pod import pod_name
+from beamhub_spawners.session_options import read_options
+from contracts.cluster_parts import HOST, NODES, TestCluster, load_image, test_namespace
+from contracts.kubernetes_parts import KubernetesBackend, kubernetes_backend
+from contracts.small_image import make_image
+from contracts.spawner_contract import OPTIONS
+from contracts.spawner_parts import ACCOUNT, granted_answer
+from contracts.web_stand_in import StandIn, serving_stand_in
+from spawners.kubernetes_tests import Fields, backend_of, small_facility, start, with_image
+
+pytestmark = pytest.mark.kubernetes
+UID, GID = 4711, 4712
+N_ATTEMPTS = 10_000 if os.environ.get("BEAMHUB_SOAK") else 300
+SAY_GROUPS = "import os; print(os.getgroups())"
+ATTEMPTS = Path(__file__).parent / "attempts_in_session.py"
+SAY_WHO = """
+import json, os
+status = dict(line.split(":", 1) for line in open("/proc/1/status"))
+facts = {name: status[name].split() for name in ("Uid", "Gid", "Groups", "CapEff", "NoNewPrivs", "Seccomp")}
+facts["token"] = os.path.exists("/var/run/secrets/kubernetes.io")
+facts["services"] = [name for name in os.environ if name.endswith("_SERVICE_HOST")]
+print(json.dumps(facts))
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[TestCluster]:
+    with test_namespace() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def stand_ins(cluster: TestCluster) -> Iterator[StandIn]:
+    with serving_stand_in(HOST) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def fields(
+    cluster: TestCluster, stand_ins: StandIn, small_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Fields:
+    load_image(small_image, cluster.run_folder)
+    return small_facility(
+        tmp_path_factory.mktemp("facility"), cluster, stand_ins, small_image, image_pull_policy="Never"
+    )
+
+
+@pytest.fixture
+def backend(
+    cluster: TestCluster, stand_ins: StandIn, fields: Fields, run: Any
+) -> Iterator[KubernetesBackend]:
+    stand_ins.sessions.clear()
+    stand_ins.answers.clear()
+    with backend_of(cluster, stand_ins, fields, run) as backend:
+        yield backend
+
+
+def tree_digest(folder: Path) -> str:
+    """Names, kinds, owners, modes, times, links, attributes and contents of everything below a folder."""
+    said = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        facts = path.lstat()
+        kept = (facts.st_mode, facts.st_uid, facts.st_gid, facts.st_size, facts.st_mtime_ns, facts.st_nlink)
+        attributes = [] if path.is_symlink() else os.listxattr(path)
+        said.update(f"{path} {kept} {attributes}\n".encode())
+        if path.is_file():
+            said.update(path.read_bytes())
+    return said.hexdigest()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user and mount")
+def test_nothing_of_many_attempts_changes_raw_data_or_leads_out(backend: KubernetesBackend, run: Any) -> None:
+    """Only the mount protects the files: they belong to the session's own user, with write permission."""
+    pool = backend.part.platform.config.pools[0].root
+    raw = pool / "MA-5101/raw"
+    for i in range(4):
+        (raw / f"sample-1/part-{i}").mkdir()
+        (raw / f"sample-1/part-{i}/frames {i}.h5").write_text("frames" * i or "x")
+    (raw / "sample-1/nested").mkdir()
+    for path in [raw, *raw.rglob("*")]:
+        os.chown(path, UID, GID)
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(raw / "sample-1/nested")], check=True)
+    try:
+        os.chown(raw / "sample-1/nested", UID, GID)
+        spawner = start(backend, run, uid=UID, gid=GID)
+        before = tree_digest(raw)
+        asked = {
+            "raw": "/data/hall-a/MA-5101/raw/sample-1",
+            "neighbour": "/data/hall-a/MA-6202",
+            "count": N_ATTEMPTS,
+            "seed": 8,
+        }
+        code = f"import sys; sys.argv = ['', {json.dumps(asked)!r}]\n" + ATTEMPTS.read_text().replace(
+            "from __future__ import annotations\n", ""
+        )
+        said = json.loads(backend.look(spawner.plan.id, code))
+        assert said["of"] == N_ATTEMPTS
+        assert said["succeeded"] == 0, said
+        assert said["reasons"].get("EROFS", 0) > N_ATTEMPTS / 10  # it was the mount that said no
+        assert tree_digest(raw) == before
+        run(spawner.stop(now=True))
+    finally:
+        subprocess.run(["umount", str(raw / "sample-1/nested")], check=True)
+
+
+def test_a_session_is_the_person_with_no_right_of_the_cluster(backend: KubernetesBackend, run: Any) -> None:
+    spawner = start(backend, run, uid=UID, gid=GID, gids=(4713,))
+    facts = json.loads(backend.look(spawner.plan.id, SAY_WHO))
+    assert facts["Uid"] == [str(UID)] * 4
+    assert facts["Gid"] == [str(GID)] * 4
+    assert set(facts["Groups"]) <= {str(GID), "4713"}
+    assert facts["CapEff"] == ["0000000000000000"]
+    assert facts["NoNewPrivs"] == ["1"]
+    assert facts["Seccomp"] == ["2"]
+    assert not facts["token"]
+    assert set(facts["services"]) <= {"KUBERNETES_SERVICE_HOST"}  # the address that each pod is told
+    run(spawner.stop(now=True))
+
+
+def test_the_groups_of_an_image_give_a_session_nothing(
+    backend: KubernetesBackend, run: Any, docker_engine: Any
+) -> None:
+    name = f"beamhub-test-groups:{secrets.token_hex(3)}"
+    passwd = [f"scientist:x:{UID}:{GID}::/:"]
+    make_image(docker_engine, name, group_lines=["evil:x:4999:scientist"], passwd_lines=passwd)
+    try:
+        load_image(name, backend.cluster.run_folder, NODES[:1])
+        with_image(backend, name)
+        spawner = start(backend, run, uid=UID, gid=GID, gids=(4713,))
+        groups = json.loads(backend.look(spawner.plan.id, SAY_GROUPS))
+        assert set(groups) <= {GID, 4713}
+        assert 4713 in groups
+        run(spawner.stop(now=True))
+        # The image does grant it, where the place lets images speak.
+        fields = backend.part.platform.config.model_dump(mode="json")
+        assert fields["sessions"]["places"][0]["kubernetes"]["supplemental_groups"] == "strict"
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "merged"},
+            "spec": {
+                "restartPolicy": "Never",
+                "nodeName": NODES[0],
+                "securityContext": {
+                    "runAsUser": UID,
+                    "runAsNonRoot": True,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [
+                    {
+                        "name": "session",
+                        "image": name,
+                        "imagePullPolicy": "Never",
+                        "command": ["/usr/bin/python", "-c", SAY_GROUPS],
+                        "securityContext": {
+                            "allowPrivilegeEscalation": False,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                    }
+                ],
+            },
+        }
+        backend.cluster.apply(pod)
+        backend.cluster.wait(lambda: "4999" in backend.cluster.kubectl("logs", "merged", check=False))
+    finally:
+        docker_engine.remove_image(name, force=True)
+
+
+AWKWARD = (
+    "MA-5101/raw/{username.x} {{0}} %s %(x)s: a,b",
+    "MA-5101/raw/$(HOME) $$ ${x} `id`",
+    "MA-5101/raw/Ångström-é ü 試料",
+)
+
+
+@pytest.mark.parametrize("path", AWKWARD)
+def test_a_path_of_any_letters_is_mounted_as_it_is(backend: KubernetesBackend, run: Any, path: str) -> None:
+    pool = backend.part.platform.config.pools[0].root
+    (pool / path).mkdir()
+    (pool / path / "scan.h5").write_text("awkward")
+    answer = granted_answer()
+    folder = answer.datasets[0].folder.model_copy(update={"path": path})
+    dataset = answer.datasets[0].model_copy(update={"folder": folder, "file": f"{path}/scan.h5"})
+    grants = (*answer.grants, answer.grants[0].model_copy(update={"folder": folder}))
+    backend.stand_in.answers[ACCOUNT] = answer.model_copy(update={"datasets": (dataset,), "grants": grants})
+    spawner = start(backend, run)
+    code = (
+        "import json, os\n"
+        "said = open('/proc/1/environ').read().split('BEAMHUB_SESSION_INFO=')[1].split('\\0')[0]\n"
+        "said = json.loads(said)\n"
+        "print(open(said['datasets'][0]['file']).read())"
+    )
+    assert backend.look(spawner.plan.id, code) == "awkward"
+    run(spawner.stop(now=True))
+
+
+def test_names_that_look_alike_and_long_ones_have_pods_of_their_own(
+    backend: KubernetesBackend, run: Any
+) -> None:
+    long = "x" * 64
+    names = [long, long[:-1] + "y", "ines", "\u0456nes"]  # the last begins with a Cyrillic letter
+    spawners = [start(backend, run, name) for name in names]
+    assert sorted(map(_server, backend.cluster.pods())) == sorted(names)
+    run(spawners[0].stop(now=True))
+    assert [run(one.poll()) for one in spawners] == [0, None, None, None]
+    assert sorted(map(_server, backend.cluster.pods())) == sorted(names[1:])
+
+
+def _server(pod: dict[str, Any]) -> str:
+    return str(pod["metadata"]["annotations"]["beamhub.org/server"])
+
+
+def test_two_hubs_in_one_namespace_do_not_touch_each_others_pods(
+    backend: KubernetesBackend, cluster: TestCluster, fields: Fields, run: Any
+) -> None:
+    """Not even hubs of the same short name, for the same person and server."""
+    mine = start(backend, run)
+    with serving_stand_in(HOST) as other_web:
+        theirs = json.loads(json.dumps(fields))
+        theirs["hub"]["public_url"] = "https://other.example.org"
+        with kubernetes_backend(cluster, other_web, theirs, run) as other:
+            their = other.spawner()  # the class has one platform, the objects here have theirs
+            their.platform, mine.platform = other.part.platform, backend.part.platform
+            assert run(their.poll()) == 0
+            their.request = read_options(OPTIONS)
+            run(their.start())
+            names = {pod["metadata"]["name"] for pod in cluster.pods()}
+            assert names == {pod_name(mine.plan.id), pod_name(their.plan.id)}
+            run(their.stop(now=True))
+            assert run(mine.poll()) is None
+            assert [pod["metadata"]["name"] for pod in cluster.pods()] == [pod_name(mine.plan.id)]
+
+
+def test_data_on_both_nodes_fills_one_and_then_the_other(
+    cluster: TestCluster, stand_ins: StandIn, fields: Fields, run: Any
+) -> None:
+    there = json.loads(json.dumps(fields))
+    cluster.claim("hall-a-on-b", NODES[1], "copy")
+    first, second = there["sessions"]["places"]
+    first["capacity"] = 1
+    second["pools"] = ["hall-b", "hall-a"]
+    second["kubernetes"]["volumes"]["hall-a"] = {"claim": "hall-a-on-b"}
+    stand_ins.sessions.clear()
+    with backend_of(cluster, stand_ins, there, run) as backend:
+        spawners = [start(backend, run, name) for name in ("one", "two")]
+        nodes = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in cluster.pods()}
+        places = [spawner.plan.place.name for spawner in spawners]
+        assert sorted(places) == ["hall-a", "hall-b"]
+        for spawner in spawners:
+            expected = NODES[0] if spawner.plan.place.name == "hall-a" else NODES[1]
+            assert nodes[pod_name(spawner.plan.id)] == expected
+            run(spawner.stop(now=True))
+
+
+def test_data_on_no_node_of_any_place_is_refused_with_the_reason(
+    backend: KubernetesBackend, run: Any
+) -> None:
+    answer = granted_answer()
+    folder = answer.datasets[0].folder.model_copy(update={"pool": "hall-c"})
+    dataset = answer.datasets[0].model_copy(update={"folder": folder})
+    backend.stand_in.answers[ACCOUNT] = answer.model_copy(update={"datasets": (dataset,)})
+    spawner = backend.spawner()
+    spawner.request = read_options(OPTIONS)
+    with pytest.raises(Exception, match="storage pool hall-c is not mounted there") as caught:
+        run(spawner.start())
+    assert caught.value.reason == "no_place"  # type: ignore[attr-defined]
+    assert backend.n_objects() == 0
