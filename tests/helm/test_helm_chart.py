@@ -134,10 +134,10 @@ def test_the_hub_may_touch_pods_of_sessions_and_look_at_nodes(objects: list[dict
     assert {resource: set(rule["verbs"]) for rule in rules for resource in rule["resources"]} == {
         "pods": {"get", "list", "watch", "create", "delete"},
         "pods/log": {"get"},
-        "events": {"list", "watch"},
+        "events": {"list"},
     }
     [nodes] = of_kind(objects, "ClusterRole").values()
-    assert nodes["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}]
+    assert nodes["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}]
 
 
 def test_without_the_nodes_no_right_reaches_beyond_the_sessions_namespace(helm: str) -> None:
