@@ -26,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
 
         config = read_config(arguments.config)
         BeamhubHub.prepare(config, arguments.config)
-        check_hub_database(config.hub.database_url)
+        hub = BeamhubHub.wired.JupyterHub
+        check_hub_database(hub.db_url, hub.db_kwargs.get("connect_args", {}))
     except BeamhubError as error:
         sys.stderr.write(f"beamhub hub: {error}\n")
         return error.exit_code

@@ -1,9 +1,10 @@
-"""The demo's identity provider: a real OpenID provider without passwords, for one machine.
+"""The demo's identity provider: a real OpenID provider without passwords, for one machine or a trial.
 
 `python -m beamhub_hub.demo_provider --port P --accounts accounts.json --client-secret-file F
---redirect-uri URL` serves oidc-provider-mock, on loopback unless `--host` says otherwise, with one registered client. What that library
-leaves open for tests (registering clients, changing people, its debugger) is shut, and PKCE and
-the addresses after a logout are checked.
+--redirect-uri URL` serves oidc-provider-mock, on loopback unless `--host` says otherwise, with one registered
+client. What that library leaves open for tests (registering clients, changing people, its debugger) is
+shut, and PKCE and the addresses after a logout are checked. `--issuer URL` in place of `--accounts` makes the
+demo's own people; `--browser-url URL` is said where browsers reach it at another address than the hub.
 """
 
 from __future__ import annotations
@@ -71,8 +72,10 @@ def demo_accounts(issuer: str) -> DemoAccounts:
     return DemoAccounts(issuer_url=issuer, users=tuple(users))
 
 
-def build_app(accounts: DemoAccounts, *, client_secret: str, redirect_uri: str) -> flask.Flask:
-    """The provider as a WSGI application."""
+def build_app(
+    accounts: DemoAccounts, *, client_secret: str, redirect_uri: str, browser_url: str | None = None
+) -> flask.Flask:
+    """The provider as a WSGI application; `browser_url` is its address for browsers, if another."""
     # Authlib refuses http except on the name 'localhost'; this provider listens on loopback only.
     os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
     import oidc_provider_mock  # optional: only the demo's extra brings it
@@ -95,7 +98,23 @@ def build_app(accounts: DemoAccounts, *, client_secret: str, redirect_uri: str) 
     _register_client(app, client_secret, redirect_uri)
     _shut_what_is_for_tests(app, redirect_uri)
     _check_pkce(app)
+    if browser_url is not None:
+        _send_browsers_to(app, browser_url.rstrip("/"))
     return app
+
+
+def _send_browsers_to(app: flask.Flask, url: str) -> None:
+    """Name the two endpoints that browsers visit at their address; the hub asks the others where it is."""
+    import flask
+
+    @app.after_request
+    def rename(response: flask.Response) -> flask.Response:
+        if flask.request.path == "/.well-known/openid-configuration" and response.is_json:
+            document = response.get_json()
+            for name in ("authorization_endpoint", "end_session_endpoint"):
+                document[name] = url + urlsplit(document[name]).path
+            response.set_data(json.dumps(document))
+        return response
 
 
 def _register_client(app: flask.Flask, secret: str, redirect_uri: str) -> None:
@@ -170,15 +189,22 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m beamhub_hub.demo_provider")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default=HOST, help="address to listen on (loopback)")
-    parser.add_argument("--accounts", type=Path, required=True, help="JSON file of people")
+    people = parser.add_mutually_exclusive_group(required=True)
+    people.add_argument("--accounts", type=Path, help="JSON file of people")
+    people.add_argument("--issuer", help="the demo's own people, at this issuer")
+    parser.add_argument("--browser-url", help="where browsers reach it, if not at the issuer")
     parser.add_argument("--client-secret-file", type=Path, required=True)
     parser.add_argument("--redirect-uri", required=True, help="the hub's callback")
     arguments = parser.parse_args(argv)
-    accounts = DemoAccounts.model_validate(json.loads(arguments.accounts.read_text(encoding="utf-8")))
+    if arguments.issuer:
+        accounts = demo_accounts(arguments.issuer)
+    else:
+        accounts = DemoAccounts.model_validate(json.loads(arguments.accounts.read_text(encoding="utf-8")))
     app = build_app(
         accounts,
         client_secret=read_secret(arguments.client_secret_file),
         redirect_uri=arguments.redirect_uri,
+        browser_url=arguments.browser_url,
     )
     return serve(app, arguments.port, host=arguments.host)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -29,8 +33,15 @@ class HubDatabaseUnusable(BeamhubError):
         )
 
 
-def check_hub_database(database_url: str) -> None:
+def check_hub_database(
+    database_url: str, connect_args: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Nothing when the server of a PostgreSQL database lets the hub in; other kinds are not looked at.
+
+    Parameters
+    ----------
+    connect_args:
+        What the hub connects with besides the URL, e.g. its password.
 
     Raises
     ------
@@ -43,7 +54,9 @@ def check_hub_database(database_url: str) -> None:
         raise HubDatabaseUnusable("(hub.database_url)", "it is no URL of a database") from None
     if url.get_backend_name() != "postgresql":
         return
-    engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_S})
+    engine = create_engine(
+        url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_S, **connect_args}
+    )
     try:
         with engine.connect():
             pass

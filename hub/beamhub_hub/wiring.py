@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -79,8 +80,11 @@ def portal_url(config: FacilityConfig) -> str:
 
 def _configure_hub(c: Any, config: FacilityConfig) -> None:
     hub = config.hub
-    c.JupyterHub.db_url = hub.database_url
-    c.JupyterHub.db_kwargs = {"hide_parameters": True}  # a database's error would quote rows in the log
+    c.JupyterHub.db_url = re.sub("^postgresql://", "postgresql+psycopg://", hub.database_url)
+    options: dict[str, Any] = {"hide_parameters": True}  # a database's error would quote rows in the log
+    if hub.database_password_file is not None:  # not in the URL, which JupyterHub writes to its log
+        options["connect_args"] = {"password": read_secret(hub.database_password_file)}
+    c.JupyterHub.db_kwargs = options
     c.JupyterHub.cookie_secret = read_keys(hub.cookie_secret_file)[0]
     c.CryptKeeper.keys = read_keys(hub.crypt_key_file)
     c.JupyterHub.cookie_max_age_days = 1
@@ -101,6 +105,8 @@ def _configure_network(c: Any, config: FacilityConfig) -> None:
     c.JupyterHub.bind_url = public
     c.JupyterHub.public_url = public
     c.JupyterHub.hub_bind_url = f"http://{hub.listen_host}:{hub.listen_port}"
+    if hub.connect_url is not None:
+        c.JupyterHub.hub_connect_url = hub.connect_url
     c.JupyterHub.default_url = portal_url(config)
     # The proxy is a process of its own: a hub that restarts must not cut every websocket.
     c.ConfigurableHTTPProxy.should_start = False

@@ -127,7 +127,7 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_file(facility_con
         "name: stands twice",
         "pools[0].roott: unknown key (did you mean 'root'?)",
         "hub.listen_port: input should be less than 65536 (got 70000)",
-        "web.internal_url: is missing (Where the hub and sessions reach web)",
+        "web.internal_url: is missing (Where hub, proxy and sessions reach web)",
         "catalogue.harvest_roots[0].path: '../x' is not a plain path",
         "sessions.profiles[1].name: the name 'small' stands twice",
     )

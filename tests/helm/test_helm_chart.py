@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +13,33 @@ import yaml
 
 from beamhub_core.config import read_config
 from beamhub_core.config.reading import sections
+from helm.chart_parts import CHART, TRIAL, component_of, find_helm, of_kind, pods, render, rendered
 
-CHART = Path(__file__).resolve().parents[2] / "helm" / "beamhub"
+SESSIONS = "beamhub-sessions"
 
 
 @pytest.fixture(scope="module")
 def helm() -> str:
-    """The helm binary: BEAMHUB_HELM, or the one on the path."""
-    found = os.environ.get("BEAMHUB_HELM") or shutil.which("helm")
-    if not found:
-        pytest.skip("helm is missing (BEAMHUB_HELM or PATH)")
-    return found
-
-
-def render(helm: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [helm, "template", "beamhub", str(CHART), "--namespace", "platform", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    """The helm binary."""
+    return find_helm()
 
 
 @pytest.fixture(scope="module")
 def objects(helm: str) -> list[dict[str, Any]]:
     """Every object of a release with the chart's own values."""
-    done = render(helm)
-    assert done.returncode == 0, done.stderr
-    return [found for found in yaml.safe_load_all(done.stdout) if found]
+    return rendered(helm)
 
 
-def of_kind(objects: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
-    return {found["metadata"]["name"]: found for found in objects if found["kind"] == kind}
+@pytest.fixture(scope="module")
+def trial(helm: str) -> list[dict[str, Any]]:
+    """Every object of a trial."""
+    return rendered(helm, *TRIAL)
 
 
-def pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, found in of_kind(objects, "Deployment").items():
-        yield name, found["spec"]["template"]["spec"]
-
-
-def test_the_chart_lints_strictly(helm: str) -> None:
-    done = subprocess.run([helm, "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("values", [(), TRIAL], ids=["own", "trial"])
+def test_the_chart_lints_strictly(helm: str, values: tuple[str, ...]) -> None:
+    command = [helm, "lint", "--strict", str(CHART), *values]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, "WARNING" in done.stdout, "ERROR" in done.stdout) == (0, False, False), (
         done.stdout
     )
@@ -65,24 +52,29 @@ def test_rendering_twice_gives_the_same_text(helm: str) -> None:
 def test_hub_proxy_and_web_are_there_and_no_secret_is_made(objects: list[dict[str, Any]]) -> None:
     assert set(of_kind(objects, "Deployment")) == {"beamhub-hub", "beamhub-proxy", "beamhub-web"}
     assert of_kind(objects, "Secret") == {}
-    assert of_kind(objects, "ClusterRole") == {}
 
 
+@pytest.mark.parametrize("values", [(), TRIAL], ids=["own", "trial"])
 def test_the_configuration_in_the_map_is_the_one_the_platform_reads(
-    objects: list[dict[str, Any]], tmp_path: Path
+    helm: str, values: tuple[str, ...], tmp_path: Path
 ) -> None:
+    objects = rendered(helm, *values)
     data = of_kind(objects, "ConfigMap")["beamhub-config"]["data"]
     (tmp_path / "facility.yaml").write_text(data["facility.yaml"])
     config = read_config(tmp_path / "facility.yaml")
     services = of_kind(objects, "Service")
     for url in (
+        config.hub.connect_url,
+        config.hub.proxy.api_url,
         config.web.internal_url,
         config.web.hub_api_url,
-        config.hub.proxy.api_url,
         config.sessions.web_url,
     ):
+        assert url is not None
         host, _, port = url.partition("://")[2].partition("/")[0].partition(":")
-        assert int(port) in [p["port"] for p in services[host]["spec"]["ports"]], url
+        name, _, rest = host.partition(".")
+        assert rest == "beamhub.svc", "sessions are in another namespace"
+        assert int(port) in [p["port"] for p in services[name]["spec"]["ports"]], url
 
 
 def test_the_policy_in_the_map_is_one_that_the_platform_reads(
@@ -95,48 +87,101 @@ def test_the_policy_in_the_map_is_one_that_the_platform_reads(
     assert policy_file.read_policy(tmp_path / "policy.yaml").version == "1"
 
 
-def test_every_pod_is_restricted(objects: list[dict[str, Any]]) -> None:
+def test_every_pod_but_the_keepers_is_restricted(trial: list[dict[str, Any]]) -> None:
     """Source: Kubernetes Pod Security Standards, profile restricted."""
-    for name, pod in pods(objects):
+    for name, pod in pods(trial):
+        check_pod_is_contained(name, pod)
         security = pod["securityContext"]
-        assert (security["runAsNonRoot"], security["seccompProfile"]) == (True, {"type": "RuntimeDefault"}), (
-            name
-        )
+        if "-keeper-" in name:
+            continue
+        assert security["runAsNonRoot"] is True, name
         assert security["runAsUser"] > 0
-        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
-        assert {kind for volume in pod["volumes"] for kind in set(volume) - {"name"}} <= {
-            "configMap",
-            "secret",
-            "emptyDir",
-            "persistentVolumeClaim",
-        }
-        for container in pod["containers"]:
-            own = container["securityContext"]
-            assert own["allowPrivilegeEscalation"] is False
-            assert own["capabilities"] == {"drop": ["ALL"]}
-            assert own["readOnlyRootFilesystem"] is True
-            assert "securityContext" not in container.get("lifecycle", {})
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
-def test_every_container_has_a_digest_limits_and_three_probes(objects: list[dict[str, Any]]) -> None:
-    for _, pod in pods(objects):
+def check_pod_is_contained(name: str, pod: dict[str, Any]) -> None:
+    """What holds of every pod, of those that start as root, too."""
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+    kinds = {kind for volume in pod["volumes"] for kind in set(volume) - {"name"}}
+    assert kinds <= {"configMap", "secret", "emptyDir", "persistentVolumeClaim"}
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        own = container["securityContext"]
+        assert own["allowPrivilegeEscalation"] is False
+        assert own["readOnlyRootFilesystem"] is True
+        assert own["capabilities"]["drop"] == ["ALL"]
+
+
+def test_a_keeper_has_the_few_capabilities_of_baseline_that_it_needs(trial: list[dict[str, Any]]) -> None:
+    """Source: Kubernetes Pod Security Standards, profile baseline, which allows these and eight more."""
+    keepers = [pod for name, pod in pods(trial) if "-keeper-" in name]
+    assert len(keepers) == 2
+    for pod in keepers:
+        [container] = pod["containers"]
+        added = container["securityContext"]["capabilities"]["add"]
+        assert set(added) == {"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID"}
+
+
+def test_every_container_has_a_digest_limits_and_three_probes(trial: list[dict[str, Any]]) -> None:
+    for _, pod in pods(trial):
         for container in pod["containers"]:
             assert "@sha256:" in container["image"]
             assert container["resources"]["limits"]["memory"]
-            assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+            if pod.get("restartPolicy") != "Never":
+                assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
 
 
-def test_the_hub_alone_holds_a_token_for_the_cluster_and_may_touch_pods_only(
-    objects: list[dict[str, Any]],
-) -> None:
-    assert {name: pod["automountServiceAccountToken"] for name, pod in pods(objects)} == {
-        "beamhub-hub": True,
-        "beamhub-proxy": False,
-        "beamhub-web": False,
+def test_the_hub_alone_holds_a_token_for_the_cluster(trial: list[dict[str, Any]]) -> None:
+    holders = {name for name, pod in pods(trial) if pod["automountServiceAccountToken"]}
+    assert holders == {"beamhub-hub", "beamhub-trial-setup"}
+    hooks = [found for found in trial if "trial-setup" in found["metadata"]["name"]]
+    assert {found["kind"] for found in hooks} == {"ServiceAccount", "Role", "RoleBinding", "Job"}
+    for found in hooks:  # its rights go with it
+        assert "hook-succeeded" in found["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+
+
+def test_the_hub_may_touch_pods_of_sessions_and_look_at_nodes(objects: list[dict[str, Any]]) -> None:
+    assert of_kind(objects, "Role") == {}
+    rules = of_kind(objects, "Role", SESSIONS)["beamhub-hub"]["rules"]
+    assert {resource: set(rule["verbs"]) for rule in rules for resource in rule["resources"]} == {
+        "pods": {"get", "list", "watch", "create", "delete"},
+        "pods/log": {"get"},
+        "events": {"list"},
     }
-    rules = of_kind(objects, "Role")["beamhub-hub"]["rules"]
-    assert {resource for rule in rules for resource in rule["resources"]} == {"pods", "events"}
-    assert not any("*" in rule[key] for rule in rules for key in ("apiGroups", "resources", "verbs"))
+    [nodes] = of_kind(objects, "ClusterRole").values()
+    assert nodes["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}]
+
+
+def test_without_the_nodes_no_right_reaches_beyond_the_sessions_namespace(helm: str) -> None:
+    objects = rendered(helm, "--set", "rbac.readNodes=false")
+    assert not [found["kind"] for found in objects if found["kind"].startswith("ClusterRole")]
+
+
+def test_each_pod_gets_the_secrets_that_its_part_of_the_configuration_names(
+    trial: list[dict[str, Any]],
+) -> None:
+    given = {
+        name: {item["key"] for volume in pod["volumes"] for item in volume.get("secret", {}).get("items", [])}
+        for name, pod in pods(trial)
+    }
+    assert given["beamhub-web"] == {
+        "demo-client-token",
+        "hub-client-token",
+        "keeper-token",
+        "web-cookie",
+        "web-database-password",
+        "web-service-token",
+    }
+    assert not given["beamhub-hub"] & {"web-cookie", "web-database-password", "demo-client-token"}
+    assert given["beamhub-keeper-hall-a"] == {
+        "keeper-ca.pem",
+        "keeper-of-hall-a.pem",
+        "keeper-of-hall-a-key.pem",
+        "keeper-token",
+    }
+    assert given["beamhub-database"] == {"hub-database-password", "web-database-password"}
+    assert given["beamhub-provider"] == {"provider-client-secret"}
 
 
 def test_pools_are_mounted_where_the_configuration_says_and_read_only(objects: list[dict[str, Any]]) -> None:
@@ -152,17 +197,78 @@ def test_everything_is_shut_before_single_flows_are_opened(objects: list[dict[st
     assert shut["policyTypes"] == ["Ingress", "Egress"]
     assert "ingress" not in shut
     assert "egress" not in shut
+
+
+def test_a_session_is_reached_by_proxy_and_hub_and_reaches_hub_and_web(objects: list[dict[str, Any]]) -> None:
+    policies = of_kind(objects, "NetworkPolicy", SESSIONS)
+    shut = policies["beamhub-default-deny"]["spec"]
+    assert shut == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     session = policies["beamhub-session"]["spec"]
-    reached = {
-        peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
-        for rule in session["egress"]
-        for peer in rule["to"]
+    assert session["podSelector"] == {}, "whatever label a pod there has"
+    [entry] = session["ingress"]
+    assert entry["ports"] == [{"port": 8888}]
+    assert set().union(*map(component_of, entry["from"])) == {"proxy", "hub"}
+    name_server, *flows = session["egress"]
+    assert {port["port"] for port in name_server["ports"]} == {53}
+    assert [set().union(*map(component_of, rule["to"])) for rule in flows] == [{"hub"}, {"web"}]
+    assert not [peer for rule in session["egress"] for peer in rule["to"] if "ipBlock" in peer]
+
+
+def test_hub_and_web_alone_reach_the_database(trial: list[dict[str, Any]]) -> None:
+    policy = of_kind(trial, "NetworkPolicy")["beamhub-database"]["spec"]
+    [entry] = policy["ingress"]
+    assert [component_of(peer) for peer in entry["from"]] == [{"hub", "web"}]
+
+
+def test_sessions_have_a_namespace_that_enforces_restricted_and_stays(objects: list[dict[str, Any]]) -> None:
+    made = of_kind(objects, "Namespace")[SESSIONS]["metadata"]
+    assert made["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert made["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_the_releases_own_namespace_is_none_for_sessions(helm: str) -> None:
+    done = render(helm, "--set", "facility.sessions.places[0].kubernetes.namespace=beamhub", *TRIAL)
+    assert done.returncode != 0
+    assert "namespace of their own" in done.stderr
+
+
+def test_a_quota_and_limits_stand_in_the_sessions_namespace(helm: str) -> None:
+    objects = rendered(
+        helm,
+        "--set-json",
+        'sessions.resourceQuota={"pods": "20"}',
+        "--set-json",
+        'sessions.limitRange=[{"type": "Container", "max": {"cpu": "4"}}]',
+    )
+    [quota] = of_kind(objects, "ResourceQuota", SESSIONS).values()
+    assert quota["spec"] == {"hard": {"pods": "20"}}
+    assert len(of_kind(objects, "LimitRange", SESSIONS)) == 1
+
+
+def test_a_local_volume_is_bound_to_its_claim_and_both_stay(trial: list[dict[str, Any]]) -> None:
+    claims = {
+        (namespace or "beamhub", name)
+        for namespace in (None, "beamhub", SESSIONS)
+        for name in of_kind(trial, "PersistentVolumeClaim", namespace)
     }
-    assert reached == {"hub", "web"}
+    volumes = of_kind(trial, "PersistentVolume")
+    assert {
+        (v["spec"]["claimRef"]["namespace"], v["spec"]["claimRef"]["name"]) for v in volumes.values()
+    } == claims
+    for found in trial:
+        if found["kind"] in ("PersistentVolume", "PersistentVolumeClaim"):
+            assert found["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+            assert found["spec"]["storageClassName"] == ""
 
 
-def test_no_policy_opens_the_metadata_address(objects: list[dict[str, Any]]) -> None:
-    for policy in of_kind(objects, "NetworkPolicy").values():
+def test_the_proxy_routes_by_host_where_people_have_host_names(helm: str) -> None:
+    host = "facility.hub.subdomain_host=beamhub.example"
+    [proxy] = dict(pods(rendered(helm, "--set", host)))["beamhub-proxy"]["containers"]
+    assert "--host-routing" in proxy["args"]
+
+
+def test_no_policy_opens_the_metadata_address(trial: list[dict[str, Any]]) -> None:
+    for policy in (found for found in trial if found["kind"] == "NetworkPolicy"):
         for rule in policy["spec"].get("egress", []):
             for peer in rule["to"]:
                 block = peer.get("ipBlock", {"cidr": "", "except": []})
@@ -183,6 +289,10 @@ def test_state_stays_when_the_release_goes(objects: list[dict[str, Any]]) -> Non
         (("--set", "facility.hub.listen_port=70000"), "listen_port"),
         (("--set", "images.hub.digest=latest"), "digest"),
         (("--set", "poolClaims=null"), "poolClaims"),
+        (("--set", "database.databases[0]=Hub"), "databases"),
+        (("--set", "trial.providerUrl=nowhere"), "providerUrl"),
+        (("--set-json", 'localVolumes=[{"name": "a", "node": "n", "path": "b", "capacity": "1Gi"}]'), "path"),
+        (("--set", "sessions.podSecurity=lax"), "podSecurity"),
         (("--set", "userOffice.existingConfigMap="), "userOffice"),
     ],
 )

@@ -70,6 +70,57 @@ def test_front_page_callback_and_portal_follow_the_public_url(
     assert service["oauth_redirect_uri"] == "https://analysis.example.org/beam/services/web/oauth_callback"
 
 
+def test_processes_are_reached_elsewhere_than_where_they_listen(
+    facility: Callable[..., FacilityConfig],
+) -> None:
+    def in_pods(fields: dict[str, Any]) -> None:
+        fields["hub"] |= {"listen_host": "0.0.0.0", "connect_url": "http://platform-hub:8080"}  # noqa: S104
+        fields["web"] |= {"listen_host": "0.0.0.0", "internal_url": "http://platform-web:8080"}  # noqa: S104
+
+    c = wired(facility(in_pods))
+    assert c.JupyterHub.hub_bind_url == "http://0.0.0.0:8081"
+    assert c.JupyterHub.hub_connect_url == "http://platform-hub:8080"
+    assert c.JupyterHub.services[0]["url"] == "http://platform-web:8080"
+
+
+def test_where_nothing_else_is_said_the_hub_is_reached_where_it_listens(
+    facility: Callable[..., FacilityConfig],
+) -> None:
+    c = wired(facility())
+    assert "hub_connect_url" not in c.JupyterHub
+
+
+def test_the_database_password_is_read_from_its_file_and_stands_in_no_url(
+    facility: Callable[..., FacilityConfig], tmp_path: Path
+) -> None:
+    (tmp_path / "database-password").write_text("opensesame\n")
+
+    def on_postgresql(fields: dict[str, Any]) -> None:
+        fields["hub"] |= {
+            "database_url": "postgresql://hub@database/hub",
+            "database_password_file": str(tmp_path / "database-password"),
+        }
+
+    c = wired(facility(on_postgresql))
+    assert c.JupyterHub.db_url == "postgresql+psycopg://hub@database/hub"
+    assert c.JupyterHub.db_kwargs["connect_args"] == {"password": "opensesame"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("connect_url", "http://hub:8081/hub", "has a path"),
+        ("connect_url", "hub:8081", "connect_url"),
+        ("database_password_file", "/run/secrets/password", "PostgreSQL"),
+    ],
+)
+def test_an_address_or_password_that_cannot_be_used_is_refused(
+    facility: Callable[..., FacilityConfig], key: str, value: str, words: str
+) -> None:
+    with pytest.raises(ConfigInvalid, match=words):
+        facility(lambda fields: fields["hub"].update({key: value}))
+
+
 def test_no_role_may_make_accounts_or_open_other_peoples_servers(
     facility: Callable[..., FacilityConfig],
 ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from journey import checks, pictures
 from journey.person import Person
+from journey.cluster_platform import cluster_platform
 from journey.compose_platform import compose_platform
 from journey.platform import Platform, embedded_platform
 from journey.stops import STOPS, Journey, expect, new_experiment
@@ -30,6 +31,7 @@ def say(text: str) -> None:
 PLATFORMS: dict[str, Callable[[Path], AbstractContextManager[Platform]]] = {
     "embedded": embedded_platform,
     "compose": compose_platform,
+    "cluster": cluster_platform,
 }
 
 

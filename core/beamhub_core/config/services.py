@@ -51,12 +51,33 @@ class HubConfig(Section):
     )
     listen_host: str = Field(default="127.0.0.1", description="Address on which the hub listens.")
     listen_port: int = Field(default=8081, gt=0, lt=65536, description="Port on which the hub listens.")
+    connect_url: HttpUrl | None = Field(
+        default=None,
+        description="Where proxy and sessions reach the hub, e.g. http://hub:8081; absent: where it listens. "
+        "Needed where it listens on all addresses.",
+    )
     database_url: str = Field(description="The hub's own database, an SQLAlchemy URL.")
+    database_password_file: SecretFile | None = Field(
+        default=None, description="A file that holds the password of the hub's PostgreSQL user."
+    )
     state_folder: AbsolutePath = Field(description="Other run-time files of the hub.")
     crypt_key_file: SecretFile
     cookie_secret_file: SecretFile
     web_client_token_file: SecretFile = Field(description="Token with which the hub calls web.")
     proxy: ProxyConfig
+
+    @field_validator("connect_url")
+    @classmethod
+    def _has_no_path(cls, url: str | None) -> str | None:
+        if url is not None and urlsplit(url).path.strip("/"):
+            raise ValueError(f"{url!r} has a path; the hub knows its own, write the address alone")
+        return url
+
+    @model_validator(mode="after")
+    def _password_has_a_use(self) -> HubConfig:
+        if self.database_password_file is not None and not self.database_url.startswith("postgresql"):
+            raise ValueError("'database_password_file' is for a PostgreSQL database; drop it")
+        return self
 
     @field_validator("subdomain_host")
     @classmethod
@@ -106,7 +127,7 @@ class WebConfig(Section):
     listen_port: int = Field(
         default=8082, gt=0, lt=65536, description="Port on which the web service listens."
     )
-    internal_url: HttpUrl = Field(description="Where the hub and sessions reach web.")
+    internal_url: HttpUrl = Field(description="Where hub, proxy and sessions reach web.")
     base_path: str = Field(
         default="/services/web",
         pattern=r"^(/[a-z0-9-]+)*$",

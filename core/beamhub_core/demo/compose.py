@@ -246,9 +246,7 @@ def _write_certificates(layout: ComposeLayout) -> None:
     authority = layout.secrets / "authority"
     if not (authority / "agent-agent-key.pem").exists():
         command = [sys.executable, "-m", "beamhub_core.command", "agent", "make-certificates"]
-        subprocess.run(
-            [*command, str(authority), "--host", "agent"], stdout=subprocess.DEVNULL, check=True
-        )
+        subprocess.run([*command, str(authority), "--host", "agent"], stdout=subprocess.DEVNULL, check=True)
     for home, files in {
         "agent": {"ca.pem": "ca.pem", "agent-agent.pem": "agent.pem", "agent-agent-key.pem": "agent-key.pem"},
         "hub": {"ca.pem": "ca.pem", "hub.pem": "hub.pem", "hub-key.pem": "hub-key.pem"},

@@ -47,7 +47,78 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{/* Configuration, secrets and a writable /tmp, as hub and web mount them. */}}
+{{/* The keys of the Secret that a text names by their paths, as the items of a volume. */}}
+{{- define "beamhub.secretItems" -}}
+{{- range regexFindAll "/run/secrets/beamhub/[A-Za-z0-9._-]+" . -1 | uniq | sortAlpha }}
+- {key: {{ base . }}, path: {{ base . }}}
+{{- end }}
+{{- end }}
+
+{{/* Namespaces of the sessions, as JSON: what the Kubernetes places of `facility` name. */}}
+{{- define "beamhub.sessionNamespaces" -}}
+{{- $found := list }}
+{{- range .Values.facility.sessions.places }}
+{{- with .kubernetes }}{{ $found = append $found .namespace }}{{ end }}
+{{- end }}
+{{- if has .Release.Namespace $found }}
+{{- fail (printf "facility.sessions.places: sessions need a namespace of their own, not the release's (%s)" .Release.Namespace) }}
+{{- end }}
+{{- $found | uniq | toJson }}
+{{- end }}
+
+{{/* A peer of a network policy: pods of a component of this release, from whichever namespace it is asked. */}}
+{{- define "beamhub.peer" -}}
+- namespaceSelector:
+    matchLabels: {kubernetes.io/metadata.name: {{ .root.Release.Namespace }}}
+  podSelector:
+    matchLabels:
+      {{- include "beamhub.selector" .root | nindent 6 }}
+    matchExpressions:
+      - {key: app.kubernetes.io/component, operator: In, values: [{{ join ", " .components }}]}
+{{- end }}
+
+{{/* A peer of a network policy: every pod of the sessions' namespaces. */}}
+{{- define "beamhub.sessionPeers" -}}
+{{- range include "beamhub.sessionNamespaces" . | fromJsonArray }}
+- namespaceSelector:
+    matchLabels: {kubernetes.io/metadata.name: {{ . }}}
+{{- end }}
+{{- end }}
+
+{{/* Where the release's own database is waited for, before what keeps its state there starts. */}}
+{{- define "beamhub.waitForDatabase" -}}
+{{- if .root.Values.database.enabled }}
+initContainers:
+  - name: wait-for-database
+    image: {{ include "beamhub.image" .image }}
+    command:
+      - python
+      - -P
+      - -c
+      - |
+        import socket, sys, time
+        for _ in range(120):
+            try:
+                socket.create_connection(("{{ include "beamhub.name" .root }}-database", 5432), 2).close()
+                sys.exit(0)
+            except OSError as error:
+                reason = error
+                time.sleep(1)
+        sys.exit(f"the database does not answer: {reason}")
+    resources: {requests: {cpu: 10m, memory: 32Mi}, limits: {memory: 64Mi}}
+    securityContext:
+      {{- include "beamhub.containerSecurity" .root | nindent 6 }}
+{{- end }}
+{{- end }}
+
+{{/* The storage class of a claim: the cluster's default when null, none at all when empty. */}}
+{{- define "beamhub.storageClass" -}}
+{{- if kindIs "string" . }}
+storageClassName: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Configuration and a writable /tmp, as hub and web mount them. */}}
 {{- define "beamhub.commonMounts" -}}
 - {name: config, mountPath: /etc/beamhub, readOnly: true}
 - {name: secrets, mountPath: /run/secrets/beamhub, readOnly: true}
@@ -59,8 +130,6 @@ tolerations:
 {{- define "beamhub.commonVolumes" -}}
 - name: config
   configMap: {name: {{ include "beamhub.name" . }}-config}
-- name: secrets
-  secret: {secretName: {{ .Values.existingSecret }}, defaultMode: 0440}
 - name: user-office
 {{- if .Values.userOffice.existingSecret }}
   secret: {secretName: {{ .Values.userOffice.existingSecret }}, defaultMode: 0440}
@@ -80,4 +149,17 @@ checksum/config: {{ include (print $.Template.BasePath "/configmap.yaml") . | sh
 {{- define "beamhub.outside" -}}
 - ipBlock: {cidr: 0.0.0.0/0, except: [169.254.0.0/16]}
 - ipBlock: {cidr: "::/0", except: ["fe80::/10", "fd00:ec2::/32"]}
+{{- end }}
+
+{{/* The cluster's own name server, as a rule of egress. */}}
+{{- define "beamhub.dnsRule" -}}
+- ports:
+    - {protocol: UDP, port: 53}
+    - {protocol: TCP, port: 53}
+  to:
+    - namespaceSelector:
+        matchLabels: {kubernetes.io/metadata.name: {{ .Values.networkPolicy.dns.namespace }}}
+      podSelector:
+        matchLabels:
+          {{- toYaml .Values.networkPolicy.dns.podLabels | nindent 10 }}
 {{- end }}
