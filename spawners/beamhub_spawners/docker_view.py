@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from docker.errors import APIError
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 class DockerView:
     """Containers of this facility on its hosts."""
 
-    def __init__(self, config: FacilityConfig) -> None:
-        self._config = config
+    def __init__(self, config: FacilityConfig, settle: timedelta = SETTLE) -> None:
+        self._config, self._settle = config, settle
 
     async def look(self) -> Inventory:
         """Every container with this facility's label, and which places are silent."""
@@ -89,7 +89,7 @@ class DockerView:
                 if plan_id in used:
                     for peer in host.place.peers:
                         await join_peer(host, plan_id, peer)
-                elif _age_s(network) > SETTLE.total_seconds():
+                elif _age_s(network) > self._settle.total_seconds():
                     log.warning("removing the network of a session that is gone", extra={"plan_id": plan_id})
                     await remove_network(host, plan_id)
         except (APIError, Unavailable) as error:
