@@ -216,15 +216,15 @@ class InternalApi:
                 stored = store_plan(session, body.plan, body.plan_hash, self._desk.config.sessions, now)
             except Refused as refused:
                 self._desk.metrics.refused("plan", refused.refusal.code)
-                facts = {"code": refused.refusal.code, "trace_id": body.plan.trace_id}
-                log.info("plan refused: %s", refused, extra=facts)
+                facts = {"code": refused.refusal.code}
+                log.info("plan refused: %s trace=%s", refused, body.plan.trace_id, extra=facts)
                 return refused_answer(refused)
             except PlanConflict as error:
                 raise HTTPException(409, str(error)) from None
             if stored == "new":
                 record_plan(session, body.plan, body.plan_hash, now)
         if stored == "new":
-            log.info("plan stored", extra={"plan_id": plan_id, "trace_id": body.plan.trace_id})
+            log.info("plan stored: plan=%s trace=%s", plan_id, body.plan.trace_id)
             if joined is not None:
                 self._desk.metrics.waited((now - joined).total_seconds())
         response.status_code = 201 if stored == "new" else 200
@@ -253,8 +253,8 @@ class InternalApi:
             for name in set(update.phases_s or {}) - set(seconds_of(row)):
                 self._desk.metrics.phase(name, (update.phases_s or {})[name])
             if update_session(row, update, now):
-                facts = {"plan_id": plan_id, "trace_id": row.plan.get("trace_id", ""), "state": row.state}
-                log.info("session changed", extra=facts)
+                trace = row.plan.get("trace_id", "")
+                log.info("session is %s: plan=%s trace=%s", row.state, plan_id, trace)
                 touched = {proposal_of(mount.path) for mount in row.mounts}
                 context = Context(about=row.account, proposals=touched)
                 record(session, "state", plan_id, now, context=context, state=row.state)

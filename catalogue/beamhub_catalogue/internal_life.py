@@ -36,8 +36,7 @@ class InternalLife:
             row = live_row(session, request)
             if take_report(row, report, config.sessions, present.wall_now):
                 seconds = seconds_of(row).get("first_cell")
-                facts = {"plan_id": row.plan_id, "trace_id": row.plan.get("trace_id", "")}
-                log.info("first cell executed", extra=facts | {"seconds": seconds})
+                log.info("first cell: plan=%s trace=%s", row.plan_id, row.plan.get("trace_id", ""))
                 if seconds is not None:
                     self._desk.metrics.phase("first_cell", float(seconds))
         with self._desk.database.reading() as session:

@@ -14,6 +14,7 @@ from beamhub_hub.pages import ErrorNotes
 from beamhub_hub.role_assignments import group_of
 from beamhub_hub.secret_files import read_keys, read_secret
 from beamhub_hub.static_files import STATIC_PATH, TEMPLATES_FOLDER
+from beamhub_hub.timed_proxy import TimedProxy
 from beamhub_spawners.platform import Platform, clock_of
 from beamhub_spawners.web_client import WebClient
 from beamhub_spawners.wiring_hook import configure_spawner
@@ -102,6 +103,7 @@ def _configure_network(c: Any, config: FacilityConfig) -> None:
     c.JupyterHub.hub_bind_url = f"http://{hub.listen_host}:{hub.listen_port}"
     c.JupyterHub.default_url = portal_url(config)
     # The proxy is a process of its own: a hub that restarts must not cut every websocket.
+    c.JupyterHub.proxy_class = TimedProxy
     c.ConfigurableHTTPProxy.should_start = False
     c.ConfigurableHTTPProxy.api_url = hub.proxy.api_url
     c.ConfigurableHTTPProxy.auth_token = read_secret(hub.proxy.token_file)

@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from jupyter_server.base.handlers import APIHandler
+
 from beamhub_core.clock import utc_now
 from beamhub_core.session_life import BusyWith
 
@@ -103,6 +105,34 @@ def is_below(pid: int, root: int, parents: Mapping[int, int]) -> bool:
             return False
         pid = parents[pid]
     return False
+
+
+def is_deed(method: str, path: str) -> bool:
+    """Whether a request of the server's API is something that a person did. Pure.
+
+    An open Lab asks for kernels, sessions, terminals, folders and clusters every few seconds and keeps its
+    layout, whether somebody sits before it or not (seen with JupyterLab 4.6).
+    """
+    return method not in ("GET", "HEAD", "OPTIONS") and "/lab/api/workspaces" not in path
+
+
+def count_deeds_only() -> None:
+    """Have this process's API count as activity only what a person did; idempotent.
+
+    Without it a forgotten tab would keep its session for ever. What programs behind the server's proxy (the
+    desktop) record of themselves stays as it is.
+    """
+    if getattr(APIHandler.update_api_activity, "of_deeds", False):
+        return
+    record = APIHandler.update_api_activity
+
+    def update_api_activity(handler: Any) -> None:
+        if is_deed(str(handler.request.method), str(handler.request.path)):
+            record(handler)
+
+    update_api_activity.of_deeds = True  # type: ignore[attr-defined]  # marks what is wrapped already
+    # The handlers are made by others and know no other place to decide this.
+    APIHandler.update_api_activity = update_api_activity  # type: ignore[method-assign,assignment]
 
 
 class ActivityProbe:

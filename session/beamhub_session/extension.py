@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from beamhub_session.activity import ActivityProbe
+from beamhub_session.activity import ActivityProbe, count_deeds_only
 from beamhub_session.errors import SessionProblem, SessionUnknown
 from beamhub_session.first_cell import FirstCell
 from beamhub_session.handlers import build_routes
@@ -61,6 +61,7 @@ def _build_life(serverapp: Any, sources: Sources) -> SessionLife:
         except SessionUnknown:
             return None
 
+    count_deeds_only()
     first_cell = FirstCell(serverapp)
     probe = ActivityProbe(serverapp)
     life = SessionLife(WebLink.from_environment(os.environ), probe.look, lambda: first_cell.ago_s, file_end)

@@ -50,7 +50,7 @@ def pause_s(n_failures: int, chance: float) -> float:
 
     `chance` in [0, 1) spreads the sessions that were started, or lost web, together.
     """
-    base = min(INTERVAL_S * 2**n_failures, LONGEST_PAUSE_S)
+    base: float = min(INTERVAL_S * 2 ** min(n_failures, 10), LONGEST_PAUSE_S)
     return base * (1 - JITTER + 2 * JITTER * chance)
 
 

@@ -25,6 +25,9 @@ class HostStorage(Word):
 
     pools: dict[str, PoolState]
     images: tuple[str, ...] = Field(default=(), description="References of the images that are there.")
+    image_faults: dict[str, str] = Field(
+        default={}, description="Images that the host cannot have, and why, in plain words."
+    )
     recursive_read_only: bool = Field(
         default=False, description="Whether its engine makes mounts below a read-only one read-only, too."
     )
@@ -101,6 +104,7 @@ def place_of(
         gpus_used=sum(one.gpus for one in taken),
         memory_free_gib=None if place.memory_gib is None else place.memory_gib - used_gib,
         images=() if isinstance(said, str) else said.images,
+        image_faults={} if isinstance(said, str) else said.image_faults,
         link_costs=dict(place.link_costs),
     )
 
