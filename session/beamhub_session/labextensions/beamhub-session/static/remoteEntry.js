@@ -57,6 +57,7 @@
     const told = new Set();
     let life = null;
     let idleNotice = null;
+    let endNotice = null;
 
     async function ask(path, method = "GET") {
       const url = URLExt.join(settings.baseUrl, "beamhub", path) + "?no_track_activity=1";
@@ -82,6 +83,8 @@
       try {
         life = await ask("life/extend", "POST");
         told.clear();
+        if (endNotice !== null) Notification.dismiss(endNotice);
+        endNotice = null;
         Notification.success(`The session goes on: ${inWords(life.seconds_left)} left.`, { autoClose: 8000 });
       } catch (error) {
         Notification.error(String(error.message || error), { autoClose: false });
@@ -125,7 +128,8 @@
         const actions = life.extends_by_s
           ? [{ label: `Extend by ${inWords(life.extends_by_s)}`, displayType: "accent", callback: () => void extend() }]
           : [];
-        Notification.warning(actions.length ? said : `${said} ${life.why_not}`.trim(), { autoClose: false, actions });
+        if (endNotice !== null) Notification.dismiss(endNotice);
+        endNotice = Notification.warning(actions.length ? said : `${said} ${life.why_not}`.trim(), { autoClose: false, actions });
       }
       if (!life.rights_hold && !told.has("rights")) {
         told.add("rights");
