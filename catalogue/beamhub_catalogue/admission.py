@@ -22,6 +22,8 @@ from beamhub_core.config.storage import SessionsConfig
 from beamhub_core.rights import Refused
 from beamhub_core.session import LIVE_STATES, SessionPlan
 
+PREPARING_IS_OFF = "Preparing sessions is not offered here. Open the dataset when you need it."
+
 
 class Live(NamedTuple):
     """What a live session takes."""
@@ -58,6 +60,8 @@ def check_admitted(session: Session, plan: SessionPlan, config: SessionsConfig, 
     server = (plan.account, plan.server_name)
     live = [one for one in live_use(session) if (one.account, one.server_name) != server]
     _check_person(session, plan, live, config)
+    if plan.is_prepared:
+        _check_prepared(session, plan, config, now)
     check_hours(session, plan, config, now)
     ticket = find_ticket(session, *server)
     ahead = []
@@ -111,6 +115,25 @@ def _check_person(session: Session, plan: SessionPlan, live: list[Live], config:
                 f"{'is' if rest == 1 else 'are'} left. Stop a session first, or choose a smaller profile."
             )
             raise Refused(refusal("over_quota", what, said))
+
+
+def _check_prepared(session: Session, plan: SessionPlan, config: SessionsConfig, now: datetime) -> None:
+    """Raise `Refused` unless a session may be prepared before anybody opens it; it comes after all others."""
+    if config.pre_start is None:
+        raise Refused(refusal("bad_request", "prepare", PREPARING_IS_OFF))
+    query = select(SessionRow.server_name).where(
+        SessionRow.account == plan.account,
+        SessionRow.state.in_(LIVE_STATES),
+        SessionRow.prepared_until.is_not(None),
+        SessionRow.server_name != plan.server_name,
+    )
+    n_mine, allowed = len(session.scalars(query).all()), config.pre_start.max_per_person
+    if n_mine >= allowed:
+        said = f"You have {n_mine} of {allowed} prepared sessions. Open or stop one first."
+        raise Refused(refusal("over_quota", "prepared sessions", said))
+    if waiting_tickets(session, now):
+        said = "People wait for room, so nothing is prepared now. Open the dataset to join the queue."
+        raise Refused(refusal("full", plan.place.name, said))
 
 
 def hours_committed(session: Session, proposal: str, *, but: tuple[str, str] | None = None) -> float:

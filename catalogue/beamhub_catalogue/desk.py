@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.database import Database
+from beamhub_catalogue.metrics import WebMetrics
 from beamhub_catalogue.models import DatasetRow
 from beamhub_catalogue.people import as_of_now, find_principal, reader_of
 from beamhub_catalogue.queries import Catalogue
@@ -30,6 +31,7 @@ class Desk:
     ) -> None:
         self.database, self.config, self.rules = database, config, rules
         self.clock, self.wall_clock = clock, wall_clock
+        self.metrics = WebMetrics()
         self.room_freed = threading.Event()
         """Set when a session ended or somebody joined the queue: whoever starts the next looks now."""
 

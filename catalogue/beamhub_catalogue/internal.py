@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -17,13 +16,14 @@ from sqlalchemy.exc import StatementError
 
 from beamhub_catalogue.audit import Context, record
 from beamhub_catalogue.audit_acts import record_decision, record_plan, record_push, record_verdicts
-from beamhub_catalogue.callers import bearer_token, check_scope, read_clients
+from beamhub_catalogue.callers import check_scope, read_clients
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import GrantedAnswer, answer_grants, proposal_of
 from beamhub_catalogue.harvest import Harvester
 from beamhub_catalogue.internal_acts import InternalActs
 from beamhub_catalogue.internal_audit import InternalAudit
 from beamhub_catalogue.internal_identities import InternalIdentities
+from beamhub_catalogue.internal_life import InternalLife, live_row, present_of
 from beamhub_catalogue.internal_queue import InternalQueue
 from beamhub_catalogue.internal_refusals import not_known, refused_answer
 from beamhub_catalogue.internal_words import documented
@@ -31,18 +31,18 @@ from beamhub_catalogue.keeping import is_about_values
 from beamhub_catalogue.models import SessionRow
 from beamhub_catalogue.people import find_principal, remove_principal, store_principal
 from beamhub_catalogue.products import take_product
-from beamhub_catalogue.recheck import Present, recheck_sessions
+from beamhub_catalogue.recheck import recheck_sessions
+from beamhub_catalogue.session_life import seconds_of
 from beamhub_catalogue.sessions import (
     FINAL_STATES,
     PlanConflict,
     live_sessions,
-    session_of_token,
     store_plan,
     stored_session,
     update_session,
 )
 from beamhub_catalogue.texts import is_storable
-from beamhub_catalogue.ticket_queue import drop_tickets_of
+from beamhub_catalogue.ticket_queue import drop_tickets_of, find_ticket
 from beamhub_core.identity import ACCOUNT_PATTERN, Principal, account_name
 from beamhub_core.product import ProductNotice
 from beamhub_core.rights import Refusal, Refused, RelativePath
@@ -95,9 +95,12 @@ class InternalApi:
         audit = InternalAudit(self._desk, self._clients)
         identities = InternalIdentities(self._desk)
         queue = InternalQueue(self._desk)
+        life = InternalLife(self._desk)
         open_routes: tuple[_Route, ...] = (
             ("GET", "/health", self.health, 200),
             ("POST", "/products", self.product, 201),
+            ("POST", "/session/report", life.report, 200),
+            ("POST", "/session/extend", life.extend, 200),
         )
         scoped: tuple[tuple[str, _Route], ...] = (
             ("principals:write", ("PUT", "/principals/{account}", self.put_principal, 204)),
@@ -176,6 +179,10 @@ class InternalApi:
 
     def grants(self, question: GrantQuestion) -> Any:
         """What an account may touch of named datasets."""
+        with self._desk.metrics.answering_grants():
+            return self._grants(question)
+
+    def _grants(self, question: GrantQuestion) -> Any:
         with self._database.reading() as session:
             principal = find_principal(session, question.account)
         try:
@@ -185,6 +192,7 @@ class InternalApi:
                 answer = answer_grants(catalogue, question.account, tuple(dict.fromkeys(question.datasets)))
         except Refused as refused:
             self._record_decision(question, refused.refusal)
+            self._desk.metrics.refused("grants", refused.refusal.code)
             log.info(
                 "grants refused", extra={"reference": refused.refusal.reference, "account": question.account}
             )
@@ -202,15 +210,23 @@ class InternalApi:
             raise HTTPException(422, "The hash is not the plan's.")
         now = self._desk.clock()
         with self._database.writing() as session:
+            ticket = find_ticket(session, body.plan.account, body.plan.server_name)
+            joined = ticket.joined_at if ticket is not None else None
             try:
                 stored = store_plan(session, body.plan, body.plan_hash, self._desk.config.sessions, now)
             except Refused as refused:
-                log.info("plan refused: %s", refused, extra={"code": refused.refusal.code})
+                self._desk.metrics.refused("plan", refused.refusal.code)
+                facts = {"code": refused.refusal.code}
+                log.info("plan refused: %s trace=%s", refused, body.plan.trace_id, extra=facts)
                 return refused_answer(refused)
             except PlanConflict as error:
                 raise HTTPException(409, str(error)) from None
             if stored == "new":
                 record_plan(session, body.plan, body.plan_hash, now)
+        if stored == "new":
+            log.info("plan stored: plan=%s trace=%s", plan_id, body.plan.trace_id)
+            if joined is not None:
+                self._desk.metrics.waited((now - joined).total_seconds())
         response.status_code = 201 if stored == "new" else 200
         return None
 
@@ -234,7 +250,11 @@ class InternalApi:
             row = session.get(SessionRow, plan_id)
             if row is None:
                 raise HTTPException(404, "No such session.")
+            for name in set(update.phases_s or {}) - set(seconds_of(row)):
+                self._desk.metrics.phase(name, (update.phases_s or {})[name])
             if update_session(row, update, now):
+                trace = row.plan.get("trace_id", "")
+                log.info("session is %s: plan=%s trace=%s", row.state, plan_id, trace)
                 touched = {proposal_of(mount.path) for mount in row.mounts}
                 context = Context(about=row.account, proposals=touched)
                 record(session, "state", plan_id, now, context=context, state=row.state)
@@ -243,19 +263,17 @@ class InternalApi:
 
     def recheck(self) -> list[SessionVerdict]:
         """The rights of every live session, evaluated again."""
-        present = Present(self._desk.rules.refresh(), self._desk.clock(), self._desk.wall_clock())
-        with self._database.reading() as session:
+        present = present_of(self._desk)
+        with self._desk.metrics.rechecking(), self._database.reading() as session:
             verdicts = recheck_sessions(session, self._desk.config.login, present)
+        self._desk.metrics.verdicts(verdict.action for verdict in verdicts)
         record_verdicts(self._database, verdicts, present.now)
         return verdicts
 
     def product(self, request: Request, notice: ProductNotice) -> Any:
         """Harvest a product that a session wrote."""
-        token_digest = hashlib.sha256(bearer_token(request).encode()).hexdigest()
         with self._database.reading() as session:
-            row = session_of_token(session, token_digest)
-        if row is None:
-            raise HTTPException(401, "This token belongs to no running session.")
+            row = live_row(session, request)
         try:
             pid = take_product(self._desk, self._harvester, SessionPlan.model_validate(row.plan), notice.path)
         except Refused as refused:

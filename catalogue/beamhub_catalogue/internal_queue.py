@@ -34,6 +34,7 @@ class InternalQueue:
                 row = take_ticket(session, wanted, sessions.queue, now)
                 answer = answer_of(session, row, {one.name: one.capacity for one in sessions.places}, now)
         except Refused as refused:
+            self._desk.metrics.refused("ticket", refused.refusal.code)
             return refused_answer(refused)
         if is_new:  # else the hub just said that there is no room: looking again at once would not end
             self._desk.room_freed.set()

@@ -13,6 +13,7 @@ from beamhub_core.linked_identity import IdentityAnswer
 from beamhub_core.queue import TicketAnswer
 from beamhub_core.rights import GrantAnswer, Refusal
 from beamhub_core.session import SessionVerdict, StoredSession
+from beamhub_core.session_life import SessionNow
 from beamhub_core.word import Word
 
 SECURITY_SCHEME, SESSION_SCHEME = "platform_token", "session_token"
@@ -80,6 +81,8 @@ _NO_BODY: dict[int, Any] = {204: None}
 TOLD: dict[tuple[str, str], Told] = {
     ("GET", "/health"): Told({200: HealthAnswer, 503: HealthAnswer}),
     ("POST", "/products"): Told({201: ProductAnswer, 422: RefusalAnswer | Detail}),
+    ("POST", "/session/report"): Told({200: SessionNow}),
+    ("POST", "/session/extend"): Told({200: SessionNow, 403: RefusalAnswer | Detail}, idempotent=False),
     ("PUT", "/principals/{account}"): Told(_NO_BODY),
     ("DELETE", "/principals/{account}"): Told(_NO_BODY),
     ("GET", "/identities/{account}"): Told({200: IdentityAnswer}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
@@ -13,9 +13,11 @@ from sqlalchemy.orm import Session
 
 from beamhub_catalogue.decisions import Judge, ProposalShelf
 from beamhub_catalogue.grants import DatasetPlaces, Folder, Yard, find_places, proposal_of
+from beamhub_catalogue.idle_time import IdleState, may_stop
 from beamhub_catalogue.models import PrincipalRow, SessionMountRow, SessionRow
 from beamhub_catalogue.people import Reader, as_of_now, readers_of
 from beamhub_catalogue.texts import among
+from beamhub_catalogue.ticket_queue import waiting_tickets
 from beamhub_core.config.login import LoginConfig
 from beamhub_core.identity import Principal
 from beamhub_core.policy import Decision
@@ -45,6 +47,13 @@ class _Live(NamedTuple):
     account: str
     server_name: str
     expires_at: datetime
+    state: str
+    place: str
+    reported_at: datetime | None
+    active_at: datetime | None
+    idle_stop_at: datetime | None
+    idle_told: bool
+    prepared_until: datetime | None
 
 
 class _Mounted(NamedTuple):
@@ -62,7 +71,8 @@ def recheck_sessions(session: Session, login: LoginConfig, present: Present) -> 
 
     An account whose rights the hub ended, or that it never told, has none.
     """
-    return [_verdict(*each, present) for each in _with_rights(session, login, present)]
+    wanted = {place for ticket in waiting_tickets(session, present.now) for place in ticket.places}
+    return [_verdict(*each, present, wanted) for each in _with_rights(session, login, present)]
 
 
 def end_of_rights(
@@ -154,12 +164,17 @@ class _Rights:
         return self.yard.decision_on(self.judge, Folder(mount.pool, mount.path))
 
 
-def _verdict(one: _Live, rights: _Rights, mounts: Sequence[_Mounted], present: Present) -> SessionVerdict:
+def _verdict(
+    one: _Live, rights: _Rights, mounts: Sequence[_Mounted], present: Present, wanted: Collection[str]
+) -> SessionVerdict:
+    """`wanted` are the places for which somebody waits: what nobody opened yet gives way to them."""
     lost, first = _ends(one, rights, mounts, present)
     if lost is not None:
         return lost
     if present.wall_now >= one.expires_at:
         return _say(one, "stop", "The session reached its lifetime.", one.expires_at)
+    if (unused := _unused(one, present, wanted)) is not None:
+        return unused
     if first is not None and first - present.now <= WARN_BEFORE:
         return _say(one, "warn", "A right that this session needs ends soon.", first)
     if one.expires_at - present.wall_now <= WARN_BEFORE:
@@ -167,6 +182,21 @@ def _verdict(one: _Live, rights: _Rights, mounts: Sequence[_Mounted], present: P
     if first is not None and first - present.now <= NOTIFY_BEFORE:
         return _say(one, "notify", "A right that this session needs ends within a day.", first)
     return _say(one, "none", "All rights hold.", None)
+
+
+def _unused(one: _Live, present: Present, wanted: Collection[str]) -> SessionVerdict | None:
+    """The verdict on a session that nobody uses; None for one that is in use, or may be."""
+    now = present.wall_now
+    if one.prepared_until is not None and present.now >= one.prepared_until:
+        return _say(one, "stop", "It was prepared, and nobody opened it.", one.prepared_until)
+    if one.prepared_until is not None and one.place in wanted:
+        return _say(one, "stop", "It was prepared and not opened, and others wait for its room.", now)
+    state = IdleState(one.reported_at, one.active_at, one.idle_stop_at, one.idle_told)
+    if may_stop(state, now, is_running=one.state == "running"):
+        return _say(one, "stop", "Nothing happened in it for a long time.", one.idle_stop_at)
+    if one.idle_stop_at is not None and one.expires_at - now > WARN_BEFORE:
+        return _say(one, "warn", "Nothing happens in it; it is stopped soon.", one.idle_stop_at)
+    return None
 
 
 def _ends(

@@ -11,7 +11,6 @@ from datetime import datetime
 from fastapi import APIRouter, Request
 from sqlalchemy import func, select
 
-from beamhub_catalogue.audit import Context, record
 from beamhub_catalogue.audit_reading import EntryPage, Paging, is_investigator, own_entries, proposal_entries
 from beamhub_catalogue.audit_retention import prune
 from beamhub_catalogue.clock_marks import clock_problems, guarded_clock, keep_mark
@@ -20,6 +19,8 @@ from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import NOT_FOUND_REASON, refusal
 from beamhub_catalogue.harvest import Harvester
 from beamhub_catalogue.internal import InternalApi
+from beamhub_catalogue.internal_life import present_of
+from beamhub_catalogue.metrics_route import metrics_router
 from beamhub_catalogue.models import DatasetRow, SessionRow
 from beamhub_catalogue.office_poller import OfficePoller
 from beamhub_catalogue.offices import office_states
@@ -27,8 +28,9 @@ from beamhub_catalogue.people import find_principal
 from beamhub_catalogue.recheck import Present
 from beamhub_catalogue.rules import RuleBook
 from beamhub_catalogue.search_api import SearchApi
+from beamhub_catalogue.session_life import extend_and_record, keep_going
 from beamhub_catalogue.session_queue import SessionQueue
-from beamhub_catalogue.session_time import Extension, extend_session, find_extension
+from beamhub_catalogue.session_time import Extension, find_extension
 from beamhub_catalogue.sessions import sessions_of
 from beamhub_catalogue.storage_pools import keep_pools
 from beamhub_catalogue.views import DatasetView, Health, SearchFilters, SearchPage, SessionView
@@ -163,10 +165,17 @@ class CatalogueService:
             row = session.get(SessionRow, plan_id)
             if row is None or row.account != account or row.state not in LIVE_STATES:
                 raise Refused(refusal("not_found", plan_id, "This session does not run any more."))
-            until = extend_session(session, self.config, present, row)
-            context = Context(about=account)
-            record(session, "extension", plan_id, present.now, context=context, until=until.isoformat())
-            return until
+            return extend_and_record(session, self.config, present, row)
+
+    def keep_session(self, account: str, server_name: str) -> None:
+        """A person's own session is in use, or is to go on: it is not stopped because nothing happens in it.
+
+        No error for a session that is not there.
+        """
+        with self.database.writing() as session:
+            mine = (SessionRow.account == account, SessionRow.server_name == server_name)
+            for row in session.scalars(select(SessionRow).where(*mine, SessionRow.state.in_(LIVE_STATES))):
+                keep_going(row, self.desk.wall_clock())
 
     def extension_of(self, plan_id: str) -> Extension | None:
         """How far a session may be extended now; None for one that is not known."""
@@ -176,7 +185,7 @@ class CatalogueService:
             return find_extension(session, self.config, present, row) if row is not None else None
 
     def _present(self) -> Present:
-        return Present(self.rules.refresh(), self.clock(), self.desk.wall_clock())
+        return present_of(self.desk)
 
     @property
     def queue(self) -> SessionQueue:
@@ -225,8 +234,11 @@ class CatalogueService:
         return SearchApi(self.desk, resolve_principal).router()
 
     def internal_router(self) -> APIRouter:
-        """The internal API, with its `/internal` prefix; it checks its callers by itself."""
-        return InternalApi(self.desk, self.harvester, self.database.is_up).router()
+        """The internal API, with its `/internal` prefix, and `/metrics`; they check their callers."""
+        router = APIRouter()
+        router.include_router(InternalApi(self.desk, self.harvester, self.database.is_up).router())
+        router.include_router(metrics_router(self.desk))
+        return router
 
     def _work_for_ever(self) -> None:
         """What has to be done from time to time; what fails is tried again in the next round."""
@@ -236,14 +248,20 @@ class CatalogueService:
                 try:
                     job()
                 except Exception:  # outermost layer: one job must not keep the others from theirs
-                    log.exception("background work failed", extra={"job": job.__name__.strip("_")})
+                    name = job.__name__.strip("_")
+                    log.exception("background work failed", extra={"job": name})
+                    self.desk.metrics.failed(name)
             self._stop_scanning.wait(self.config.catalogue.harvest_interval_s)
 
     def _keep_clock_mark(self) -> None:
         keep_mark(self.database, self._guarded)
 
     def _scan(self) -> None:
+        began = time.monotonic()
         report = self.harvester.scan()
+        self.desk.metrics.scanned(
+            len(report.harvested), len(report.all_problems), time.monotonic() - began, time.time()
+        )
         if report.harvested or report.problems:
             facts = {"harvested": len(report.harvested), "problems": len(report.problems)}
             log.info("harvest scan", extra=facts)

@@ -37,7 +37,7 @@ def find_extension(session: Session, config: FacilityConfig, present: Present, r
 
     One step goes as far as a new session of the profile would.
     """
-    profile = _profile(config, row)
+    profile = profile_of(config, row)
     if profile is None or profile.max_lifetime_h is None or row.state not in LIVE_STATES:
         return Extension(row.expires_at, row.expires_at)
     holds, first = end_of_rights(session, config.login, present, row.plan_id)
@@ -72,6 +72,7 @@ def extend_session(session: Session, config: FacilityConfig, present: Present, r
     return found.latest
 
 
-def _profile(config: FacilityConfig, row: SessionRow) -> ProfileConfig | None:
+def profile_of(config: FacilityConfig, row: SessionRow) -> ProfileConfig | None:
+    """The profile of a session as it is configured now; None where there is none of its name any more."""
     name = row.plan.get("profile")
     return next((one for one in config.sessions.profiles if one.name == name), None)

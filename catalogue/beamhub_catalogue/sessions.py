@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, cast
 
 from sqlalchemy import select
@@ -86,6 +86,7 @@ def store_plan(
             memory_gib=plan.limits.memory_gib,
             gpus=plan.limits.gpus,
             phases={"planned": now.isoformat()},
+            prepared_until=_prepared_until(plan, config, now),
             proposals=[
                 SessionProposalRow(proposal=name, share=share)
                 for name, share in proposal_shares(plan).items()
@@ -98,6 +99,13 @@ def store_plan(
         )
     )
     return "new"
+
+
+def _prepared_until(plan: SessionPlan, config: SessionsConfig, now: datetime) -> datetime | None:
+    """When a session that was started before anybody opened it is stopped again, unless somebody does."""
+    if not plan.is_prepared or config.pre_start is None:
+        return None
+    return now + timedelta(minutes=config.pre_start.unused_min)
 
 
 def update_session(row: SessionRow, update: SessionUpdate, now: datetime) -> bool:
@@ -114,7 +122,8 @@ def update_session(row: SessionRow, update: SessionUpdate, now: datetime) -> boo
         if value is not None:
             setattr(row, name, value)
     if update.phases_s is not None:
-        row.phases = (row.phases or {}) | {"seconds": dict(update.phases_s)}
+        seconds = (row.phases or {}).get("seconds", {})
+        row.phases = (row.phases or {}) | {"seconds": seconds | dict(update.phases_s)}
     if update.state is None or update.state == before or update.state not in _NEXT[before]:
         return False
     row.state = update.state
@@ -189,4 +198,6 @@ def _view(row: SessionRow) -> SessionView:
         datasets=plan.datasets,
         because=plan.explain.because,
         why=placement_words(plan.explain),
+        idle_stop_at=row.idle_stop_at,
+        prepared_until=row.prepared_until,
     )

@@ -208,6 +208,10 @@ class SessionView:
     """Why it runs in this place."""
     why: tuple[str, ...] = ()
     """The same for every place, in lines."""
+    idle_stop_at: datetime | None = None
+    """When it is stopped because nothing happens in it; None while something does."""
+    prepared_until: datetime | None = None
+    """Until when it waits to be opened; None for one that somebody opened."""
 
 
 @dataclass(frozen=True, slots=True)

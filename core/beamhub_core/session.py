@@ -33,6 +33,9 @@ class SessionRequest(Word):
     profile: Name | None = None
     environment: Name | None = None
     template: Name | None = None
+    prepare: bool = Field(
+        default=False, description="Start it before anybody opens it; it gives way to those who wait."
+    )
 
     @model_validator(mode="after")
     def _each_dataset_once(self) -> SessionRequest:
@@ -188,6 +191,9 @@ class SessionPlan(Word):
     )
     is_rescue: bool = Field(
         default=False, description="The home is full: the session writes to memory only, to clear it up."
+    )
+    is_prepared: bool = Field(
+        default=False, description="Started before anybody opened it: ended again where nobody does."
     )
 
 

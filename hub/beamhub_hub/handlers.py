@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from jupyterhub.handlers import BaseHandler
 from tornado.httputil import url_concat
@@ -13,6 +13,7 @@ from tornado.web import HTTPError
 from beamhub_core.audit_notice import AuditNotice, new_reference
 from beamhub_core.errors import Unavailable
 from beamhub_core.rights import Refused
+from beamhub_core.trace import HEADER, read_trace_id
 from beamhub_hub.denial import LoginDenied, ProviderUnavailable
 from beamhub_hub.login_attempt import (
     COOKIE_PREFIX,
@@ -66,6 +67,15 @@ def login_headers(subdomain_host: str) -> dict[str, str]:
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
     }
+
+
+def trace_of(address: str) -> str | None:
+    """The trace that an address to come back to names: the portal puts one there. None without one."""
+    try:
+        named = parse_qs(urlsplit(address).query, max_num_fields=40).get(HEADER, [])
+    except ValueError:
+        return None
+    return read_trace_id(named[0]) if len(named) == 1 else None
 
 
 class _LoginPages(BaseHandler):  # type: ignore[misc]  # JupyterHub is untyped
@@ -306,6 +316,8 @@ class LoginCallbackHandler(_LoginPages):
             self.log.warning("login failed, web did not take it: reference=%s reason=%s", reference, error)
             page = web_down_page if isinstance(error, Unavailable) else web_refused_page
             raise page(reference) from None
+        if trace_id := trace_of(attempt.next_url):
+            self.log.info("logged in: account=%s trace=%s", user.name, trace_id)
         if not kind.starts_by_post:
             self._set_cookie(
                 self._cookie(REMEMBERED),

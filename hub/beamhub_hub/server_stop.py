@@ -19,6 +19,7 @@ async def stop_server(app: Any, user: Any, server_name: str, reason: str) -> boo
     if spawner.pending:
         return False
     app.log.warning("stopping a session: account=%s server=%s reason=%s", user.name, server_name, reason)
+    spawner.stop_reason = reason
     try:
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await app.proxy.delete_user(user, server_name)

@@ -15,6 +15,7 @@ from beamhub_hub.pages import ErrorNotes
 from beamhub_hub.role_assignments import group_of
 from beamhub_hub.secret_files import read_keys, read_secret
 from beamhub_hub.static_files import STATIC_PATH, TEMPLATES_FOLDER
+from beamhub_hub.timed_proxy import TimedProxy
 from beamhub_spawners.platform import Platform, clock_of
 from beamhub_spawners.web_client import WebClient
 from beamhub_spawners.wiring_hook import configure_spawner
@@ -109,6 +110,7 @@ def _configure_network(c: Any, config: FacilityConfig) -> None:
         c.JupyterHub.hub_connect_url = hub.connect_url
     c.JupyterHub.default_url = portal_url(config)
     # The proxy is a process of its own: a hub that restarts must not cut every websocket.
+    c.JupyterHub.proxy_class = TimedProxy
     c.ConfigurableHTTPProxy.should_start = False
     # One that was started anew has lost its routes, which this look gives back.
     c.JupyterHub.last_activity_interval = ROUTES_LOOK_S

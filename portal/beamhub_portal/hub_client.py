@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from beamhub_core.errors import BeamhubError, Unavailable
 from beamhub_core.session import SessionRequest
+from beamhub_core.trace import HEADER, current_trace_id, new_trace_id, traceparent
 
 log = logging.getLogger(__name__)
 
@@ -150,15 +151,18 @@ class HubClient:
         HubRefused
             With the words of whoever refused.
         """
+        trace_id = current_trace_id() or new_trace_id()
+        unsaid = set() if request.prepare else {"prepare"}
         body = {
             "display_name": display_name,
-            "user_options": request.model_dump(mode="json", exclude_none=True),
+            "user_options": request.model_dump(mode="json", exclude_none=True, exclude=unsaid),
         }
+        log.info("start asked of the hub: server=%s trace=%s", name, trace_id)
         try:
             response = self._http.post(
                 _server_path(account, name),
                 json=body,
-                headers=_bearer(token),
+                headers=_bearer(token) | {HEADER: traceparent(trace_id)},
                 timeout=httpx.Timeout(START_TIMEOUT_S, connect=2.0),
             )
         except httpx.ReadTimeout:

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from itsdangerous import BadData
 
+from beamhub_core.trace import HEADER, begin_trace, traceparent
 from beamhub_portal.guards import new_reference
 from beamhub_portal.local_path import local_path
 from beamhub_portal.portal import Portal, SentForm
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 CLIENT_ID = "service-web"
 STATE_COOKIE = "beamhub-login-"
 STATE_LIFETIME_S = 600
+TRACE_COOKIE = "beamhub-trace"
+"""The trace of the login, for the session that is started next; it opens nothing."""
 MAX_OPEN_LOGINS = 5
 MAX_CODE_LENGTH = 512
 
@@ -64,6 +67,7 @@ class _LoginWay:
         self._secure = urlsplit(portal.config.hub.public_url).scheme == "https"
 
     def begin(self, request: Request) -> Response:
+        trace_id = begin_trace()
         state, verifier = secrets.token_urlsafe(24), secrets.token_urlsafe(48)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         # No redirect_uri: the client has exactly one registered (RFC 6749 section 3.1.2.3).
@@ -73,6 +77,8 @@ class _LoginWay:
             "state": state,
             "code_challenge": challenge,
             "code_challenge_method": "S256",
+            # Unknown to OAuth, so ignored there; the hub's log names it when the person has logged in.
+            HEADER: traceparent(trace_id),
         }
         authorize = urlsplit(self._portal.config.web.hub_api_url).path.rstrip("/") + "/oauth2/authorize"
         response = RedirectResponse(f"{authorize}?{urlencode(query)}", status_code=303)
@@ -81,7 +87,8 @@ class _LoginWay:
             for name in attempts:
                 response.delete_cookie(name, path=self._base)
         back = local_path(request.query_params.get("next") or _page_before(request), self._base)
-        sealed = self._portal.keys.login_state.dumps({"state": state, "verifier": verifier, "next": back})
+        facts = {"state": state, "verifier": verifier, "next": back, "trace": trace_id}
+        sealed = self._portal.keys.login_state.dumps(facts)
         assert isinstance(sealed, str)  # noqa: S101  # what itsdangerous' URL-safe serializers give
         self._set_cookie(response, _cookie_of(state), sealed, STATE_LIFETIME_S)
         return response
@@ -92,7 +99,7 @@ class _LoginWay:
         attempt = self._attempt(request, state)
         if attempt is None:
             return self._failed(request, 400, "expired")
-        verifier, back = attempt
+        verifier, back, trace_id = attempt
         if request.query_params.get("error") or not 0 < len(code) <= MAX_CODE_LENGTH:
             return self._failed(request, 403, "denied")
         token = self._portal.hub.exchange(CLIENT_ID, code, verifier)
@@ -103,8 +110,10 @@ class _LoginWay:
         if before is not None:
             self._portal.visits.end(before.digest)
         name = self._portal.visits.begin(user.name, token)
+        log.info("logged in at the portal: trace=%s", trace_id)
         response = RedirectResponse(back, status_code=303)
         response.delete_cookie(_cookie_of(state), path=self._base)
+        self._set_cookie(response, TRACE_COOKIE, trace_id, STATE_LIFETIME_S)
         self._set_cookie(
             response, self._portal.visitors.cookie_name, name, int(VISIT_LIFETIME.total_seconds())
         )
@@ -114,19 +123,20 @@ class _LoginWay:
         """Ask the browser to forget its visit."""
         response.delete_cookie(self._portal.visitors.cookie_name, path=self._base)
 
-    def _attempt(self, request: Request, state: str) -> tuple[str, str] | None:
-        """Verifier and way back of the attempt that this browser began; None for any other."""
+    def _attempt(self, request: Request, state: str) -> tuple[str, str, str] | None:
+        """Verifier, way back and trace of the attempt that this browser began; None for any other."""
         sealed = request.cookies.get(_cookie_of(state)) if state.isascii() else None
         if not state or sealed is None:
             return None
         try:
             facts = self._portal.keys.login_state.loads(sealed, max_age=STATE_LIFETIME_S)
             kept, verifier, back = str(facts["state"]), str(facts["verifier"]), str(facts["next"])
+            trace_id = str(facts["trace"])
         except (BadData, KeyError, TypeError):
             return None
         if not hmac.compare_digest(kept.encode(), state.encode()):
             return None
-        return verifier, local_path(back, self._base)
+        return verifier, local_path(back, self._base), trace_id
 
     def _failed(self, request: Request, status: int, why: str) -> Response:
         reference = new_reference()

@@ -15,9 +15,11 @@ from beamhub_catalogue.views import DatasetView
 from beamhub_core.identity import Principal
 from beamhub_core.rights import Refusal, RefusalCode, Refused
 from beamhub_core.session import SessionRequest, server_name_for
+from beamhub_core.trace import begin_trace
 from beamhub_portal.guards import new_reference
 from beamhub_portal.hub_client import HubRefused
-from beamhub_portal.portal import Portal, SentForm, refuse
+from beamhub_portal.login_routes import TRACE_COOKIE
+from beamhub_portal.portal import Form, Portal, SentForm, refuse
 from beamhub_portal.template_choice import fitting_templates, open_environments, open_profiles
 from beamhub_portal.visitor import Visitor
 
@@ -62,35 +64,61 @@ def open_router(portal: Portal) -> APIRouter:
             running=any(
                 one.live and one.server_name == name for one in portal.service.sessions_of(visitor.account)
             ),
+            pre_start=portal.config.sessions.pre_start,
         )
 
     @router.post("/open")
     def start(request: Request, form: SentForm) -> Response:
-        visitor = portal.require_form(request, form)
-        principal = known_principal(visitor)
-        wish = read_wish(form.many("pid"), {name: form.one(name) for name in CHOICES})
-        check_choices(portal, principal, wish)
-        try:
-            datasets = readable_datasets(portal, principal, wish.datasets)
-        except Refused as refused:
-            if refused.refusal.required_acr:  # the form's page says it too, at an address to come back to
-                return RedirectResponse(_form_address(portal, wish), status_code=303)
-            raise
-        name = server_name_for(wish.datasets)
-        title = datasets[0].title + (f" and {len(datasets) - 1} more" if len(datasets) > 1 else "")
-        try:
-            portal.hub.start(visitor.token, visitor.account, name, wish, title[:MAX_DISPLAY_NAME])
-        except HubRefused as refused:
-            if refused.code == "assurance_too_low":
-                return RedirectResponse(_form_address(portal, wish), status_code=303)
-            if refused.code == "full" and portal.service.queue.ticket(visitor.account, name) is not None:
-                return RedirectResponse(
-                    portal.pages.addresses.page("sessions", name, "launch"), status_code=303
-                )
-            raise _explained(portal, visitor, name, refused) from None
-        return RedirectResponse(portal.pages.addresses.page("sessions", name, "launch"), status_code=303)
+        return _start(portal, request, form)
+
+    @router.post("/prepare")
+    def prepare(request: Request, form: SentForm) -> Response:
+        return _start(portal, request, form, prepare=True)
 
     return router
+
+
+def _start(portal: Portal, request: Request, form: Form, *, prepare: bool = False) -> Response:
+    """Have the hub start what a form names: to be opened now, or prepared for later."""
+    visitor = portal.require_form(request, form)
+    principal = known_principal(visitor)
+    wish = read_wish(form.many("pid"), {name: form.one(name) for name in CHOICES})
+    if prepare:
+        check_preparing(portal)
+        wish = wish.model_copy(update={"prepare": True})
+    check_choices(portal, principal, wish)
+    try:
+        datasets = readable_datasets(portal, principal, wish.datasets)
+    except Refused as refused:
+        if refused.refusal.required_acr:  # the form's page says it too, at an address to come back to
+            return RedirectResponse(_form_address(portal, wish), status_code=303)
+        raise
+    name = server_name_for(wish.datasets)
+    title = datasets[0].title + (f" and {len(datasets) - 1} more" if len(datasets) > 1 else "")
+    begin_trace(request.cookies.get(TRACE_COOKIE))
+    launch = portal.pages.addresses.page("sessions", name, "launch")
+    try:
+        started = portal.hub.start(visitor.token, visitor.account, name, wish, title[:MAX_DISPLAY_NAME])
+    except HubRefused as refused:
+        if refused.code == "assurance_too_low":
+            return RedirectResponse(_form_address(portal, wish), status_code=303)
+        if refused.code == "full" and portal.service.queue.ticket(visitor.account, name) is not None:
+            return RedirectResponse(launch, status_code=303)
+        raise _explained(portal, visitor, name, refused) from None
+    if started.already and not prepare:  # it may have been prepared: it is in use from now on
+        portal.service.keep_session(visitor.account, name)
+    target = portal.pages.addresses.page("sessions") + "?done=prepare" if prepare else launch
+    response = RedirectResponse(target, status_code=303)
+    response.delete_cookie(TRACE_COOKIE, path=portal.pages.addresses.base)
+    return response
+
+
+def check_preparing(portal: Portal) -> None:
+    """Raise `Refused` where nothing is prepared, or people wait for room; the plan is looked at again."""
+    if portal.config.sessions.pre_start is None:
+        raise refuse("bad_request", "Preparing sessions is not offered here. Open the dataset instead.")
+    if portal.service.queue.has_waiting():
+        raise refuse("full", "People wait for room, so nothing is prepared now. Open the dataset instead.")
 
 
 def _form_address(portal: Portal, wish: SessionRequest) -> str:

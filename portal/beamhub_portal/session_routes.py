@@ -67,6 +67,8 @@ def session_router(portal: Portal) -> APIRouter:
             extended=request.query_params.get("done") == "extend",
             left=request.query_params.get("done") == "leave",
             stopped=request.query_params.get("done") == "stop",
+            kept=request.query_params.get("done") == "keep",
+            prepared=request.query_params.get("done") == "prepare",
         )
 
     @router.get("/sessions/{name}/launch")
@@ -138,6 +140,12 @@ def _add_forms(router: APIRouter, portal: Portal) -> None:
             raise refuse("not_found", "This session does not run any more.")
         portal.service.extend_session(visitor.account, found.plan_id)
         return RedirectResponse(page("sessions") + "?done=extend", status_code=303)
+
+    @router.post("/sessions/{name}/keep")
+    def keep(request: Request, name: ServerName, form: SentForm) -> Response:
+        visitor = portal.require_form(request, form)
+        portal.service.keep_session(visitor.account, name)
+        return RedirectResponse(page("sessions") + "?done=keep", status_code=303)
 
     @router.post("/sessions/{name}/leave")
     def leave(request: Request, name: ServerName, form: SentForm) -> Response:

@@ -40,6 +40,7 @@ class OpenHandler(JupyterHandler):
     @authorized
     async def get(self) -> None:
         """Lead the browser to the notebook, or to Lab when the session has none."""
+        self.opener.when_opened()
         try:
             path = await _in_thread(self.opener.open)
         except SessionUnknown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +21,8 @@ class TemplateOpener:
     def __init__(self, sources: Sources, root: Path) -> None:
         self.sources, self.root = sources, root
         self.state: TemplateState | None = None
+        self.when_opened: Callable[[], None] = lambda: None
+        """Called in the event loop when somebody opens the session."""
 
     def open(self, *, fresh_copy: bool = False) -> str | None:
         """The notebook's path as JupyterLab names it, written first when needed; None without a template.

@@ -14,6 +14,7 @@ from beamhub_spawners.agent_images import ImageKeeper
 from beamhub_spawners.docker_render import RUNNING, engine_is_recursive, free_gpus
 from beamhub_spawners.inventory import HostStorage
 
+MAX_DETAIL = 200
 MEMORY_FILE = Path("/proc/meminfo")
 
 
@@ -43,8 +44,19 @@ class HostInventory(Word):
         return HostStorage(
             pools=self.pools,
             images=tuple(name for name, image in self.images.items() if image.state == "present"),
+            image_faults={
+                name: image_fault_words(image)
+                for name, image in self.images.items()
+                if image.state in ("failed", "missing")
+            },
             recursive_read_only=self.recursive_read_only,
         )
+
+
+def image_fault_words(image: ImageOnHost) -> str:
+    """Why a host has not an image, for a person: one line of bounded length."""
+    detail = " ".join(image.detail.split())[:MAX_DETAIL] or "its agent does not say why"
+    return f"could not be pulled: {detail}" if image.state == "failed" else f"it {detail}"
 
 
 async def host_inventory(

@@ -26,6 +26,9 @@ class HostStorage(Word):
 
     pools: dict[str, PoolState]
     images: tuple[str, ...] = Field(default=(), description="References of the images that are there.")
+    image_faults: dict[str, str] = Field(
+        default={}, description="Images that the host cannot have, and why, in plain words."
+    )
     recursive_read_only: bool = Field(
         default=False, description="Whether its engine makes mounts below a read-only one read-only, too."
     )

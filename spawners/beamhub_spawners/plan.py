@@ -32,6 +32,7 @@ from beamhub_core.session import (
     SessionPlan,
     SessionRequest,
 )
+from beamhub_core.trace import traceparent
 from beamhub_spawners.mount_limits import check_mounts, fitting_groups
 from beamhub_spawners.mounts import MAX_MOUNTS, MountChoice, choose_mounts
 from beamhub_spawners.person_mounts import person_mounts
@@ -193,6 +194,7 @@ def session_plan(
         explain=explain.model_copy(update={"notes": (*explain.notes, *data.notes, *notes)}),
         is_rescue=occasion.facts.full_home is not None,
         trace_id=occasion.trace_id,
+        is_prepared=request.prepare,
     )
 
 
@@ -318,7 +320,9 @@ def _environment_variables(
     `TRACEPARENT` has the form of W3C Trace Context, with the plan's first digits as the parent.
     """
     threads = str(max(1, int(profile.cpu)))
-    trace = {"TRACEPARENT": f"00-{occasion.trace_id}-{occasion.plan_id[:16]}-01"} if occasion.trace_id else {}
+    trace = (
+        {"TRACEPARENT": traceparent(occasion.trace_id, occasion.plan_id[:16])} if occasion.trace_id else {}
+    )
     return {
         **trace,
         "BEAMHUB_WEB_URL": config.sessions.web_url,

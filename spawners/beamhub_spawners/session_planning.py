@@ -69,6 +69,8 @@ async def plan_and_store(
         If web gives no answer.
     """
     config, principal = platform.config, start.principal
+    if start.request.prepare and config.sessions.pre_start is None:
+        raise refuse("bad_request", "prepare", "Preparing sessions is not offered here.")
     n_datasets = len(start.request.datasets)
     say(5, f"Asking for your rights on {n_datasets} dataset{'' if n_datasets == 1 else 's'}")
     chosen = choose_profile(start.request, config, roles=principal.roles)
@@ -82,6 +84,8 @@ async def plan_and_store(
             places = _but(await read_places(platform.config, _others(start, live), ask), frozenset(taken))
             placed = _placed(start, (chosen, answer), places)
         except PlacesFull as full:
+            if start.request.prepare:
+                raise  # nobody waits for what may never be opened
             raise await _queued(platform, start, chosen, full) from full
         home = partial(ask_home, placed[0].name) if ask_home is not None else None
         facts = await read_start_facts(answer, config, principal, placed[0], platform.clock, home)

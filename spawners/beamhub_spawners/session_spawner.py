@@ -8,7 +8,6 @@ that was killed inside `start` remembers nothing.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import Any, ClassVar
 
@@ -22,10 +21,12 @@ from beamhub_core.errors import Unavailable
 from beamhub_core.identity import Principal
 from beamhub_core.rights import Refused
 from beamhub_core.session import SessionPlan, SessionRequest, SessionState, SessionUpdate
+from beamhub_core.trace import HEADER, new_trace_id, read_trace_id
 from beamhub_spawners.host_homes import HomeOnHost
 from beamhub_spawners.inventory import HostStorage
 from beamhub_spawners.platform import Platform
 from beamhub_spawners.refusal import StartFailed, StartRefused, refuse
+from beamhub_spawners.route_notice import tell_route
 from beamhub_spawners.server_answer import await_answer
 from beamhub_spawners.session_environment import token_digest
 from beamhub_spawners.session_options import OptionsRefused, read_form, read_options
@@ -66,6 +67,8 @@ class PlanSpawnerMixin(HasTraits):
     principal: Principal | None = None
     plan: SessionPlan | None = None
     phases: StartProgress
+    stop_reason: str | None = None
+    """Why the platform itself stops this server, in words for its person."""
 
     # What JupyterHub's Spawner brings; untyped there.
     user: Any
@@ -76,6 +79,8 @@ class PlanSpawnerMixin(HasTraits):
     orm_spawner: Any
     user_options: Any
     http_timeout: int
+    handler: Any
+    _routed: str | None = None
 
     async def ask_host(self, place: PlaceConfig) -> HostStorage | None:
         """What the host of a place says of itself; None where this host is to be looked at."""
@@ -220,21 +225,27 @@ class PlanSpawnerMixin(HasTraits):
             ),
         )
         self.phases.say(95, "The server answers")
-        self.log.info(
-            "session started",
-            extra={
-                "plan_id": plan.id,
-                "trace_id": plan.trace_id,
-                "place": plan.place.name,
-                "profile": plan.profile,
-            },
-        )
+        facts = {"plan_id": plan.id, "place": plan.place.name, "profile": plan.profile}
+        self.log.info("session started: plan=%s trace=%s", plan.id, plan.trace_id, extra=facts)
         return url
+
+    def route_is_set(self, seconds: float) -> None:
+        """The proxy leads to the server; told once for each start, not when a lost route is set again."""
+        plan = self.plan
+        if plan is None or self._routed == plan.id:
+            return
+        self._routed = plan.id
+        tell_route(self.platform.web, plan, seconds, self.log)
 
     def _start(self) -> Start:
         request = self.request if self.request is not None else read_options(self.user_options)
         name = str(getattr(self.orm_spawner, "display_name", None) or "")
-        return Start(self._checked_principal(), self.name, name, request, secrets.token_hex(16))
+        return Start(self._checked_principal(), self.name, name, request, self._trace_id())
+
+    def _trace_id(self) -> str:
+        """The trace of whoever asked for this start, where the request names one; else a new one."""
+        asked = getattr(getattr(self.handler, "request", None), "headers", None)
+        return read_trace_id(asked.get(HEADER) if asked is not None else None) or new_trace_id()
 
     def _checked_principal(self) -> Principal:
         principal = self.principal
@@ -316,7 +327,8 @@ class PlanSpawnerMixin(HasTraits):
             await self._tell(plan_id, "stopping", None)
         await self._quietly_end(now=now)
         if plan_id is not None and await self.poll() is not None:
-            await self._tell(plan_id, "ended", "stopped")
+            await self._tell(plan_id, "ended", self.stop_reason or "stopped")
+        self.stop_reason = None
 
     async def run_post_stop_hook(self) -> None:
         """Close the plan also when the server ended by itself, then run a facility's own hook."""

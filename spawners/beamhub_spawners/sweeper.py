@@ -18,7 +18,7 @@ from beamhub_core.errors import Unavailable
 from beamhub_core.rights import Refused
 from beamhub_core.session import LIVE_STATES, SessionUpdate, StoredSession
 from beamhub_spawners.platform import clock_of
-from beamhub_spawners.start_metrics import count_sessions
+from beamhub_spawners.start_metrics import SWEPT_WHAT, count_sessions, count_sweep
 from beamhub_spawners.web_client import WebClient
 
 log = logging.getLogger(__name__)
@@ -182,6 +182,7 @@ async def sweep_once(config: FacilityConfig, web_client: WebClient, settle: time
     for found in decision.orphans:
         await _end_orphan(web_client, view, found)
     await view.tidy()
+    count_sweep({what: len(getattr(decision, what)) for what in SWEPT_WHAT})
     return decision
 
 

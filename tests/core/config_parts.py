@@ -61,6 +61,8 @@ def everything(file: FacilityFile, backend: str = "docker") -> dict[str, Any]:
     data["sessions"] |= {
         "limits": {"people": [{"role": "everyone", "max_gpus": 0}]},
         "queue": {"max_waiting": 10},
+        "idle": {"warning_min": 10},
+        "pre_start": {"unused_min": 20},
     }
     data["login"]["providers"][0] |= {
         "claims": {"orcid": "eduperson_orcid"},

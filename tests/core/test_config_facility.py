@@ -50,6 +50,8 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "sessions.limits": ("sessions", "limits"),
     "sessions.limits.people[]": ("sessions", "limits", "people", 0),
     "sessions.queue": ("sessions", "queue"),
+    "sessions.idle": ("sessions", "idle"),
+    "sessions.pre_start": ("sessions", "pre_start"),
 }
 
 

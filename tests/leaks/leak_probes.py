@@ -220,11 +220,14 @@ def _open(secret: Secret) -> list[Probe]:
     return [Probe("GET", one), Probe("GET", f"{one}&pid={quote(secret.pid)}x"), Probe("HEAD", one)]
 
 
-def _start(secret: Secret) -> list[Probe]:
-    return [
-        Probe("POST", f"{BASE}/open", {"pid": secret.pid, "profile": "huge", "_xsrf": "{xsrf}"}),
-        Probe("POST", f"{BASE}/open", {"pid": secret.pid, "_xsrf": "0" * 64}),
-    ]
+def _start(path: str) -> Callable[[Secret], list[Probe]]:
+    def probes(secret: Secret) -> list[Probe]:
+        return [
+            Probe("POST", path, {"pid": secret.pid, "profile": "huge", "_xsrf": "{xsrf}"}),
+            Probe("POST", path, {"pid": secret.pid, "_xsrf": "0" * 64}),
+        ]
+
+    return probes
 
 
 def _sessions(path: str, method: str = "GET") -> Callable[[Secret], list[Probe]]:
@@ -275,7 +278,8 @@ ROUTES: dict[tuple[str, str], Callable[[Secret], list[Probe]]] = {
     ("GET", f"{BASE}/datasets/{{pid}}"): _by_pid(f"{BASE}/datasets/{{pid}}", "HEAD", "OPTIONS", "POST"),
     ("GET", f"{BASE}/datasets/{{pid}}/preview.png"): _by_pid(f"{BASE}/datasets/{{pid}}/preview.png", "HEAD"),
     ("GET", f"{BASE}/open"): _open,
-    ("POST", f"{BASE}/open"): _start,
+    ("POST", f"{BASE}/open"): _start(f"{BASE}/open"),
+    ("POST", f"{BASE}/prepare"): _start(f"{BASE}/prepare"),
     ("GET", f"{BASE}/login"): lambda s: [Probe("GET", f"{BASE}/login?next={BASE}/datasets/{s.pid}")],
     ("GET", f"{BASE}/oauth_callback"): lambda s: [
         Probe("GET", f"{BASE}/oauth_callback?state={quote(s.pid)}&code={quote(s.pid)}")
@@ -286,7 +290,7 @@ ROUTES: dict[tuple[str, str], Callable[[Secret], list[Probe]]] = {
     ("GET", f"{BASE}/sessions/{{name}}/launch/status"): _sessions(f"{BASE}/sessions/{{name}}/launch/status"),
     **{
         ("POST", f"{BASE}/sessions/{{name}}/{verb}"): _sessions(f"{BASE}/sessions/{{name}}/{verb}", "POST")
-        for verb in ("stop", "extend", "leave")
+        for verb in ("stop", "extend", "keep", "leave")
     },
     ("GET", f"{BASE}/about"): _page(f"{BASE}/about"),
     ("GET", f"{BASE}/health"): _page(f"{BASE}/health"),
@@ -316,6 +320,9 @@ ROUTES: dict[tuple[str, str], Callable[[Secret], list[Probe]]] = {
         )
     },
     ("GET", "/internal/health"): _internal("GET", "/internal/health"),
+    ("GET", "/metrics"): _internal("GET", "/metrics"),
+    ("POST", "/internal/session/report"): _internal("POST", "/internal/session/report", {"idle_s": 1}),
+    ("POST", "/internal/session/extend"): _internal("POST", "/internal/session/extend"),
     ("POST", "/internal/products"): _internal("POST", "/internal/products", {"path": "/x.h5"}),
     ("PUT", "/internal/principals/{account}"): _internal("PUT", f"/internal/principals/{_NOBODY}", {}),
     ("DELETE", "/internal/principals/{account}"): _internal("DELETE", f"/internal/principals/{_NOBODY}"),

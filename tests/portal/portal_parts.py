@@ -165,6 +165,7 @@ def _config_data(folder: Path, public_url: str, hub_api_url: str) -> dict[str, A
             "state_folder": str(folder),
             "web_url": "http://127.0.0.1:8082",
             "queue": {"look_interval_s": 3600.0},  # the tests look themselves
+            "pre_start": {"unused_min": 20},
         },
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Double, ForeignKey, Index, String, Text
+from sqlalchemy import Double, ForeignKey, Index, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from beamhub_catalogue.models.base import Base, RowId
@@ -35,6 +35,11 @@ class SessionRow(Base):
     gpus: Mapped[int] = mapped_column(server_default="0")
     ended_at: Mapped[datetime | None] = mapped_column(index=True)
     phases: Mapped[dict[str, Any] | None]
+    reported_at: Mapped[datetime | None]
+    active_at: Mapped[datetime | None]
+    idle_stop_at: Mapped[datetime | None]
+    idle_told: Mapped[bool] = mapped_column(server_default=false(), default=False)
+    prepared_until: Mapped[datetime | None]
 
     proposals: Mapped[list[SessionProposalRow]] = relationship(cascade="all, delete-orphan")
     mounts: Mapped[list[SessionMountRow]] = relationship(

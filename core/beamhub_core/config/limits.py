@@ -1,4 +1,4 @@
-"""How much people and proposals may use, and how the queue works."""
+"""How much people and proposals may use, how the queue works, and when an unused session ends."""
 
 from __future__ import annotations
 
@@ -51,3 +51,20 @@ class QueueConfig(Section):
         description="Seconds between looks for a free slot; an end of a session is seen "
         "at once by the process that was told.",
     )
+
+
+class IdleConfig(Section):
+    """How a session is stopped in which nothing happens; the limit itself is each profile's `idle_h`."""
+
+    warning_min: float = Field(
+        default=15.0, ge=2, le=1440, description="Minutes between the warning in the session and its stop."
+    )
+
+
+class PreStartConfig(Section):
+    """Sessions that people have prepared, so that a later click finds them running."""
+
+    unused_min: float = Field(
+        default=20.0, ge=1, le=1440, description="Minutes after which one that nobody opened is stopped."
+    )
+    max_per_person: int = Field(default=1, ge=1, description="Prepared sessions that one person may have.")

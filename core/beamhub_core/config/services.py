@@ -115,6 +115,7 @@ class WebClientConfig(Section):
             "audit:read",
             "audit:write",
             "harvest:write",
+            "metrics:read",
         ],
         ...,
     ] = Field(description="What the caller may ask for; see docs/reference/internal-api.md.")

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from beamhub_core.config.docker_place import DockerPlaceConfig
 from beamhub_core.config.kubernetes_place import KubernetesPlaceConfig
-from beamhub_core.config.limits import LimitsConfig, QueueConfig
+from beamhub_core.config.limits import IdleConfig, LimitsConfig, PreStartConfig, QueueConfig
 from beamhub_core.config.section import AbsolutePath, HttpUrl, Section, SectionName
 
 
@@ -107,6 +107,12 @@ class ProfileConfig(Section):
         default=None,
         gt=0,
         description="Hours up to which a person may extend a session; absent: no extension.",
+    )
+    idle_h: float | None = Field(
+        default=None,
+        gt=0,
+        description="Hours without any activity after which a session is warned and then stopped; absent: "
+        "it runs until its end.",
     )
     workers: int = Field(default=2, ge=0, description="Dask workers a session may have.")
     roles: tuple[str, ...] = Field(
@@ -238,3 +244,8 @@ class SessionsConfig(Section):
     )
     limits: LimitsConfig = LimitsConfig()
     queue: QueueConfig = QueueConfig()
+    idle: IdleConfig = IdleConfig()
+    pre_start: PreStartConfig | None = Field(
+        default=None,
+        description="Lets people have a session prepared before they open it; absent: nobody can.",
+    )
