@@ -55,9 +55,7 @@ def fields(
     cluster: TestCluster, stand_ins: StandIn, small_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Fields:
     load_image(small_image, cluster.run_folder)
-    return small_facility(
-        tmp_path_factory.mktemp("facility"), cluster, stand_ins, small_image, image_pull_policy="Never"
-    )
+    return small_facility(tmp_path_factory.mktemp("facility"), cluster, stand_ins, small_image)
 
 
 @pytest.fixture
