@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from weakref import WeakKeyDictionary
 
 from beamhub_core.clock import utc_now
 from beamhub_core.config import FacilityConfig
@@ -12,12 +14,15 @@ from beamhub_core.errors import Unavailable
 from beamhub_core.pool_health import PoolState
 from beamhub_spawners.host_homes import HomeOnHost
 from beamhub_spawners.inventory import HostStorage
-from beamhub_spawners.kubernetes_cluster import ApiRefused, shared_cluster
-from beamhub_spawners.kubernetes_inventory import healthy_pools, storage_of
+from beamhub_spawners.kubernetes_cluster import ApiRefused, Cluster, shared_cluster
+from beamhub_spawners.kubernetes_inventory import Taken, healthy_pools, storage_of, taken_of
 from beamhub_spawners.kubernetes_keeper import ask_home, ask_pools
+from beamhub_spawners.kubernetes_pod import Pod
 
 NOTHING_KNOWN = HomeOnHost(homes={})
 """Of a place without a keeper: the hub mounts no homes, so the session itself finds out."""
+
+_counted: WeakKeyDictionary[Cluster, tuple[int, Taken]] = WeakKeyDictionary()
 
 
 async def ask_kubernetes_place(place: PlaceConfig, config: FacilityConfig) -> HostStorage | None:
@@ -40,7 +45,16 @@ async def ask_kubernetes_place(place: PlaceConfig, config: FacilityConfig) -> Ho
         raise Unavailable("cluster", f"HTTP {refused.status}") from refused
     if nodes is None:  # then the scheduler finds out, and says so
         return HostStorage(pools=pools, recursive_read_only=kubernetes.recursive_read_only)
-    return storage_of(place, config, nodes, [pod.fields for pod in pods], pools)
+    return storage_of(place, config, nodes, _taken(cluster, pods), pools)
+
+
+def _taken(cluster: Cluster, pods: Iterable[Pod]) -> Taken:
+    """What the pods take of each node; counted once for all places of a cluster while nothing changes."""
+    turn, taken = _counted.get(cluster, (-1, {}))
+    if turn != cluster.turn:
+        taken = taken_of(pod.fields for pod in pods)
+        _counted[cluster] = (cluster.turn, taken)
+    return taken
 
 
 async def ask_kubernetes_home(place: KubernetesPlaceConfig, account: str) -> HomeOnHost:

@@ -18,6 +18,8 @@ GIB = 2**30
 NAMED_AT_MOST = 50
 """Images that a node names by default. Source: kubelet, nodeStatusMaxImages."""
 NOT_THERE = "it is on none of the nodes, and they do not fetch images"
+Taken = Mapping[str, Mapping[str, float]]
+"""Amounts by node and resource."""
 KEEPS_OUT = ("NoSchedule", "NoExecute")
 
 
@@ -35,7 +37,7 @@ def storage_of(
     place: PlaceConfig,
     config: FacilityConfig,
     nodes: Iterable[NodeSeen],
-    pods: Iterable[Raw],
+    taken: Taken,
     pools: Mapping[str, PoolState],
 ) -> HostStorage:
     """What a place has: whether its nodes take sessions, their room, images and what they can. Pure.
@@ -44,8 +46,8 @@ def storage_of(
     ----------
     nodes:
         All nodes of the cluster.
-    pods:
-        The sessions' pods, in the form that `kept_pod` gives. What else runs on the nodes is not seen from
+    taken:
+        What the sessions' pods take of each node (`taken_of`). What else runs on the nodes is not seen from
         the sessions' namespace; the scheduler has the last word.
     pools:
         How the place's storage is, as its keeper says.
@@ -53,7 +55,7 @@ def storage_of(
     kubernetes = _kubernetes(place)
     own = [node for node in nodes if has_labels(node, kubernetes.node_labels)]
     usable = [node for node in own if node_fault(node, kubernetes) is None]
-    rooms = rooms_of(usable, pods, kubernetes)
+    rooms = rooms_of(usable, taken, kubernetes)
     with_gpus = [node for node in usable if has_labels(node, kubernetes.gpu_node_labels)]
     references = sorted({environment.image for environment in config.sessions.environments})
     present = {image for image in references if any(has_image(node, image) for node in usable)}
@@ -121,31 +123,37 @@ def place_fault(own: Sequence[NodeSeen], kubernetes: KubernetesPlaceConfig) -> s
     return f"none of its {len(own)} nodes takes sessions: {told}"
 
 
-def rooms_of(
-    nodes: Iterable[NodeSeen], pods: Iterable[Raw], kubernetes: KubernetesPlaceConfig
-) -> dict[str, NodeRoom]:
-    """What each node has left, by its name."""
-    taken: dict[str, Counter[str]] = {node.name: Counter() for node in nodes}
+def taken_of(pods: Iterable[Raw]) -> dict[str, dict[str, float]]:
+    """What pods take of each node that they are on, by the node's name; `pods` counts them.
+
+    Pods are in the form that `kept_pod` gives; those that are over take nothing.
+    """
+    taken: dict[str, dict[str, float]] = {}
     for pod in pods:
-        counted = taken.get((pod.get("spec") or {}).get("nodeName") or "")
-        if counted is None or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        node = (pod.get("spec") or {}).get("nodeName")
+        if not node or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             continue
+        counted = taken.setdefault(str(node), {"pods": 0.0})
         counted["pods"] += 1
         for name, amount in requests_of(pod).items():
-            counted[name] += amount  # type: ignore[assignment]  # a Counter of numbers that are not whole
-    return {
-        node.name: NodeRoom(
-            cpu=node.allocatable.get("cpu", 0.0) - taken[node.name]["cpu"],
-            memory_bytes=node.allocatable.get("memory", 0.0) - taken[node.name]["memory"],
-            pods=node.allocatable.get("pods", 0.0) - taken[node.name]["pods"],
-            gpus=max(
-                0.0,
-                node.allocatable.get(kubernetes.gpu_resource, 0.0)
-                - taken[node.name][kubernetes.gpu_resource],
-            ),
-        )
-        for node in nodes
-    }
+            counted[name] = counted.get(name, 0.0) + amount
+    return taken
+
+
+def rooms_of(
+    nodes: Iterable[NodeSeen], taken: Taken, kubernetes: KubernetesPlaceConfig
+) -> dict[str, NodeRoom]:
+    """What each node has left, by its name."""
+    rooms = {}
+    for node in nodes:
+        used = taken.get(node.name, {})
+        left = {
+            name: node.allocatable.get(name, 0.0) - used.get(name, 0.0)
+            for name in ("cpu", "memory", "pods", kubernetes.gpu_resource)
+        }
+        gpus = max(0.0, left[kubernetes.gpu_resource])
+        rooms[node.name] = NodeRoom(left["cpu"], left["memory"], left["pods"], gpus)
+    return rooms
 
 
 def _memory_free_gib(

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 MAX_TEXT = 500
@@ -46,6 +47,7 @@ class NotAQuantity(ValueError):
         return f"{self.text[:40]!r} is no quantity such as '500m' or '4Gi'"
 
 
+@lru_cache(maxsize=4096)
 def read_quantity(text: str | int | float) -> float:
     """The number of a Kubernetes quantity: '500m' is 0.5, '4Gi' is 4294967296.
 

@@ -14,7 +14,7 @@ from beamhub_core.config.storage import PlaceConfig
 from beamhub_core.rights import Refused
 from beamhub_core.session import Place
 from beamhub_spawners.inventory import place_of
-from beamhub_spawners.kubernetes_inventory import full_name, healthy_pools, storage_of
+from beamhub_spawners.kubernetes_inventory import full_name, healthy_pools, storage_of, taken_of
 from beamhub_spawners.kubernetes_objects import NodeSeen, NotAQuantity, kept_pod, node_seen, read_quantity
 from beamhub_spawners.kubernetes_pod import Pod
 from beamhub_spawners.kubernetes_view import unknown_s
@@ -73,7 +73,7 @@ def place_now(
     place: PlaceConfig = config.sessions.places[0]
     seen: list[NodeSeen] = [node_seen(one) for one in nodes]
     pools = healthy_pools(place, config, lambda: NOW)
-    return place_of(place, config.pools, storage_of(place, config, seen, pods, pools), ())
+    return place_of(place, config.pools, storage_of(place, config, seen, taken_of(pods), pools), ())
 
 
 @pytest.mark.parametrize(

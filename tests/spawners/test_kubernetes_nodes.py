@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from jupyterhub.spawner import SpawnException
 
-from beamhub_core.session import SessionRequest
+from beamhub_core.session import SessionPlan, SessionRequest
 from beamhub_spawners.kubernetes_pod import pod_name
 from beamhub_spawners.kubernetes_view import close_lists
 from beamhub_spawners.session_options import read_options
@@ -79,6 +79,16 @@ def start(backend: KubernetesBackend, run: Any, options: dict[str, Any], server_
     url = run(spawner.start())
     assert get(f"{url}{spawner.server.base_url}api") == 200
     return spawner
+
+
+def with_home_on_both_nodes(backend: KubernetesBackend, plan: SessionPlan) -> None:
+    """Give the person a home on the other node, too: the test cluster's nodes share no storage."""
+    homes = backend.cluster.node_folder(OTHER) / "homes"
+    folders = (homes / plan.account, homes / plan.account / "notebooks")
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        os.chown(folder, plan.uid or -1, plan.gid or -1)
 
 
 def node_of(backend: KubernetesBackend, plan_id: str) -> str:
@@ -168,6 +178,7 @@ def test_a_cordoned_node_takes_nothing_new_and_says_so_and_drained_sessions_end(
     backend: KubernetesBackend, run: Any
 ) -> None:
     runs = start(backend, run, OPTIONS, "runs")
+    with_home_on_both_nodes(backend, runs.plan)
     with cordoned(backend.cluster, NODE):
         backend.cluster.wait(lambda: _is_refused(backend, run))
         assert run(runs.poll()) is None
@@ -195,6 +206,7 @@ def test_a_node_that_falls_silent_makes_sessions_unknown_and_they_run_again_when
     cluster = backend.cluster
     spawner = start(backend, run, {"datasets": OPTIONS["datasets"]}, "s")
     plan_id = spawner.plan.id
+    with_home_on_both_nodes(backend, spawner.plan)
     with silent_kubelet(cluster, NODE):
         until_state(backend, run, plan_id, "unknown", SILENT_NODE_S + UNKNOWN_LIMIT_S)
         assert run(spawner.poll()) is None
@@ -224,6 +236,7 @@ def test_a_node_that_is_given_up_loses_its_sessions_and_they_start_elsewhere_onc
     with cordoned(cluster, OTHER):
         spawner = start(backend, run, {}, "s")
     plan_id = spawner.plan.id
+    with_home_on_both_nodes(backend, spawner.plan)
     assert node_of(backend, plan_id) == NODE
     with silent_kubelet(cluster, NODE):
         power_off(cluster, NODE)

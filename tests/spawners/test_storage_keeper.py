@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from beamhub_core.clock import utc_now
 from beamhub_core.config import FacilityConfig
@@ -183,3 +188,49 @@ def test_a_keeper_of_a_place_that_is_none_of_kubernetes_does_not_start(
         ConfigInvalid, match=r"no kubernetes place is called 'hall-c' \(there: hall-a, hall-b\)"
     ):
         asyncio.run(start())
+
+
+CAPABILITIES = ("chown", "dac_override", "fowner", "fsetid", "setuid", "setgid")
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is missing")
+def test_the_keepers_process_makes_folders_with_the_few_capabilities_that_its_pod_has(
+    keeper: Keeper, tmp_path: Path
+) -> None:
+    port = free_port()
+    settings = agent_fields(tmp_path, place="hall-a", socket_file=tmp_path / "none", engine="none")
+    settings["listen"]["port"] = port
+    (tmp_path / "agent.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "facility.yaml").write_text(yaml.safe_dump(keeper.fields))
+    caps = ",".join(["-all", *(f"+{name}" for name in CAPABILITIES)])
+    command = ["setpriv", "--bounding-set", caps, "--inh-caps", "-all", "--no-new-privs"]
+    command += [sys.executable, "-m", "beamhub_core.command", "agent", f"--config={tmp_path / 'agent.yaml'}"]
+    place = keeper.place.model_copy(update={"keeper_url": f"https://127.0.0.1:{port}"})
+    plan = keeper.store()
+    (keeper.folder / "pools/hall-a/MA-5101/processed").rmdir()
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stderr=log) as process:
+        try:
+            until_it_answers(place, process)
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            bits = int(status.partition("CapEff:")[2].split()[0], 16)
+            assert bits.bit_count() == len(CAPABILITIES)
+            asyncio.run(ensure_folders(place, plan.id))
+        finally:
+            process.terminate()
+            process.wait(20)
+    home = keeper.home(plan)
+    assert (home.stat().st_uid, stat.S_IMODE(home.stat().st_mode)) == (UID, 0o700)
+    processed = keeper.folder / "pools/hall-a/MA-5101/processed"
+    assert stat.S_IMODE(processed.stat().st_mode) == 0o2770
+
+
+def until_it_answers(place: KubernetesPlaceConfig, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 30
+    while True:
+        try:
+            asyncio.run(ask_pools(place))
+            return
+        except Unavailable:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.1)
