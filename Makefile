@@ -13,7 +13,7 @@ PLAIN := not (docker or kubernetes or keycloak or oidc_provider or ldap or brows
 SOAKED := $(addprefix tests/reduction/test_,codecs.py kernels*.py storage_chunks*.py bad_input_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo journey images journey-compose test postgresql lint format peers bench bench-quick bench-platform soak reference clean
+.PHONY: help setup demo journey images journey-compose test postgresql lint format peers bench bench-quick bench-platform bench-scale soak reference clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 16
@@ -95,11 +95,15 @@ bench-platform: peers ## print the benchmarks of login, removal and rights, and 
 	$(BIN)/python benchmarks/bench_removal.py --json $(MEASUREMENTS)/login-removal.json
 	$(BIN)/python benchmarks/bench_rights.py --json $(MEASUREMENTS)/rights.json
 
+bench-scale: $(READY) ## print placement, watch and sweep on a cluster (KUBECONFIG) with 1,000 nodes that kwok plays, and keep the figures
+	$(BIN)/python benchmarks/bench_kubernetes_scale.py --json $(MEASUREMENTS)/kubernetes-scale.json $(ARGS)
+
 soak: $(VENV)/.kernels ## compare policy, login and the decoding of chunks with their oracles in very many cases
 	cd tests && ../$(BIN)/python -m catalogue.policy_cases --json ../docs/measurements/policy-oracle.json $(ARGS)
 	cd tests && ../$(BIN)/python -m hub.claims_fuzz --json ../docs/measurements/login-fuzz.json
 	cd tests && ../$(BIN)/python -m core.entitlement_fuzz
 	BEAMHUB_HYPOTHESIS=soak BEAMHUB_SOAK=1 $(BIN)/python -m pytest $(PARALLEL) $(SOAKED)
+	test -z "$$KUBECONFIG" || BEAMHUB_SOAK=1 $(BIN)/python -m pytest -m kubernetes -k many_attempts tests/spawners
 
 reference: $(READY) ## regenerate the configuration's schema and reference page, and the internal API's document
 	$(BIN)/beamhub config write-reference

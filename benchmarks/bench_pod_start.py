@@ -35,7 +35,7 @@ import yaml
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from session_peers import HubClient, await_that, free_port
+from session_peers import BASE_COMMAND, STOCK_COMMAND, STOCK_IMAGE, HubClient, await_that, free_port
 
 from contracts.cluster_parts import HOST, TestCluster, load_image, test_namespace
 from contracts.kubernetes_parts import cluster_facility
@@ -97,7 +97,6 @@ config = FacilityConfig.model_validate({fields!r})
 Spawner.platform = Platform(config=config, clock=utc_now, web=WebClient({web_url!r}, {web_token!r}))
 c.JupyterHub.spawner_class = Spawner
 """
-BARE = ("jupyter", "lab", "--ip=0.0.0.0", "--port=8888", "--no-browser", "--ServerApp.token=")
 
 
 class CountingProxy:
@@ -184,6 +183,9 @@ def hub(folder: Path, config: str, **facts: Any) -> Iterator[HubClient]:
     try:
         await_that(lambda: _answers(f"{api_url}/"), f"the hub in {folder.name}")
         yield HubClient(api_url, token)
+    except BaseException:
+        sys.stderr.write((folder / "hub.log").read_text()[-4000:])
+        raise
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -209,7 +211,7 @@ def bare_start(cluster: TestCluster, image: str) -> float:
         "name": "session",
         "image": image,
         "imagePullPolicy": "Never",
-        "args": list(BARE),
+        "args": list(STOCK_COMMAND if image == STOCK_IMAGE else BASE_COMMAND),
         "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - the pod's own
         "securityContext": security,
     }
@@ -284,6 +286,10 @@ def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
     make_facility(folder)
     for pool in fields["pools"]:
         shutil.copytree(folder / "pools" / pool["name"], pool["root"], dirs_exist_ok=True)
+    # KubeSpawner watches events and more; what each may do makes no difference to the times.
+    cluster.kubectl(
+        "create", "rolebinding", "plain", "--clusterrole=edit", f"--serviceaccount={cluster.namespace}:hub"
+    )
     own_kubeconfig = Path(fields["sessions"]["places"][0]["kubernetes"]["kubeconfig"])
     proxy: CountingProxy = enter(CountingProxy(own_kubeconfig).serving())
     counted = proxy.kubeconfig(folder / "counted.kubeconfig")

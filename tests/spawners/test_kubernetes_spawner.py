@@ -30,7 +30,7 @@ from contracts.web_stand_in import StandIn, serving_stand_in
 pytestmark = pytest.mark.kubernetes
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[TestCluster]:
     with test_namespace() as cluster:
         load_image(BASE_IMAGE, cluster.run_folder)
@@ -57,6 +57,8 @@ class TestKubernetesSpawner(SpawnerContract):
     def backend(
         self, tmp_path: Path, cluster: TestCluster, stand_in: StandIn, run: Any
     ) -> Iterator[KubernetesBackend]:
+        for node in NODES:  # the volumes stay, what was on them goes
+            shutil.rmtree(cluster.node_folder(node), ignore_errors=True)
         fields = cluster_facility(tmp_path, cluster, stand_in, image=BASE_IMAGE)
         place_files(tmp_path, fields)
         shutil.rmtree(fields["sessions"]["homes_folder"])

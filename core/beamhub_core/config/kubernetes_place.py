@@ -155,7 +155,7 @@ class KubernetesPlaceConfig(Section):
     timeout_s: float = Field(default=10.0, gt=0, description="Limit of one call to the API server.")
     silence_s: float = Field(
         default=20.0,
-        gt=0,
+        ge=4,
         description="Seconds without a sign of the API server after which the place counts as silent.",
     )
 
