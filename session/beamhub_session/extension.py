@@ -86,3 +86,4 @@ def offer_to_lab(serverapp: Any) -> None:
         folders = list(app.extra_labextensions_path)
         if str(LAB_EXTENSIONS) not in folders:
             app.extra_labextensions_path = [*folders, str(LAB_EXTENSIONS)]
+            serverapp.log.info("beamhub: JupyterLab shows the time left of this session")
