@@ -38,7 +38,7 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
     opener = TemplateOpener(sources, Path(serverapp.root_dir))
     base_url = serverapp.web_app.settings["base_url"]
     life = _build_life(serverapp, sources)
-    opener.when_opened = life.opened
+    opener.when_opened, opener.known_end = life.opened, lambda: life.expires_at
     serverapp.web_app.add_handlers(".*$", build_routes(base_url, opener))
     serverapp.web_app.add_handlers(".*$", build_life_routes(base_url, life))
     offer_to_lab(serverapp)
