@@ -38,7 +38,7 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
     opener = TemplateOpener(sources, Path(serverapp.root_dir))
     base_url = serverapp.web_app.settings["base_url"]
     life = _build_life(serverapp, sources)
-    opener.when_opened = life.opened
+    opener.when_opened, opener.known_end = life.opened, lambda: life.expires_at
     serverapp.web_app.add_handlers(".*$", build_routes(base_url, opener))
     serverapp.web_app.add_handlers(".*$", build_life_routes(base_url, life))
     offer_to_lab(serverapp)
@@ -86,3 +86,4 @@ def offer_to_lab(serverapp: Any) -> None:
         folders = list(app.extra_labextensions_path)
         if str(LAB_EXTENSIONS) not in folders:
             app.extra_labextensions_path = [*folders, str(LAB_EXTENSIONS)]
+            serverapp.log.info("beamhub: JupyterLab shows the time left of this session")

@@ -23,6 +23,9 @@ INTERVAL_S = 60.0
 JITTER = 0.1
 LONGEST_PAUSE_S = 300.0
 SHORTEST_PAUSE_S = 5.0
+FIRST_PAUSE_S = 2.0
+YOUNG_S = 30.0
+"""A server answers before the hub has told web its token: for so long, not being known means nothing."""
 KEPT_FOR_S = 60.0
 """For how long *keep it running* counts as activity: long enough for the report that follows."""
 
@@ -67,7 +70,7 @@ class SessionLife:
         self._link, self._look = link, look
         self._first_cell_ago_s, self._file_end = first_cell_ago_s, file_end
         self._known: SessionNow | None = None
-        self._heard = 0.0
+        self._heard, self._began = 0.0, time.monotonic()
         self._kept_at: float | None = None
         self._busy_with: tuple[BusyWith, ...] = ()
         self._n_failures = 0
@@ -79,10 +82,13 @@ class SessionLife:
         """Report until cancelled; without a link there is nobody to tell."""
         if self._link is None:
             return
+        await asyncio.sleep(FIRST_PAUSE_S * (1 + random.random()))  # noqa: S311  # spreads what starts together
         while True:
             self._wanted.clear()
             await self.report()
             await asyncio.sleep(SHORTEST_PAUSE_S)
+            if self.contact == "asking":
+                continue
             try:
                 pause = pause_s(self._n_failures, random.random()) - SHORTEST_PAUSE_S  # noqa: S311  # spreads
                 await asyncio.wait_for(self._wanted.wait(), pause)
@@ -100,6 +106,8 @@ class SessionLife:
             self.contact = "offline"
             log.info("beamhub: no word from web, next try in some minutes: %s", error)
         except NotOurSession as error:
+            if self.contact == "asking" and time.monotonic() - self._began < YOUNG_S:
+                return
             self._n_failures += 1
             self.contact = "unknown"
             log.warning("beamhub: %s", error)
@@ -150,6 +158,11 @@ class SessionLife:
         self._kept_at = time.monotonic()
         self.is_used = True
         await self.report()
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """The session's end as web said it last."""
+        return self._known.expires_at if self._known is not None else None
 
     def opened(self) -> None:
         """Somebody looks at the session."""

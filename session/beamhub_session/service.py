@@ -23,6 +23,8 @@ class TemplateOpener:
         self.state: TemplateState | None = None
         self.when_opened: Callable[[], None] = lambda: None
         """Called in the event loop when somebody opens the session."""
+        self.known_end: Callable[[], datetime | None] = lambda: None
+        """The session's end where something newer than its file tells it."""
 
     def open(self, *, fresh_copy: bool = False) -> str | None:
         """The notebook's path as JupyterLab names it, written first when needed; None without a template.
@@ -55,4 +57,8 @@ class TemplateOpener:
         SessionUnknown
             If there is no session file, or it cannot be read.
         """
-        return build_view(read_session(self.sources), template=self.state, now=now)
+        info = read_session(self.sources)
+        end = self.known_end()
+        if end is not None:
+            info = info.model_copy(update={"expires_at": end})
+        return build_view(info, template=self.state, now=now)

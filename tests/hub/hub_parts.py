@@ -111,6 +111,8 @@ class WebDouble:
     notices: list[dict[str, Any]] = field(default_factory=list)
     links: dict[str, dict[str, Any]] = field(default_factory=dict)
     updates: list[tuple[str, str]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    phases: set[str] = field(default_factory=set)
     rechecks: int = 0
     is_down: bool = False
     refusal: dict[str, Any] | None = None
@@ -199,6 +201,8 @@ class _WebHandler(_JsonHandler):
             self.answer(200, no_grants(body["account"]))
         elif self.path.endswith("/update"):
             self.web.updates.append((self.path.split("/")[-2], body["state"]))
+            self.web.reasons += [body["reason"]] if body.get("reason") else []
+            self.web.phases |= set(body.get("phases_s") or ())
             self.answer(204)
         else:
             self.answer(204)

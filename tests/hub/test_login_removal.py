@@ -150,6 +150,8 @@ def test_who_loses_one_proposal_only_stays_logged_in_and_loses_the_session_that_
         await_that(lambda: hub.web.rechecks > rechecks, "a re-check")
         hub.web.verdicts = [_verdict(account, "d-1", "stop"), _verdict(account, "d-2", "none")]
         await_that(lambda: set(servers_of(hub, account)) == {"d-2"}, "the stop of one of two")
+        await_that(lambda: "the test says so" in hub.web.reasons, "web told why")
+        assert hub.web.phases >= {"plan", "create", "boot", "ready", "route"}
         assert by_token(hub, token).status_code == 200
         assert client.get(f"{hub.public_url}/hub/home").url.path == "/hub/home"
         assert hub.web.removed == []

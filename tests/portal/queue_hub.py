@@ -33,6 +33,7 @@ HUB_CONFIG = (
     + """
 from pathlib import Path
 from beamhub_core.config import read_config
+from beamhub_hub.timed_proxy import RouteTimes
 from beamhub_spawners.platform import Platform, build_web_client, clock_of
 from beamhub_spawners.session_spawner import PlanSpawnerMixin
 
@@ -56,6 +57,10 @@ class SocketSession(PlanSpawnerMixin, Spawner):
         if self.key() in sockets:
             sockets.pop(self.key())[1].close()
 
+class TimedNoProxy(RouteTimes, NoProxy):
+    pass
+
+c.JupyterHub.proxy_class = TimedNoProxy
 c.JupyterHub.spawner_class = SocketSession
 c.Authenticator.enable_auth_state = True
 c.Spawner.consecutive_failure_limit = 2

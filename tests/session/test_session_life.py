@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from session.conftest import Stage  # the tests' folder, not the room
 
 FAST = {"idle_h": 0.0005, "lifetime_h": 8, "max_lifetime_h": 24}
-DEADLINE_S = 40.0
+DEADLINE_S = 60.0
 
 
 @contextmanager

@@ -16,11 +16,12 @@ from beamhub_core.errors import Unavailable
 from beamhub_core.pool_health import PoolState
 from beamhub_core.rights import Refused
 from beamhub_core.session import Limits, Place
+from beamhub_spawners.agent_inventory import HostInventory
 from beamhub_spawners.facts_reader import read_start_facts
 from beamhub_spawners.home_usage import Usage, usage_note
 from beamhub_spawners.inventory import NO_RECURSION, HostStorage, place_of, read_places
 from beamhub_spawners.mode_needed import choose_in_mode, pools_to_write
-from beamhub_spawners.placement import Wanted
+from beamhub_spawners.placement import Wanted, choose
 from contracts.spawner_parts import PLACE, facility_fields, granted_answer, make_facility, principal
 from fuse_server import stoppable_storage, why_no_fuse
 
@@ -169,3 +170,35 @@ def test_a_place_where_results_can_be_written_is_preferred_and_else_any_will_do(
     for others in ([], [place("b", running=4)], [place("b", healthy_pools=())]):
         assert choose_in_mode(wanted, [broken, *others], writes)[0].name == "a"
     assert choose_in_mode(wanted, [broken, place("b", running=3)], frozenset())[0].name == "a"
+
+
+def test_a_place_says_which_image_its_host_cannot_have_and_why() -> None:
+    said = HostInventory.model_validate(
+        {
+            "place": "hall-a",
+            "engine_version": "25.0",
+            "recursive_read_only": True,
+            "pools": {},
+            "images": {
+                "good@sha256:1": {"state": "present"},
+                "slow@sha256:2": {"state": "pulling", "detail": "1 of 3 layers"},
+                "bad@sha256:3": {"state": "failed", "detail": "manifest\nunknown " + "x" * 500},
+                "gone@sha256:4": {"state": "missing", "detail": "is not on this host"},
+                "odd@sha256:5": {"state": "failed"},
+            },
+            "n_sessions": 0,
+            "memory_free_bytes": None,
+            "gpus": [],
+            "gpus_free": [],
+        }
+    ).storage()
+    assert said.images == ("good@sha256:1",)
+    assert set(said.image_faults) == {"bad@sha256:3", "gone@sha256:4", "odd@sha256:5"}
+    assert said.image_faults["bad@sha256:3"].startswith("could not be pulled: manifest unknown x")
+    assert all(len(fault) < 300 for fault in said.image_faults.values())
+    config = PlaceConfig.model_validate({"name": "hall-a", "backend": "docker", "pools": ["p"]})
+    place = place_of(config, (), said.model_copy(update={"pools": {}}), ())
+    assert place.image_faults == said.image_faults
+    with pytest.raises(Refused, match="image is not to be had there: could not be pulled: manifest unknown"):
+        choose(Wanted({}, "bad@sha256:3"), [place])
+    assert choose(Wanted({}, "slow@sha256:2"), [place])[0].name == "hall-a"
