@@ -1,9 +1,9 @@
 """The demo's identity provider: a real OpenID provider without passwords, for one machine.
 
 `python -m beamhub_hub.demo_provider --port P --accounts accounts.json --client-secret-file F
---redirect-uri URL` serves oidc-provider-mock, on loopback unless `--host` says otherwise, with one registered client. What that library
-leaves open for tests (registering clients, changing people, its debugger) is shut, and PKCE and
-the addresses after a logout are checked.
+--redirect-uri URL` serves oidc-provider-mock with one registered client, on loopback unless `--host` says
+otherwise. What that library leaves open for tests (registering clients, changing people, its debugger) is
+shut, and PKCE and the addresses after a logout are checked.
 """
 
 from __future__ import annotations

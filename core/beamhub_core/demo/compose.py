@@ -68,8 +68,8 @@ class RootUnusable(BeamhubError):
 
     def __str__(self) -> str:
         return (
-            f"BEAMHUB_FACILITY_ROOT={str(self.root)!r} cannot be used: {self.reason}. Name an absolute path of "
-            "a local folder that is empty, or that this platform made, in .env or in the environment."
+            f"BEAMHUB_FACILITY_ROOT={str(self.root)!r} cannot be used: {self.reason}. Name an absolute path "
+            "of a local folder that is empty, or that this platform made, in .env or in the environment."
         )
 
 
@@ -85,8 +85,8 @@ class SecretMissing(BeamhubError):
     def __str__(self) -> str:
         names = ", ".join(str(file) for file in self.files)
         return (
-            f"Secrets that this platform was made with are missing: {names}. A new one would not open what the "
-            "old one closed (the database, people's logins). Bring them back from the backup."
+            f"Secrets that this platform was made with are missing: {names}. A new one would not open what "
+            "the old one closed (the database, people's logins). Bring them back from the backup."
         )
 
 
@@ -246,9 +246,7 @@ def _write_certificates(layout: ComposeLayout) -> None:
     authority = layout.secrets / "authority"
     if not (authority / "agent-agent-key.pem").exists():
         command = [sys.executable, "-m", "beamhub_core.command", "agent", "make-certificates"]
-        subprocess.run(
-            [*command, str(authority), "--host", "agent"], stdout=subprocess.DEVNULL, check=True
-        )
+        subprocess.run([*command, str(authority), "--host", "agent"], stdout=subprocess.DEVNULL, check=True)
     for home, files in {
         "agent": {"ca.pem": "ca.pem", "agent-agent.pem": "agent.pem", "agent-agent-key.pem": "agent-key.pem"},
         "hub": {"ca.pem": "ca.pem", "hub.pem": "hub.pem", "hub-key.pem": "hub-key.pem"},

@@ -121,7 +121,7 @@ def build_agent_config(layout: ComposeLayout) -> dict[str, Any]:
 
 def identity_rows(issuer: str) -> list[tuple[str, ...]]:
     """The demo's people at their facility; somebody who has no proposal there is not known there."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for i_person, person in enumerate(PEOPLE):
         if person.subject not in GROUPS_OF and person.role is None:
             continue
