@@ -27,7 +27,7 @@ from beamhub_core.demo.compose_config import (
     database_script,
     identity_rows,
 )
-from beamhub_core.demo.compose_layout import GROUP, HOMES_OF_SECRETS, USERS, ComposeLayout
+from beamhub_core.demo.compose_layout import GROUP, HOMES_OF_SECRETS, SHARED, USERS, ComposeLayout
 from beamhub_core.errors import ConfigInvalid
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,8 +85,7 @@ def test_a_service_mounts_its_own_secrets_and_no_others(services: dict[str, dict
     needed: dict[str, set[str]] = {"agent": {"agent"}}
     for homes in HOMES_OF_SECRETS.values():
         for home in homes:
-            for service in ("hub", "web") if home == "hub-and-web" else (home,):
-                needed.setdefault(service, set()).add(home)
+            needed.setdefault(SHARED.get(home, home), set()).add(home)
     for name, service in services.items():
         mounted = {
             found.group(1)
@@ -200,8 +199,8 @@ def test_a_secret_belongs_to_its_service_alone(layout: ComposeLayout) -> None:
         assert len({path.read_bytes() for path in layout.copies(name)}) == 1
         for home, path in zip(homes, layout.copies(name), strict=True):
             facts = path.stat()
-            assert facts.st_uid == USERS.get(home, 0)
-            assert stat.S_IMODE(facts.st_mode) == (0o640 if home == "hub-and-web" else 0o600)
+            assert facts.st_uid == USERS.get(SHARED.get(home, home), 0)
+            assert stat.S_IMODE(facts.st_mode) == 0o600
     everywhere = {path.name for path in (layout.secrets / "hub").iterdir()}
     assert "ca-key.pem" not in everywhere
     assert {path.parent.name for path in layout.secrets.rglob("ca-key.pem")} == {"authority"}
@@ -257,7 +256,7 @@ def test_a_folder_with_other_things_in_it_is_refused(layout: ComposeLayout) -> N
 
 @pytest.mark.parametrize("root", ["/", "/srv", "facility", "/nowhere/at/all"])
 def test_a_root_that_is_none_is_refused(root: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--name=b", "--public-url=http://b.localhost:1", "--issuer=http://i.localhost:2", "--image=i"]
+    words = ["--name=b", "--host=b.localhost", "--port=1", "--issuer=http://i.localhost:2", "--image=i"]
     assert main([f"--root={root}", *words, "--network-block=10.0.0.0/16"]) == 7
     said = capsys.readouterr().err
     assert repr(root) in said

@@ -92,6 +92,7 @@ def build_compose_config(layout: ComposeLayout, settings: ComposeSettings) -> di
         places=[_place(layout, settings)],
         environments=[{"name": "standard", "title": "Beamhub standard", "image": settings.image}],
         web_url=f"http://web:{WEB_PORT}",
+        homes={"unmapped_folder": str(layout.unmapped_homes)},
     )
     return config
 
