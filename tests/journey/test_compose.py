@@ -14,6 +14,7 @@ import pytest
 from journey.compose_platform import Compose, ComposePlatform, compose_command, docker, inspect
 from journey.kernel import open_channel
 from journey.person import Person
+from journey.pictures import QUIET, chromium
 from journey.platform import free_block
 from journey.stops import PORTAL, Journey, Session
 
@@ -90,6 +91,35 @@ def test_a_session_is_a_container_of_the_agents_in_a_network_of_its_own(session:
     assert facts["Config"]["User"] == "52001:52001"
     assert list(facts["NetworkSettings"]["Networks"]) == [f"beamhub-{session.stored['plan']['id']}"]
     assert not any(mount["Source"].endswith(".sock") for mount in facts["Mounts"])
+
+
+@pytest.mark.browser
+def test_a_browser_finds_its_way_from_the_search_into_the_notebook(
+    platform: ComposePlatform, session: Session
+) -> None:
+    """Chromium resolves the names below localhost itself, and keeps the cookies of each."""
+    program = chromium()
+    if program is None:
+        pytest.skip("Chromium is missing")
+    from playwright.sync_api import sync_playwright  # optional: only where there is a browser
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+        page = browser.new_page()
+        page.set_default_timeout(BACK_S * 1000)
+        page.goto(f"{platform.url}/")
+        page.get_by_role("link", name="Log in").first.click()
+        page.get_by_role("link", name="Demo identity provider").click()
+        page.get_by_text("Ines Ferreira").click()
+        page.get_by_role("searchbox").fill("SrTiO3")
+        page.keyboard.press("Enter")
+        page.get_by_role("link", name="SrTiO3").first.click()
+        page.get_by_role("link", name="Open in notebook").first.click()
+        page.get_by_role("button", name="Go to the running session").click()
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
+        assert page.url.startswith(session.server_url)
+        assert "beamhub.localhost" in page.url.partition("//")[2].partition(".")[2]
+        browser.close()
 
 
 def test_nobody_but_the_agent_has_the_engines_socket(platform: ComposePlatform) -> None:
