@@ -33,9 +33,7 @@ class HubDatabaseUnusable(BeamhubError):
         )
 
 
-def check_hub_database(
-    database_url: str, connect_args: Mapping[str, Any] = MappingProxyType({})
-) -> None:
+def check_hub_database(database_url: str, connect_args: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Nothing when the server of a PostgreSQL database lets the hub in; other kinds are not looked at.
 
     Parameters

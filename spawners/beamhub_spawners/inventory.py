@@ -33,7 +33,6 @@ class HostStorage(Word):
         default=False, description="Whether its engine makes mounts below a read-only one read-only, too."
     )
     fault: str | None = Field(default=None, description="Why nothing can be started there now.")
-    image_faults: dict[str, str] = Field(default={}, description="Images that it cannot have, and why.")
     gpus: int | None = Field(
         default=None, ge=0, description="Graphics processors there are; None where the configuration says."
     )
