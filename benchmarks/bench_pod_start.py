@@ -5,7 +5,7 @@ starts alternate, so that what else the machine does falls on both. Requests to 
 a proxy before it, which both use. A bare pod of the same image gives the floor.
 
     eval "$(shared/cluster/cluster env)"
-    python benchmarks/bench_pod_start.py --image beamhub-bench-stock:dev
+    python benchmarks/bench_pod_start.py --json docs/measurements/sessions-pod-start.json
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,21 @@ import yaml
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from session_peers import BASE_COMMAND, STOCK_COMMAND, STOCK_IMAGE, HubClient, await_that, free_port
+from session_peers import (
+    BASE_COMMAND,
+    STOCK_COMMAND,
+    STOCK_IMAGE,
+    HubClient,
+    await_that,
+    ensure_stock_image,
+    free_port,
+)
 
+from beamhub_core.identity import account_name
 from contracts.cluster_parts import HOST, TestCluster, load_image, test_namespace
+from contracts.docker_parts import engine_client
 from contracts.kubernetes_parts import cluster_facility
-from contracts.spawner_parts import TOKEN, make_facility
+from contracts.spawner_parts import GRANTED_PID, ISSUER, TOKEN, make_facility
 from contracts.web_stand_in import serving_stand_in
 
 RATIO_LIMIT = 0.7
@@ -74,6 +85,7 @@ c.KubeSpawner.namespace = {namespace!r}
 c.KubeSpawner.image = {image!r}
 c.KubeSpawner.image_pull_policy = "Never"
 c.KubeSpawner.uid = 1000
+c.KubeSpawner.start_timeout = c.KubeSpawner.http_timeout = 120
 c.KubeSpawner.environment = {{"HOME": "/tmp"}}
 c.KubeSpawner.container_security_context = {{
     "allowPrivilegeEscalation": False, "runAsNonRoot": True,
@@ -247,7 +259,9 @@ def quantiles(values: list[float]) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--image", default="beamhub-base:dev", help="image of both, on this machine's engine")
+    parser.add_argument(
+        "--image", default=STOCK_IMAGE, help="image of both; the stock one is built when absent"
+    )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--quick", action="store_true", help="three rounds, to see that it works")
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -279,6 +293,9 @@ def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
     """Start plain, ours and bare in turn."""
     enter: Callable[[Any], Any] = stack.enter_context
     cluster: TestCluster = enter(test_namespace())
+    if image == STOCK_IMAGE:
+        with engine_client() as engine:
+            ensure_stock_image(engine, {name: version(name) for name in ("jupyterhub", "jupyterlab")})
     load_image(image, cluster.run_folder)
     folder = Path(enter(tempfile.TemporaryDirectory()))
     stand_in = enter(serving_stand_in(HOST))
@@ -312,12 +329,14 @@ def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
     )
     times: dict[str, list[float]] = {"plain": [], "ours": [], "bare": []}
     requests: dict[str, list[int]] = {"plain": [], "ours": []}
+    wanted = {"datasets": [GRANTED_PID]}
     for i in range(n_rounds + 1):
-        for name, client in (("plain", plain), ("ours", ours)):
-            home = Path(fields["sessions"]["homes_folder"]) / f"p{i}"
+        for name, client, options in (("plain", plain, {}), ("ours", ours, wanted)):
+            account = account_name(ISSUER, f"p{i}")
+            home = Path(fields["sessions"]["homes_folder"]) / account
             home.mkdir(exist_ok=True)
             os.chown(home, 4711, 4711)
-            took, n_requests = timed(client, f"p{i}", {}, proxy)
+            took, n_requests = timed(client, account, options, proxy)
             if i:  # the first starts read the image from the disk
                 times[name].append(took)
                 requests[name].append(n_requests)

@@ -314,6 +314,22 @@ def test_what_a_hook_of_the_hub_adds_is_refused(backend: KubernetesBackend, run:
     run(spawner.stop(now=True))
 
 
+def test_what_the_cluster_adds_on_the_way_in_is_refused_unless_the_facility_admits_it(
+    backend: KubernetesBackend, run: Any
+) -> None:
+    limits = [{"type": "Container", "default": {"ephemeral-storage": "1Gi"}}]
+    backend.cluster.apply(
+        {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "disk"}, "spec": {"limits": limits}}
+    )
+    try:
+        assert failed(backend, run) == "its pod was changed into one that its plan does not allow"
+        added = "metadata.annotations[kubernetes.io/limit-ranger]"
+        configure(backend, admitted_changes=[added, "spec.containers[session].resources"])
+        run(start(backend, run).stop(now=True))
+    finally:
+        backend.cluster.kubectl("delete", "limitrange", "disk")
+
+
 def test_a_pod_of_the_same_name_from_another_plan_is_not_taken_over(
     backend: KubernetesBackend, run: Any
 ) -> None:
