@@ -86,6 +86,7 @@ soak: $(VENV)/.kernels ## compare policy, login and the decoding of chunks with 
 	cd tests && ../$(BIN)/python -m hub.claims_fuzz --json ../docs/measurements/login-fuzz.json
 	cd tests && ../$(BIN)/python -m core.entitlement_fuzz
 	BEAMHUB_HYPOTHESIS=soak BEAMHUB_SOAK=1 $(BIN)/python -m pytest $(PARALLEL) $(SOAKED)
+	test -z "$$KUBECONFIG" || BEAMHUB_SOAK=1 $(BIN)/python -m pytest -m kubernetes -k many_attempts tests/spawners
 
 reference: $(READY) ## regenerate the configuration's schema and reference page, and the internal API's document
 	$(BIN)/beamhub config write-reference

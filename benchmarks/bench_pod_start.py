@@ -5,7 +5,7 @@ starts alternate, so that what else the machine does falls on both. Requests to 
 a proxy before it, which both use. A bare pod of the same image gives the floor.
 
     eval "$(shared/cluster/cluster env)"
-    python benchmarks/bench_pod_start.py --image beamhub-bench-stock:dev
+    python benchmarks/bench_pod_start.py --json docs/measurements/sessions-pod-start.json
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,18 @@ import yaml
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from session_peers import HubClient, await_that, free_port
+from session_peers import (
+    BASE_COMMAND,
+    STOCK_COMMAND,
+    STOCK_IMAGE,
+    HubClient,
+    await_that,
+    ensure_stock_image,
+    free_port,
+)
 
 from contracts.cluster_parts import HOST, TestCluster, load_image, test_namespace
+from contracts.docker_parts import engine_client
 from contracts.kubernetes_parts import cluster_facility
 from contracts.spawner_parts import TOKEN, make_facility
 from contracts.web_stand_in import serving_stand_in
@@ -74,6 +84,7 @@ c.KubeSpawner.namespace = {namespace!r}
 c.KubeSpawner.image = {image!r}
 c.KubeSpawner.image_pull_policy = "Never"
 c.KubeSpawner.uid = 1000
+c.KubeSpawner.start_timeout = c.KubeSpawner.http_timeout = 120
 c.KubeSpawner.environment = {{"HOME": "/tmp"}}
 c.KubeSpawner.container_security_context = {{
     "allowPrivilegeEscalation": False, "runAsNonRoot": True,
@@ -97,7 +108,6 @@ config = FacilityConfig.model_validate({fields!r})
 Spawner.platform = Platform(config=config, clock=utc_now, web=WebClient({web_url!r}, {web_token!r}))
 c.JupyterHub.spawner_class = Spawner
 """
-BARE = ("jupyter", "lab", "--ip=0.0.0.0", "--port=8888", "--no-browser", "--ServerApp.token=")
 
 
 class CountingProxy:
@@ -184,6 +194,9 @@ def hub(folder: Path, config: str, **facts: Any) -> Iterator[HubClient]:
     try:
         await_that(lambda: _answers(f"{api_url}/"), f"the hub in {folder.name}")
         yield HubClient(api_url, token)
+    except BaseException:
+        sys.stderr.write((folder / "hub.log").read_text()[-4000:])
+        raise
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -209,7 +222,7 @@ def bare_start(cluster: TestCluster, image: str) -> float:
         "name": "session",
         "image": image,
         "imagePullPolicy": "Never",
-        "args": list(BARE),
+        "args": list(STOCK_COMMAND if image == STOCK_IMAGE else BASE_COMMAND),
         "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - the pod's own
         "securityContext": security,
     }
@@ -245,7 +258,9 @@ def quantiles(values: list[float]) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--image", default="beamhub-base:dev", help="image of both, on this machine's engine")
+    parser.add_argument(
+        "--image", default=STOCK_IMAGE, help="image of both; the stock one is built when absent"
+    )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--quick", action="store_true", help="three rounds, to see that it works")
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -277,6 +292,9 @@ def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
     """Start plain, ours and bare in turn."""
     enter: Callable[[Any], Any] = stack.enter_context
     cluster: TestCluster = enter(test_namespace())
+    if image == STOCK_IMAGE:
+        with engine_client() as engine:
+            ensure_stock_image(engine, {name: version(name) for name in ("jupyterhub", "jupyterlab")})
     load_image(image, cluster.run_folder)
     folder = Path(enter(tempfile.TemporaryDirectory()))
     stand_in = enter(serving_stand_in(HOST))
@@ -284,6 +302,10 @@ def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
     make_facility(folder)
     for pool in fields["pools"]:
         shutil.copytree(folder / "pools" / pool["name"], pool["root"], dirs_exist_ok=True)
+    # KubeSpawner watches events and more; what each may do makes no difference to the times.
+    cluster.kubectl(
+        "create", "rolebinding", "plain", "--clusterrole=edit", f"--serviceaccount={cluster.namespace}:hub"
+    )
     own_kubeconfig = Path(fields["sessions"]["places"][0]["kubernetes"]["kubeconfig"])
     proxy: CountingProxy = enter(CountingProxy(own_kubeconfig).serving())
     counted = proxy.kubeconfig(folder / "counted.kubeconfig")

@@ -179,21 +179,23 @@ def _secret_problem(path: Path, *, is_key: bool) -> tuple[str, str] | None:
 
 
 def _folders(config: FacilityConfig) -> Iterator[Finding]:
-    for where, folder, others_may_read in (
-        ("hub.state_folder", config.hub.state_folder, False),
-        ("web.state_folder", config.web.state_folder, False),
-        ("sessions.state_folder", config.sessions.state_folder, False),
-        ("sessions.homes_folder", config.sessions.homes_folder, True),
-    ):
+    own = {
+        "hub.state_folder": config.hub.state_folder,
+        "web.state_folder": config.web.state_folder,
+        "sessions.state_folder": config.sessions.state_folder,
+    }
+    for where, folder in own.items():
         problem = _not_writable(folder)
         if problem is not None:
             yield Finding(
                 "problem", where, f"{folder}: {problem}", f"mkdir -p -m 0700 {folder}, owned by the platform"
             )
-        elif not others_may_read and folder.stat().st_mode & 0o007:
+        elif folder.stat().st_mode & 0o007:
             yield Finding(
                 "warning", where, f"{folder}: every user of this machine may enter it", f"chmod o= {folder}"
             )
+    # Homes are storage, which may hang: check_storage looks at them.
+    for where, folder in {**own, "sessions.homes_folder": config.sessions.homes_folder}.items():
         for pool in config.pools:
             if lies_in(folder, pool.root):
                 yield Finding(

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 from beamhub_core.check_finding import Finding
 from beamhub_core.config import FacilityConfig
-from beamhub_core.config.storage import HomesConfig, PoolConfig, ScratchConfig
+from beamhub_core.config.storage import (
+    HomesConfig,
+    PlaceConfig,
+    PoolConfig,
+    ScratchConfig,
+    SessionsConfig,
+)
 from beamhub_core.pool_health import Folder, PoolWatch, pool_folder
 
 
@@ -68,6 +74,7 @@ def _pools(config: FacilityConfig, watch: PoolWatch, *, live: bool) -> Iterator[
 def _person_folders(config: FacilityConfig, watch: PoolWatch, *, live: bool) -> Iterator[Finding]:
     sessions = config.sessions
     yield from _quota("sessions.homes", "home", sessions.homes)
+    yield from _homes(sessions, watch)
     folders = {"sessions.homes.unmapped_folder": sessions.homes.unmapped_folder}
     if sessions.scratch is not None:
         yield from _quota("sessions.scratch", "scratch folder", sessions.scratch)
@@ -91,6 +98,26 @@ def _person_folders(config: FacilityConfig, watch: PoolWatch, *, live: bool) -> 
             f"{sessions.homes_folder}, too",
             "name a folder outside the facility's own storage",
         )
+
+
+def _homes(sessions: SessionsConfig, watch: PoolWatch) -> Iterator[Finding]:
+    where, folder = "sessions.homes_folder", sessions.homes_folder
+    if not any(looks_here(place) for place in sessions.places):
+        yield Finding("note", where, f"{folder} is looked at on the hosts of the places, by their agents")
+        return
+    [state] = watch.states([Folder(where, str(folder), ("write",))]).values()
+    if state.since is not None:
+        yield Finding("problem", where, f"{folder}: {state.reason}", "look at the file server")
+    elif state.reason:
+        hint = f"mkdir -p -m 0711 {folder}, owned by the platform"
+        yield Finding("problem", where, f"{folder}: {state.reason}", hint)
+
+
+def looks_here(place: PlaceConfig) -> bool:
+    """Whether the homes of a place's sessions are made and looked at on this machine."""
+    if place.docker is not None:
+        return place.docker.unsafe_direct_socket
+    return place.backend == "local"
 
 
 def _quota(where: str, what: str, quota: HomesConfig | ScratchConfig) -> Iterator[Finding]:

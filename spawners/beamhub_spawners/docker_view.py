@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from docker.errors import APIError
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 class DockerView:
     """Containers of this facility on its hosts."""
 
-    def __init__(self, config: FacilityConfig) -> None:
-        self._config = config
+    def __init__(self, config: FacilityConfig, settle: timedelta = SETTLE) -> None:
+        self._config, self._settle = config, settle
 
     async def look(self) -> Inventory:
         """Every container with this facility's label, and which places are silent."""
@@ -80,7 +80,8 @@ class DockerView:
                 labels = network.get("Labels") or {}
                 plan_id = str(labels.get(f"{LABEL}plan-id") or "")
                 is_ours = labels.get(f"{LABEL}facility") == self._config.short_name
-                if is_ours and plan_id and plan_id not in used and _age_s(network) > SETTLE.total_seconds():
+                is_old = _age_s(network) > self._settle.total_seconds()
+                if is_ours and plan_id and plan_id not in used and is_old:
                     log.warning("removing the network of a session that is gone", extra={"plan_id": plan_id})
                     await remove_network(host, plan_id)
         except (APIError, Unavailable) as error:

@@ -24,6 +24,8 @@ from beamhub_spawners.kubernetes_watch import Read, Watched, WatchFault, WatchHe
 
 SERVICE = "cluster"
 LOG_LINES = 200
+GOODBYE_S = 0.1
+"""An encrypted connection takes leave; the loop must live that long."""
 MAX_LOG_BYTES = 1_000_000
 MAX_EVENTS = 100
 OURS = {MANAGED_BY: "beamhub", COMPONENT: "session"}
@@ -338,3 +340,4 @@ async def close_clusters() -> None:
     while _clusters:
         _, cluster = _clusters.popitem()
         await cluster.close()
+    await asyncio.sleep(GOODBYE_S)

@@ -18,6 +18,7 @@ NO_MEMORY = "it used more memory than its profile allows"
 NO_IMAGE = "its software environment cannot be fetched"
 NO_FOLDER = "a folder that it needs cannot be brought to its machine"
 NO_VOLUME = "the cluster has no volume for a storage claim of its place"
+OTHER_MACHINES = "its storage is not on the machines that it may use"
 NO_START = "its software environment cannot be started"
 MOUNTS_TRIED = 3
 """Failed tries after which a mount is taken for impossible; the node tries with growing pauses."""
@@ -77,14 +78,15 @@ def no_node(said: str, place: str, *, gpu_resource: str) -> Exception:
     causes = [
         words
         for sign, words in (
-            ("volume node affinity conflict", "its storage is not on the machines that it may use"),
+            ("volume node affinity conflict", OTHER_MACHINES),  # before 1.34
+            ("PersistentVolume's node affinity", OTHER_MACHINES),
             ("untolerated taint", "machines are set aside for others or do not answer"),
             ("unschedulable", "machines are closed for maintenance"),
-            ("node affinity", "no machine belongs to this place"),
+            ("Pod's node affinity", "other machines do not belong to this place"),
         )
         if sign in said
     ]
-    why = "; ".join(causes) or "the cluster does not say why"
+    why = "; ".join(dict.fromkeys(causes)) or "the cluster does not say why"
     return refuse("no_place", place, f"No machine of {place} takes this session: {why}.")
 
 

@@ -183,11 +183,14 @@ class KubernetesSessionSpawner(PlanSpawnerMixin, BareKubeSpawner):
         self._check(finished, planned, place)
         return dict(finished)
 
-    def _check(self, finished: Any, planned: Mapping[str, Any], place: KubernetesPlaceConfig) -> None:
+    def _check(
+        self, finished: Any, planned: Mapping[str, Any], place: KubernetesPlaceConfig, *more: str
+    ) -> None:
+        """Refuse a pod that is more than its plan; `more` may differ besides what the place admits."""
         try:
             if not isinstance(finished, Mapping):
                 raise PodNotAsPlanned(("the whole pod",))
-            check_pod(finished, planned, admitted=place.admitted_changes)
+            check_pod(finished, planned, admitted=(*place.admitted_changes, *more))
         except PodNotAsPlanned as error:
             self.log.error("%s", error)
             raise StartFailed(SERVER, "its pod was changed into one that its plan does not allow") from error
@@ -196,6 +199,7 @@ class KubernetesSessionSpawner(PlanSpawnerMixin, BareKubeSpawner):
         self, cluster: Cluster, plan: SessionPlan, planned: Mapping[str, Any], finished: dict[str, Any]
     ) -> None:
         """Create the pod; one of its name serves only when it was made from this very plan."""
+        placed: tuple[str, ...] = ()
         try:
             made = await cluster.create_pod(finished)
         except ApiRefused as refused:
@@ -205,9 +209,9 @@ class KubernetesSessionSpawner(PlanSpawnerMixin, BareKubeSpawner):
             known = await cluster.pod(pod_name(plan.id))
             if known is None or known.plan_hash != digest(plan):
                 raise StartFailed(SERVER, "a pod of its name was made from another plan") from refused
-            made = known
+            made, placed = known, ("spec.nodeName",)  # the scheduler's since
         try:
-            self._check(made.fields, planned, cluster.place)
+            self._check(made.fields, planned, cluster.place, *placed)
         except StartFailed:
             await cluster.delete_pod(made, grace_s=1)
             raise

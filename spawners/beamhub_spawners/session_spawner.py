@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from itertools import count
 from typing import Any, ClassVar
 
-import httpx
 from pydantic import ValidationError
 from sqlalchemy import inspect
 from tornado.web import HTTPError
@@ -28,15 +26,13 @@ from beamhub_spawners.host_homes import HomeOnHost
 from beamhub_spawners.inventory import HostStorage
 from beamhub_spawners.platform import Platform
 from beamhub_spawners.refusal import StartFailed, StartRefused, refuse
+from beamhub_spawners.server_answer import await_answer
 from beamhub_spawners.session_environment import token_digest
 from beamhub_spawners.session_options import OptionsRefused, read_form, read_options
 from beamhub_spawners.session_planning import Queued, Start, plan_and_store
 from beamhub_spawners.start_metrics import FAILURES, REFUSALS, PhaseClock
 from beamhub_spawners.start_progress import StartProgress
 
-PROBE_INTERVAL_S = 0.05
-PROBE_TIMEOUT_S = 2.0
-PROBES_PER_LOOK = 4
 POLL_TIMEOUT_S = 10.0
 RESTORE_HTTP_TIMEOUT_S = 300
 
@@ -262,22 +258,8 @@ class PlanSpawnerMixin(HasTraits):
 
     async def _await_http(self, timeout_s: float) -> str:
         """The server's URL, as soon as it answers; raises `StartFailed` when it ends first."""
-        server = f"Server {self.name or 'default'}"
         prefix = self.server.base_url if self.server is not None else "/"
-        try:
-            async with asyncio.timeout(timeout_s), httpx.AsyncClient(timeout=PROBE_TIMEOUT_S) as client:
-                url = None
-                for i_probe in count():
-                    url = url or await self.find_url()
-                    if url is not None and await _answers(client, f"{url}{prefix}api"):
-                        return url
-                    # Asking the backend costs more than a refused connection.
-                    if i_probe % PROBES_PER_LOOK == 0 and await self.is_running() is False:
-                        raise StartFailed(server, await self.exit_reason())
-                    await asyncio.sleep(PROBE_INTERVAL_S)
-        except TimeoutError:
-            raise StartFailed(server, f"it did not answer within {timeout_s:g} s") from None
-        raise AssertionError("count() does not end")
+        return await await_answer(self, f"Server {self.name or 'default'}", prefix, timeout_s)
 
     async def _fail(self, reason: str) -> None:
         if self.plan is None:
@@ -379,11 +361,3 @@ def principal_in(auth_state: dict[str, Any] | None) -> Principal | None:
         return Principal.model_validate((auth_state or {})["principal"])
     except (KeyError, TypeError, ValidationError):
         return None
-
-
-async def _answers(client: httpx.AsyncClient, url: str) -> bool:
-    try:
-        response = await client.get(url)
-    except httpx.HTTPError:
-        return False
-    return response.status_code < 500

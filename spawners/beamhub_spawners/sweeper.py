@@ -85,7 +85,12 @@ class Decision:
 
 
 def decide(
-    live: Sequence[StoredSession], inventory: Inventory, *, now: datetime, unknown_limit_s: float = 120.0
+    live: Sequence[StoredSession],
+    inventory: Inventory,
+    *,
+    now: datetime,
+    unknown_limit_s: float = 120.0,
+    settle: timedelta = SETTLE,
 ) -> Decision:
     """Compare the live rows with what exists. Pure.
 
@@ -98,6 +103,8 @@ def decide(
         What exists. A row of a silent place is never lost; one of a place that answered may be.
     unknown_limit_s:
         Seconds of a place's silence after which its rows say `unknown`.
+    settle:
+        What is younger is left alone: its start or stop may be under way.
     """
     rows = {stored.plan.id: stored for stored in live}
     running = {found.plan_id: found for found in inventory.found if found.is_running}
@@ -106,7 +113,7 @@ def decide(
         for plan_id, stored in rows.items()
         if stored.plan.place.name not in inventory.silent
         and plan_id not in running
-        and now - stored.plan.created_at > SETTLE
+        and now - stored.plan.created_at > settle
     ]
     unknown = [
         plan_id
@@ -120,14 +127,14 @@ def decide(
         for plan_id, found in running.items()
         if plan_id in rows
         and rows[plan_id].record.state in ("planned", "starting", "unknown")
-        and now - rows[plan_id].plan.created_at > SETTLE
+        and now - rows[plan_id].plan.created_at > settle
         and found.token_digest is not None
         and found.unknown_s == 0
     ]
     orphans = [
         found
         for found in inventory.found
-        if found.plan_id not in rows and found.age_s > SETTLE.total_seconds()
+        if found.plan_id not in rows and found.age_s > settle.total_seconds()
     ]
     expired = [found for plan_id, found in running.items() if plan_id in rows and rows[plan_id].ends_at < now]
     return Decision(tuple(lost), tuple(adopted), tuple(orphans), tuple(expired), tuple(unknown))
@@ -138,7 +145,7 @@ def _unknown_s(running: Found | None, silent_s: float) -> float:
     return silent_s if running is None else running.unknown_s
 
 
-async def sweep_once(config: FacilityConfig, web_client: WebClient) -> Decision:
+async def sweep_once(config: FacilityConfig, web_client: WebClient, settle: timedelta = SETTLE) -> Decision:
     """One pass: close rows without a process, adopt processes whose start was cut off, end orphans.
 
     An orphan is ended only when web has its row and the row says ended or failed. One that web does not
@@ -151,13 +158,12 @@ async def sweep_once(config: FacilityConfig, web_client: WebClient) -> Decision:
     Unavailable
         If web does not answer; then nothing is ended, because every process would look like an orphan.
     """
-    view = _view(config)
+    view = _view(config, settle)
     live = await web_client.live_sessions()
     count_sessions(live)
     inventory = await view.look()
-    decision = decide(
-        live, inventory, now=clock_of(config)(), unknown_limit_s=config.sessions.unknown_limit_s
-    )
+    limit_s = config.sessions.unknown_limit_s
+    decision = decide(live, inventory, now=clock_of(config)(), unknown_limit_s=limit_s, settle=settle)
     reasons = {found.plan_id: found.reason for found in inventory.found if found.reason}
     for plan_id in decision.lost:
         reason = reasons.get(plan_id, "its process is gone")
@@ -200,7 +206,7 @@ async def _tell(web_client: WebClient, plan_id: str, update: SessionUpdate) -> N
         log.warning("web was not told of session %s: %s", plan_id, error)
 
 
-def _view(config: FacilityConfig) -> BackendView:
+def _view(config: FacilityConfig, settle: timedelta) -> BackendView:
     if config.sessions.places[0].backend == "local":
         from beamhub_spawners.local_view import LocalView
 
@@ -211,4 +217,4 @@ def _view(config: FacilityConfig) -> BackendView:
         return KubernetesView(config)
     from beamhub_spawners.docker_view import DockerView  # needs the docker packages
 
-    return DockerView(config)
+    return DockerView(config, settle)

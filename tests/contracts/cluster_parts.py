@@ -80,6 +80,8 @@ class TestCluster:
         """A claim of a folder of one node: a local volume with that node's affinity, bound beforehand."""
         self.folder_of(node, folder)
         whole = f"{self.namespace}-{name}"
+        if whole in self.claims:
+            return
         self.claims.append(whole)
         common = {
             "accessModes": ["ReadWriteMany"],
@@ -113,6 +115,21 @@ class TestCluster:
             },
         )
         self.wait(lambda: self.kubectl("get", "pvc", name, "-o=jsonpath={.status.phase}") == "Bound")
+
+    @contextmanager
+    def mounted(self, node: str, folder: str, options: str) -> Iterator[Path]:
+        """A small file system in memory on a folder of a node; where this process sees it.
+
+        A node has mounts of its own: one that is made here does not appear there.
+        """
+        pid = int((self.run_folder / f"{node}.pid").read_text())
+        inside = f"/facility/{self.namespace}/{folder}"
+        enter = ["nsenter", f"--mount=/proc/{pid}/ns/mnt", "--"]
+        subprocess.run([*enter, "mount", "-t", "tmpfs", "-o", options, "tmpfs", inside], check=True)
+        try:
+            yield Path(f"/proc/{pid}/root{inside}")
+        finally:
+            subprocess.run([*enter, "umount", "-l", inside], check=True)
 
     def hub_kubeconfig(self, file: Path) -> Path:
         """The kubeconfig of an account that may do what a hub needs and nothing else."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from beamhub_core.check import Finding, check_environment
 from beamhub_core.landlock import available_abi
 from core.config_parts import PLACES_OF_BACKENDS, Make
 from facility_file import FacilityFile
+from fuse_server import stoppable_storage, why_no_fuse
 
 CHECK = """
 import argparse, sys
@@ -156,6 +158,21 @@ def test_a_state_folder_in_a_pool_is_a_warning(facility_config: Make) -> None:
     file.write(data)
     [found] = findings(file, "warning")
     assert "lies in pool 'pool'" in found.message
+
+
+@pytest.mark.skipif(why_no_fuse() is not None, reason=why_no_fuse() or "")
+def test_homes_that_hang_are_a_problem_and_hold_nothing_up(facility_config: Make) -> None:
+    file = facility_config()
+    with stoppable_storage(file.folder / "homes") as storage:
+        storage.stop()
+        try:
+            began = time.monotonic()
+            [found] = findings(file, "problem")
+            assert time.monotonic() - began < 15
+        finally:
+            storage.go_on()
+    assert found.path == "sessions.homes_folder"
+    assert "does not answer since" in found.message
 
 
 def test_a_template_that_is_missing_or_leads_away_is_named(facility_config: Make) -> None:

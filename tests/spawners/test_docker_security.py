@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,13 @@ from beamhub_spawners.session_options import read_options
 from contracts.docker_parts import NETWORK_BLOCK, SOCKET, DockerBackend, docker_backend, docker_facility
 from contracts.small_image import make_image
 from contracts.spawner_contract import OPTIONS
-from contracts.spawner_parts import make_facility, principal
+from contracts.spawner_parts import make_facility
 from contracts.web_stand_in import StandIn
+from spawners.raw_attempts import GID, UID, attempts, start  # the folder of these tests, not the room
 
 pytestmark = pytest.mark.docker
-UID, GID = 4711, 4712
-N_ATTEMPTS = 10_000 if os.environ.get("BEAMHUB_SOAK") else 300
+N_ATTEMPTS = 300
 SAY_GROUPS = "import os; print(os.getgroups())"
-ATTEMPTS = Path(__file__).parent / "attempts_in_session.py"
 
 
 @pytest.fixture
@@ -39,64 +36,17 @@ def backend(
         yield backend
 
 
-def start(backend: DockerBackend, run: Any, **person: Any) -> Any:
-    spawner = backend.spawner()
-    spawner.principal = principal(**person)
-    spawner.request = read_options(OPTIONS)
-    run(spawner.start())
-    return spawner
-
-
-def tree_digest(folder: Path) -> str:
-    """Names, kinds, owners, modes, times, links, attributes and contents of everything below a folder."""
-    said = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        facts = path.lstat()
-        kept = (facts.st_mode, facts.st_uid, facts.st_gid, facts.st_size, facts.st_mtime_ns, facts.st_nlink)
-        attributes = [] if path.is_symlink() else os.listxattr(path)
-        said.update(f"{path} {kept} {attributes}\n".encode())
-        if path.is_file():
-            said.update(path.read_bytes())
-    return said.hexdigest()
-
-
 def test_nothing_of_many_attempts_changes_raw_data_or_leads_out(
     backend: DockerBackend, run: Any, tmp_path: Path
 ) -> None:
     """Only the mount protects the files: they belong to the session's own user, with write permission."""
     if os.geteuid() != 0:
         pytest.skip("only root can give files to another user and mount")
-    raw = tmp_path / "pools/hall-a/MA-5101/raw"
-    for i in range(4):
-        folder = raw / "sample-1" / f"part-{i}"
-        folder.mkdir()
-        (folder / f"frames {i}.h5").write_text("frames" * i or "x")
-    (raw / "sample-1/nested").mkdir()
-    for path in [raw, *raw.rglob("*")]:
-        os.chown(path, UID, GID)
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(raw / "sample-1/nested")], check=True)
-    try:
-        os.chown(raw / "sample-1/nested", UID, GID)
-        spawner = start(backend, run, uid=UID, gid=GID)
-        before = tree_digest(tmp_path / "pools")
-        asked = {
-            "raw": "/data/hall-a/MA-5101/raw/sample-1",
-            "neighbour": "/data/hall-a/MA-6202",
-            "count": N_ATTEMPTS,
-            "seed": 7,
-        }
-        code = f"import sys; sys.argv = ['', {json.dumps(asked)!r}]\n" + ATTEMPTS.read_text().replace(
-            "from __future__ import annotations\n", ""
-        )
-        said = json.loads(backend.look(spawner.plan.id, code))
-        assert said["of"] == N_ATTEMPTS
-        assert said["succeeded"] == 0, said
-        assert said["reasons"].get("EROFS", 0) > N_ATTEMPTS / 10  # it was the mount that said no
-        assert tree_digest(tmp_path / "pools") == before
-        run(spawner.stop(now=True))
-    finally:
-        subprocess.run(["umount", str(raw / "sample-1/nested")], check=True)
+    said = attempts(backend, run, tmp_path, count=N_ATTEMPTS, seed=7)
+    assert said["of"] == N_ATTEMPTS
+    assert said["succeeded"] == 0, said
+    assert said["reasons"].get("EROFS", 0) > N_ATTEMPTS / 10  # it was the mount that said no
+    assert said["tree is unchanged"]
 
 
 def test_the_groups_of_an_image_give_a_session_nothing(

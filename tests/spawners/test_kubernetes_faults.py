@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from beamhub_spawners.kubernetes_pod import pod_name
+from beamhub_spawners.refusal import StartRefused
 from beamhub_spawners.session_options import read_options
 from contracts.cluster_parts import HOST, NODES, TestCluster, load_image, test_namespace
 from contracts.kubernetes_parts import KubernetesBackend
@@ -57,9 +58,7 @@ def fields(
     cluster: TestCluster, stand_ins: StandIn, small_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     load_image(small_image, cluster.run_folder)
-    return small_facility(
-        tmp_path_factory.mktemp("facility"), cluster, stand_ins, small_image, image_pull_policy="Never"
-    )
+    return small_facility(tmp_path_factory.mktemp("facility"), cluster, stand_ins, small_image)
 
 
 @pytest.fixture
@@ -83,6 +82,8 @@ def extended_resource(cluster: TestCluster, node: str, number: int) -> Iterator[
     patch = ("patch", "node", node, "--subresource=status", "--type=json", "-p")
     cluster.kubectl(*patch, json.dumps([{"op": "add", "path": path, "value": str(number)}]))
     try:
+        said = ("get", "node", node, "-o=jsonpath={.status.allocatable}")
+        cluster.wait(lambda: name in cluster.kubectl(*said))  # its kubelet looks now and then
         yield name
     finally:
         cluster.kubectl(*patch, json.dumps([{"op": "remove", "path": path}]))
@@ -107,8 +108,9 @@ def test_a_graphics_processor_is_counted_by_the_cluster_and_a_second_session_is_
         assert pod["spec"]["containers"][0]["resources"]["limits"][resource] == "1"
         second = backend.spawner("other")
         second.request = read_options(OPTIONS)
-        with pytest.raises(Exception, match="enough free graphics processors"):
+        with pytest.raises(StartRefused) as caught:  # by placement, or by the scheduler when it was faster
             run(second.start())
+        assert caught.value.reason == "full"
         assert backend.n_objects() == 1
         run(first.stop(now=True))
 
@@ -171,14 +173,18 @@ def test_a_claim_that_never_binds_is_said(backend: KubernetesBackend, run: Any) 
 
 
 def test_an_image_that_is_not_on_the_node_is_said(backend: KubernetesBackend, run: Any) -> None:
-    with_image(backend, "beamhub-test-not-there:dev")
+    with_image(backend, f"{HOST}:1/not-there:dev")
     assert failed(backend, run) == "its software environment cannot be fetched"
+    configure(backend, image_pull_policy="Never")
+    code, words = refused(backend, run)
+    assert code == "no_place"
+    assert "on none of the nodes" in words
 
 
 def test_an_image_whose_registry_never_answers_ends_the_wait(backend: KubernetesBackend, run: Any) -> None:
     with socket.create_server((HOST, 0)) as silent:
         with_image(backend, f"{HOST}:{silent.getsockname()[1]}/hangs:1")
-        configure(backend, image_pull_policy="IfNotPresent", sessions={"start_timeout_s": 6})
+        configure(backend, sessions={"start_timeout_s": 6})
         assert failed(backend, run) == "its software environment could not be fetched within 6 s"
 
 
@@ -308,6 +314,22 @@ def test_what_a_hook_of_the_hub_adds_is_refused(backend: KubernetesBackend, run:
     run(spawner.stop(now=True))
 
 
+def test_what_the_cluster_adds_on_the_way_in_is_refused_unless_the_facility_admits_it(
+    backend: KubernetesBackend, run: Any
+) -> None:
+    limits = [{"type": "Container", "default": {"ephemeral-storage": "1Gi"}}]
+    backend.cluster.apply(
+        {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "disk"}, "spec": {"limits": limits}}
+    )
+    try:
+        assert failed(backend, run) == "its pod was changed into one that its plan does not allow"
+        added = "metadata.annotations[kubernetes.io/limit-ranger]"
+        configure(backend, admitted_changes=[added, "spec.containers[session].resources"])
+        run(start(backend, run).stop(now=True))
+    finally:
+        backend.cluster.kubectl("delete", "limitrange", "disk")
+
+
 def test_a_pod_of_the_same_name_from_another_plan_is_not_taken_over(
     backend: KubernetesBackend, run: Any
 ) -> None:
@@ -332,7 +354,7 @@ def test_without_the_api_server_nothing_starts_and_nobody_says_that_a_server_sto
     blind = backend.spawner()
     assert run(blind.poll()) is None
     blind.request = read_options(OPTIONS)
-    with pytest.raises(Exception, match="gives no answer"):
+    with pytest.raises(Exception, match="does not answer"):
         run(blind.start())
     assert backend.n_objects() == 1
     configure(backend, kubeconfig=str(known))

@@ -61,6 +61,11 @@ def pod(
             "no_place",
             "not on the machines",
         ),
+        (
+            "0/2 nodes are available: 1 node(s) didn't match PersistentVolume's node affinity.",
+            "no_place",
+            "not on the machines",
+        ),
         ("something new", "no_place", "does not say why"),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from contracts.web_stand_in import StandIn, serving_stand_in
 pytestmark = pytest.mark.kubernetes
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[TestCluster]:
     with test_namespace() as cluster:
         load_image(BASE_IMAGE, cluster.run_folder)
@@ -54,14 +53,20 @@ class TestKubernetesSpawner(SpawnerContract):
     """The contract on pods in a namespace that enforces *restricted* Pod Security."""
 
     @pytest.fixture
-    def backend(
-        self, tmp_path: Path, cluster: TestCluster, stand_in: StandIn, run: Any
-    ) -> Iterator[KubernetesBackend]:
+    def fields(self, tmp_path: Path, cluster: TestCluster, stand_in: StandIn) -> dict[str, Any]:
+        for node in NODES:  # the volumes stay, what was on them goes
+            shutil.rmtree(cluster.node_folder(node), ignore_errors=True)
         fields = cluster_facility(tmp_path, cluster, stand_in, image=BASE_IMAGE)
         place_files(tmp_path, fields)
-        shutil.rmtree(fields["sessions"]["homes_folder"])
         for pool in fields["pools"]:
             Path(pool["root"]).chmod(0o755)
+        return fields
+
+    @pytest.fixture
+    def backend(
+        self, tmp_path: Path, cluster: TestCluster, stand_in: StandIn, fields: dict[str, Any], run: Any
+    ) -> Iterator[KubernetesBackend]:
+        shutil.rmtree(fields["sessions"]["homes_folder"])
         with (
             serving_keepers(tmp_path, fields),
             kubernetes_backend(cluster, stand_in, fields, run) as backend,
@@ -85,27 +90,34 @@ class TestKubernetesSpawner(SpawnerContract):
         assert data == {mount.target for mount in plan.mounts}
         assert "/var/run/secrets/kubernetes.io/serviceaccount" not in mounted
 
+    @pytest.fixture
+    def small_homes(
+        self, tmp_path: Path, cluster: TestCluster, stand_in: StandIn, fields: dict[str, Any], run: Any
+    ) -> Iterator[KubernetesBackend]:
+        """Kubernetes does not show what is mounted below a volume's folder, so all homes are small here."""
+        with cluster.mounted(NODES[0], "homes", "size=200k,mode=755") as homes:
+            fields["sessions"]["homes_folder"] = str(homes)
+            with (
+                serving_keepers(tmp_path, fields),
+                kubernetes_backend(cluster, stand_in, fields, run) as backend,
+            ):
+                yield backend
+
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system as the homes")
     def test_with_a_full_home_the_session_starts_and_things_can_be_deleted(
-        self, backend: KubernetesBackend, run: Any
+        self, small_homes: KubernetesBackend, run: Any
     ) -> None:
-        """Kubernetes does not show what is mounted below a volume's folder, so all homes are small here."""
-        homes = backend.part.platform.config.sessions.homes_folder
-        homes.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k,mode=755", "tmpfs", homes], check=True)
-        try:
-            spawner, _ = self.begin(backend, run)
-            [home] = [Path(mount.source) for mount in spawner.plan.mounts if mount.purpose == "home"]
-            run(spawner.stop(now=True))
-            with pytest.raises(OSError, match="No space"):
-                (home / "big").write_bytes(b"x" * 1_000_000)
-            os.chown(home / "big", home.stat().st_uid, home.stat().st_gid)
-            spawner, _ = self.begin(backend, run)
-            assert spawner.plan.is_rescue
-            said = json.loads(backend.look(spawner.plan.id, RESCUE))
-            info = SessionInfo.model_validate(said["info"])
-            assert any("Your home is full (no space is left)" in note for note in info.notes)
-            assert (home / "note").read_text() == "there is room again"
-            run(spawner.stop(now=True))
-        finally:
-            subprocess.run(["umount", "-l", homes], check=True)
+        backend = small_homes
+        spawner, _ = self.begin(backend, run)
+        [home] = [Path(mount.source) for mount in spawner.plan.mounts if mount.purpose == "home"]
+        run(spawner.stop(now=True))
+        with pytest.raises(OSError, match="No space"):
+            (home / "big").write_bytes(b"x" * 1_000_000)
+        os.chown(home / "big", home.stat().st_uid, home.stat().st_gid)
+        spawner, _ = self.begin(backend, run)
+        assert spawner.plan.is_rescue
+        said = json.loads(backend.look(spawner.plan.id, RESCUE))
+        info = SessionInfo.model_validate(said["info"])
+        assert any("Your home is full (no space is left)" in note for note in info.notes)
+        assert (home / "note").read_text() == "there is room again"
+        run(spawner.stop(now=True))
