@@ -137,7 +137,7 @@ def agent_reference_text() -> str:
     lines = [
         "# `agent.yaml`",
         "",
-        "The configuration of `beamhub agent` on one Docker host, or as the storage keeper of one Kubernetes",
+        "The configuration of `beamhub agent` on one Docker host, or as storage keeper of one Kubernetes",
         "place, beside the facility's own. Written by `beamhub config write-reference` from the model in",
         "`beamhub_core.config.agent`; do not edit it by hand. What it is for stands in",
         "[Docker hosts](../operate/docker-hosts.md) and [Kubernetes](../operate/kubernetes.md). A key that is",

@@ -141,9 +141,19 @@ class Cluster:
         Unavailable
             When nothing fresh is known of the cluster.
         """
-        await self._seen()
         wanted = labels.items()
-        return tuple(pod for pod in self.view.items().values() if wanted <= pod.labels.items())
+        return tuple(pod for pod in (await self.all_pods()).values() if wanted <= pod.labels.items())
+
+    async def all_pods(self) -> Mapping[str, Pod]:
+        """All sessions' pods of the namespace, by name, other hubs' too; not to be changed.
+
+        Raises
+        ------
+        Unavailable
+            When nothing fresh is known of the cluster.
+        """
+        await self._seen()
+        return self.view.items()
 
     async def nodes(self) -> tuple[NodeSeen, ...] | None:
         """The nodes of the cluster; None where the account may not `list` and `watch` them.

@@ -39,13 +39,13 @@ async def ask_kubernetes_place(place: PlaceConfig, config: FacilityConfig) -> Ho
     cluster = shared_cluster(kubernetes)
     try:
         nodes, pods, pools = await asyncio.gather(
-            cluster.nodes(), cluster.pods({}), _pools(place, kubernetes, config)
+            cluster.nodes(), cluster.all_pods(), _pools(place, kubernetes, config)
         )
     except ApiRefused as refused:
         raise Unavailable("cluster", f"HTTP {refused.status}") from refused
     if nodes is None:  # then the scheduler finds out, and says so
         return HostStorage(pools=pools, recursive_read_only=kubernetes.recursive_read_only)
-    return storage_of(place, config, nodes, _taken(cluster, pods), pools)
+    return storage_of(place, config, nodes, _taken(cluster, pods.values()), pools)
 
 
 def _taken(cluster: Cluster, pods: Iterable[Pod]) -> Taken:
