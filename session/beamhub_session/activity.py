@@ -21,6 +21,8 @@ BUSY_SHARE = 0.1
 cluster of two workers over 30 s (2 cores, distributed 2026): each worker used 0.025, their scheduler 0.034.
 """
 SHORTEST_LOOK_S = 5.0
+FIRST = 1
+"""The first process of a container: where it is the session's own, all that can be seen is the session's."""
 MAX_PROCESSES = 20_000
 
 
@@ -61,10 +63,10 @@ class ProcessorUse:
 def session_root(proc: Path = PROC) -> int:
     """Below which process the session's programs are: the first of its own container, else this server."""
     try:
-        is_own = os.getuid() != 0 and (proc / "1").stat().st_uid == os.getuid()
+        is_own = os.getuid() != 0 and (proc / str(FIRST)).stat().st_uid == os.getuid()
     except OSError:
         is_own = False
-    return 1 if is_own else os.getpid()
+    return FIRST if is_own else os.getpid()
 
 
 def read_processes(proc: Path, root: int) -> dict[tuple[int, int], float]:
@@ -92,7 +94,7 @@ def read_processes(proc: Path, root: int) -> dict[tuple[int, int], float]:
     return {
         (pid, started): seconds
         for pid, (started, seconds) in used.items()
-        if pid not in skipped and is_below(pid, root, parents)
+        if pid not in skipped and (root == FIRST or is_below(pid, root, parents))
     }
 
 

@@ -200,7 +200,7 @@ class PlanSpawnerMixin(HasTraits):
 
     async def _start_session(self) -> str:
         web, config, clock = self.platform.web, self.platform.config, PhaseClock()
-        self.plan = self.stop_reason = None
+        self.plan = None
         await self.end_previous()
         with clock.phase("plan"):
             start, say = self._start(), self.phases.say
