@@ -140,8 +140,8 @@ def agent_reference_text() -> str:
         "The configuration of `beamhub agent` on one Docker host, or as storage keeper of one Kubernetes",
         "place, beside the facility's own. Written by `beamhub config write-reference` from the model in",
         "`beamhub_core.config.agent`; do not edit it by hand. What it is for stands in",
-        "[Docker hosts](../operate/docker-hosts.md) and [Kubernetes](../operate/kubernetes.md). A key that is",
-        "not listed here is an error; a secret is the path of a file.",
+        "[Docker hosts](../operate/docker-hosts.md) and [Kubernetes](../operate/kubernetes.md). A key not",
+        "listed here is an error; a secret is the path of a file.",
     ]
     return "\n".join([*lines, *_tables(sections_of(AgentConfig))]) + "\n"
 
