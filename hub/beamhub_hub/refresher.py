@@ -55,10 +55,8 @@ class Refresher:
         """Work until cancelled."""
         step_s = min(max(self._interval_s / STEPS, SHORTEST_STEP_S), LONGEST_STEP_S)
         ending, changed = self._authenticator.ending, self._authenticator.renewals.rights_changed
-        at_once = (
-            asyncio.Event()
-        )  # a hub or proxy that was made anew reaches no session before the first sweep
-        at_once.set()
+        at_once = asyncio.Event()
+        at_once.set()  # a hub or proxy that was made anew reaches no session before the first sweep
         await self._logged("look for unfinished ends of accounts", ending.find_unfinished)
         await asyncio.gather(
             self._forever("refresh of accounts", self.refresh_due, step_s),

@@ -10,7 +10,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from beamhub_core.config import FacilityConfig, read_config
 from beamhub_core.config.agent import AgentConfig, read_agent_config

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from journey import checks, pictures
-from journey.person import Person
 from journey.cluster_platform import cluster_platform
 from journey.compose_platform import compose_platform
+from journey.person import Person
 from journey.platform import Platform, embedded_platform
 from journey.stops import STOPS, Journey, expect, new_experiment
 from journey.trespass import GAP
@@ -76,7 +76,9 @@ def walk(root: Path, screenshots: Path | None, kind: str = "embedded") -> dict[s
 def main() -> int:
     """Run and print; 0 only when all holds."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--platform", choices=sorted(PLATFORMS), default="embedded", help="what to go through")
+    parser.add_argument(
+        "--platform", choices=sorted(PLATFORMS), default="embedded", help="what to go through"
+    )
     parser.add_argument("--state-folder", type=Path, default=None, help="keep the platform's files here")
     parser.add_argument(
         "--screenshots", type=Path, default=None, help="folder for screenshots (needs Chromium)"

@@ -68,7 +68,9 @@ class Compose:
             check=False,
         )
         if check and done.returncode != 0:
-            raise RuntimeError(f"compose {' '.join(words)} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+            raise RuntimeError(
+                f"compose {' '.join(words)} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
+            )
         return done
 
     def container(self, service: str) -> str:

@@ -1,4 +1,4 @@
-"""Names below `localhost` lead to this machine: browsers know that, the C library does not (RFC 6761, 6.3)."""
+"""Names below `localhost` lead to this machine; browsers know that, the C library does not (RFC 6761)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The platform that the journey goes through: what it asks of any, and the embedded demo as a child process."""
+"""What the journey asks of a platform, and the embedded demo as a child process."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ class Platform(abc.ABC):
         """The process of a session, as this machine counts; 0 for none."""
 
     def take_in(self, proposal: Path, subject: str) -> None:
-        """Give the folder of a new proposal the owners that the facility gives it; here there is one user."""
+        """Give the folder of a new proposal the owners that the facility gives it; one user needs none."""
+        del proposal, subject
 
     def kill_hub(self) -> None:
         """SIGKILL the hub, which no process can catch, and see it gone."""
@@ -134,7 +135,14 @@ def embedded_platform(root: Path) -> Iterator[Platform]:
     port = free_block()
     started = time.monotonic()
     command = [sys.executable, "-m", "beamhub_core.command", "demo", "--json"]
-    command += ["--state-folder", str(root), "--port", str(port), "--templates", str(REPOSITORY / "notebooks")]
+    command += [
+        "--state-folder",
+        str(root),
+        "--port",
+        str(port),
+        "--templates",
+        str(REPOSITORY / "notebooks"),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sys.stderr, text=True, cwd=REPOSITORY)
     try:
         assert process.stdout is not None

@@ -14,8 +14,7 @@ from cryptography import x509
 from beamhub_core.clock import utc_now
 from beamhub_core.config.agent import read_agent_config
 from beamhub_core.errors import ConfigInvalid
-from beamhub_spawners.agent_certificates import run_make_certificates
-from beamhub_spawners.agent_certificates import CertificatesInTheWay, make_certificates
+from beamhub_spawners.agent_certificates import CertificatesInTheWay, make_certificates, run_make_certificates
 from beamhub_spawners.agent_command import add
 from beamhub_spawners.agent_engine import Engine
 from beamhub_spawners.agent_images import ImageKeeper, image_and_tag

@@ -52,9 +52,9 @@ from beamhub_core.demo.prepare import (
 )
 from beamhub_core.errors import BeamhubError
 
-OURS = ("config", "secrets", "state", "facility", "homes", "prepared.json", "truth.json")
+OURS = ("config", "secrets", "state", "facility", "homes", "unmapped-homes", "prepared.json", "truth.json")
 STATES = ("hub", "web", "sessions", "database")
-SECRET_HOMES = (*USERS, "agent", SHARED)
+SECRET_HOMES = (*USERS, "agent", *SHARED)
 
 
 class RootUnusable(BeamhubError):
@@ -68,8 +68,8 @@ class RootUnusable(BeamhubError):
 
     def __str__(self) -> str:
         return (
-            f"BEAMHUB_FACILITY_ROOT={str(self.root)!r} cannot be used: {self.reason}. Name an absolute path of "
-            "a local folder that is empty, or that this platform made, in .env or in the environment."
+            f"BEAMHUB_FACILITY_ROOT={str(self.root)!r} cannot be used: {self.reason}. Name an absolute path "
+            "of a local folder that is empty, or that this platform made, in .env or in the environment."
         )
 
 
@@ -85,8 +85,8 @@ class SecretMissing(BeamhubError):
     def __str__(self) -> str:
         names = ", ".join(str(file) for file in self.files)
         return (
-            f"Secrets that this platform was made with are missing: {names}. A new one would not open what the "
-            "old one closed (the database, people's logins). Bring them back from the backup."
+            f"Secrets that this platform was made with are missing: {names}. A new one would not open what "
+            "the old one closed (the database, people's logins). Bring them back from the backup."
         )
 
 
@@ -194,10 +194,11 @@ def _first_files(root: Path) -> Iterator[Path]:
 def _make_folders(layout: ComposeLayout) -> None:
     _folder(layout.config, 0, GROUP, 0o2750)
     _folder(layout.user_office, 0, GROUP, 0o2750)
-    for parent in (layout.secrets, layout.root / "state", layout.facility, layout.homes):
-        _folder(parent, 0, 0, 0o711 if parent != layout.facility else 0o755)
+    _folder(layout.facility, 0, 0, 0o755)
+    for parent in (layout.secrets, layout.root / "state", layout.homes, layout.unmapped_homes):
+        _folder(parent, 0, 0, 0o711)
     for home in SECRET_HOMES:
-        _folder(layout.secrets / home, owner_of(home), GROUP, 0o750 if home == SHARED else 0o700)
+        _folder(layout.secrets / home, owner_of(home), GROUP, 0o700)
     for state in STATES:
         _folder(layout.state(state), owner_of(state), GROUP, 0o700)
     for pool in POOLS:
@@ -238,7 +239,7 @@ def _secret_file(path: Path, value: str, home: str) -> None:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(value)
     os.chown(path, owner_of(home), GROUP)
-    path.chmod(0o640 if home == SHARED else 0o600)
+    path.chmod(0o600)
 
 
 def _write_certificates(layout: ComposeLayout) -> None:
@@ -331,12 +332,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m beamhub_core.demo.compose", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="BEAMHUB_FACILITY_ROOT, as the host has it")
     parser.add_argument("--name", required=True, help="name of the Compose project")
-    parser.add_argument("--public-url", required=True, help="where browsers reach the platform")
+    parser.add_argument("--public-url", default="", help="where browsers come, if not to host and port")
+    parser.add_argument("--host", required=True, help="host name of the published port")
+    parser.add_argument("--port", required=True, help="the published port")
     parser.add_argument("--issuer", required=True, help="where browsers and hub reach the demo's provider")
     parser.add_argument("--image", required=True, help="what sessions run in")
     parser.add_argument("--network-block", required=True, help="addresses of sessions' networks")
     named: dict[str, Any] = vars(parser.parse_args(argv))
     layout = ComposeLayout(named.pop("root"))
+    address = f"http://{named.pop('host')}:{named.pop('port')}"
+    named["public_url"] = named["public_url"].rstrip("/") or address
     try:
         prepare_compose(layout, ComposeSettings(**named))
     except BeamhubError as error:

@@ -92,6 +92,7 @@ def build_compose_config(layout: ComposeLayout, settings: ComposeSettings) -> di
         places=[_place(layout, settings)],
         environments=[{"name": "standard", "title": "Beamhub standard", "image": settings.image}],
         web_url=f"http://web:{WEB_PORT}",
+        homes={"unmapped_folder": str(layout.unmapped_homes)},
     )
     return config
 
@@ -121,7 +122,7 @@ def build_agent_config(layout: ComposeLayout) -> dict[str, Any]:
 
 def identity_rows(issuer: str) -> list[tuple[str, ...]]:
     """The demo's people at their facility; somebody who has no proposal there is not known there."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for i_person, person in enumerate(PEOPLE):
         if person.subject not in GROUPS_OF and person.role is None:
             continue

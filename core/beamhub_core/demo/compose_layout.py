@@ -13,7 +13,9 @@ USERS = {"hub": 7101, "web": 7102, "proxy": 7103, "provider": 7104, "database": 
 """A user each, so that none reads another's secrets; `compose.yaml` says the same numbers."""
 AGENT_USER = 0
 """The agent makes folders for people, who have numbers of their own, and opens the engine's socket."""
-SHARED = "hub-and-web"
+SHARED = {"hub-and-web": "hub", "web-and-hub": "web"}
+"""Folders of the one secret that `facility.yaml` names once for two services: each has a copy, and web sees
+its folder under the name of the hub's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ class ComposeLayout(DemoLayout):
     def agent_file(self) -> Path:
         """`agent.yaml`, written once."""
         return self.config / "agent.yaml"
+
+    @property
+    def unmapped_homes(self) -> Path:
+        """Homes of people without a numeric identity at the facility."""
+        return self.root / "unmapped-homes"
 
     @property
     def identities_file(self) -> Path:
@@ -93,7 +100,7 @@ HOMES_OF_SECRETS: dict[str, tuple[str, ...]] = {
     "hub-crypt-key": ("hub",),
     "hub-client-token": ("web", "hub"),
     "provider-client-secret": ("hub", "provider"),
-    "web-service-token": (SHARED,),
+    "web-service-token": tuple(SHARED),
     "web-cookie": ("web",),
     "demo-client-token": ("web",),
     "agent-token": ("web", "agent"),
@@ -106,4 +113,6 @@ HOMES_OF_SECRETS: dict[str, tuple[str, ...]] = {
 
 def owner_of(home: str) -> int:
     """The user that a folder below `secrets` or `state` belongs to."""
-    return {"agent": AGENT_USER, SHARED: AGENT_USER, "sessions": USERS["hub"]}.get(home) or USERS.get(home, 0)
+    if home == "agent":
+        return AGENT_USER
+    return USERS["hub"] if home == "sessions" else USERS[SHARED.get(home, home)]
