@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from traitlets.config.loader import PyFileConfigLoader
 from beamhub_core.config import FacilityConfig
 from beamhub_hub.log_redaction import redact_log
 from beamhub_hub.refresher import Refresher
+from beamhub_hub.secret_files import read_secret
 from beamhub_hub.wiring import configure
 
 EXTRA_FOLDER = "jupyterhub_config.d"
@@ -35,6 +37,9 @@ class BeamhubHub(JupyterHub):  # type: ignore[misc]  # JupyterHub is untyped
     def prepare(cls, facility: FacilityConfig, config_file: Path) -> None:
         """Compute the settings while an error can still be one clear line."""
         cls.facility = facility
+        if facility.hub.database_password_file is not None:
+            # Alembic, with which JupyterHub marks its tables, makes a connection of its own from the URL alone.
+            os.environ["PGPASSWORD"] = read_secret(facility.hub.database_password_file)
         wired = Config()
         configure(wired, facility)
         for path in extra_config_files(config_file):

@@ -35,7 +35,7 @@ IMAGES = {
 }
 SESSION_IMAGE = "beamhub-base"
 PLATFORM_UID = 64100
-INSTALL_S = 240
+INSTALL_S = 150
 
 
 def need_cluster() -> None:
