@@ -50,6 +50,11 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "sessions.limits": ("sessions", "limits"),
     "sessions.limits.people[]": ("sessions", "limits", "people", 0),
     "sessions.queue": ("sessions", "queue"),
+    "gateway": ("gateway",),
+    "gateway.limits": ("gateway", "limits"),
+    "gateway.limits.person": ("gateway", "limits", "person"),
+    "gateway.limits.proposal": ("gateway", "limits", "proposal"),
+    "gateway.limits.groups[]": ("gateway", "limits", "groups", 0),
 }
 
 
