@@ -84,9 +84,7 @@ def holder_of(plan: SessionPlan) -> Holder:
 def session_share(plan: SessionPlan) -> SessionShare:
     """What the clusters of a plan may have together; the schedulers come on top."""
     limits = plan.cluster_limits
-    return SessionShare(
-        limits.max_workers, limits.max_workers * limits.threads_per_worker, limits.memory_gib
-    )
+    return SessionShare(limits.max_workers, limits.max_workers * limits.threads_per_worker, limits.memory_gib)
 
 
 def session_held(plan: SessionPlan) -> Held:
@@ -134,7 +132,11 @@ def check_new_cluster(
 
 
 def check_workers(
-    held_now: Held, n_workers: int, size: Size, others: Iterable[Held], rules: tuple[SessionShare, GatewayConfig]
+    held_now: Held,
+    n_workers: int,
+    size: Size,
+    others: Iterable[Held],
+    rules: tuple[SessionShare, GatewayConfig],
 ) -> None:
     """Nothing, when a cluster may grow to a number of workers.
 
