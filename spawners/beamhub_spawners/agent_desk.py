@@ -19,6 +19,7 @@ from beamhub_core.config import FacilityConfig
 from beamhub_core.errors import Unavailable
 from beamhub_core.rights import Refused
 from beamhub_core.session import SessionPlan, StoredSession
+from beamhub_spawners.agent_clusters import check_room, check_running, part_of, rendered_part
 from beamhub_spawners.agent_create import (
     MAX_DIFFERENCES,
     Facility,
@@ -28,7 +29,8 @@ from beamhub_spawners.agent_create import (
     same_json,
 )
 from beamhub_spawners.agent_engine import Answer, Engine
-from beamhub_spawners.agent_routes import Asked, NotAdmitted, asked_labels
+from beamhub_spawners.agent_routes import Asked, NotAdmitted, asked_labels, read_body
+from beamhub_spawners.dask_render import DaskPart
 from beamhub_spawners.docker_images import OF_A_FOLDER, image_fault
 from beamhub_spawners.docker_network import LABEL, gateway_of, network_fields, network_name
 from beamhub_spawners.docker_render import Ground, free_gpus
@@ -132,7 +134,10 @@ class Desk:
 
     async def create(self, asked: Asked, body: bytes) -> Reply:
         """Make the container of a stored plan, when the asked body is what the plan renders to."""
-        wanted = _body(body)
+        wanted = read_body(body)
+        part = part_of(wanted, asked.query["name"])
+        if part is not None:
+            return await self._create_part(asked.query["name"], wanted, part)
         async with self._taking:
             stored = await self._stored(asked.query["name"].removeprefix("beamhub-"))
             plan = check_stored(stored, self.facility, now=self.clock())
@@ -150,11 +155,26 @@ class Desk:
                 self._remember(plan)
         return _passed(answer)
 
+    async def _create_part(self, name: str, wanted: dict[str, Any], part: DaskPart) -> Reply:
+        """Make a scheduler or worker beside a running session, from its plan and within its share."""
+        async with self._taking:
+            plan = check_running(await self._stored(name[8:40]), self.facility, now=self.clock())
+            others = await self.own_containers(f"{LABEL}plan-id={plan.id}")
+            check_room(part, plan, others, self.config.gateway)
+            ground = await self._ground(plan, {})
+            where = (self.facility, self.config.gateway, ground)
+            expected = rendered_part(wanted, plan, part, name, where)
+            await self._check_image(plan)
+            await self._ensure_folders(plan)
+            answer = await self.engine.call("POST", "/containers/create", query={"name": name}, body=expected)
+        return _passed(answer)
+
     async def start(self, asked: Asked, body: bytes) -> Reply:
         """Start a container whose plan is stored, unchanged and not over."""
         known = await self._own(asked)
         stored = await self._stored(known["Config"]["Labels"][f"{LABEL}plan-id"])
-        check_stored(stored, self.facility, now=self.clock())
+        check = check_running if f"{LABEL}role" in known["Config"]["Labels"] else check_stored
+        check(stored, self.facility, now=self.clock())
         if known["Config"]["Labels"].get(f"{LABEL}plan-hash") != stored.record.plan_hash:
             raise NotAdmitted(403, "hash mismatch: the container was made from another plan")
         return _passed(await self.engine.call("POST", f"/containers/{known['Id']}/start"))
@@ -207,7 +227,7 @@ class Desk:
 
     async def create_network(self, asked: Asked, body: bytes) -> Reply:
         """Make the network of a stored plan in a free /28 of the block."""
-        wanted = _body(body)
+        wanted = read_body(body)
         try:
             plan_id = wanted["Name"].removeprefix("beamhub-")
             subnet = IPv4Network(wanted["IPAM"]["Config"][0]["Subnet"])
@@ -225,7 +245,7 @@ class Desk:
     async def join(self, asked: Asked, body: bytes) -> Reply:
         """Join one of the platform's containers to a session's network."""
         network = await self._own_network(asked.parts["plan"])
-        wanted = _body(body)
+        wanted = read_body(body)
         for peer in self.facility.place.peers:
             expected = {"Container": peer.container, "EndpointConfig": {"Aliases": [peer.alias]}}
             if same_json(wanted, expected):
@@ -237,7 +257,7 @@ class Desk:
     async def leave(self, asked: Asked, body: bytes) -> Reply:
         """Take one of the platform's containers out of a session's network."""
         network = await self._own_network(asked.parts["plan"])
-        wanted = _body(body)
+        wanted = read_body(body)
         for peer in self.facility.place.peers:
             if wanted.get("Container") == peer.container:
                 expected = {"Container": peer.container, "Force": True}
@@ -315,7 +335,7 @@ class Desk:
         if (
             labels.get(f"{LABEL}facility") != self.facility.short_name
             or not PLAN_ID.fullmatch(plan_id)
-            or known.get("Name") != f"/beamhub-{plan_id}"
+            or not str(known.get("Name")).startswith(f"/beamhub-{plan_id}")
         ):
             raise NotAdmitted(404, "no such container of this facility")
         return known
@@ -364,24 +384,6 @@ _HANDLERS: dict[str, _Handler] = {
     "network remove": Desk.remove_network,
 }
 _TAKES_A_BODY = ("create", "network create", "network connect", "network disconnect")
-
-
-def _body(body: bytes) -> dict[str, Any]:
-    """A JSON object; names that stand twice are refused, because two readers may take different ones."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a name stands twice")
-        return found
-
-    try:
-        read = json.loads(body, object_pairs_hook=once)
-    except (ValueError, RecursionError):
-        raise NotAdmitted(400, "the body is no JSON object, or has a name twice") from None
-    if not isinstance(read, dict):
-        raise NotAdmitted(400, "the body is no JSON object")
-    return read
 
 
 def _passed(answer: Answer) -> Reply:

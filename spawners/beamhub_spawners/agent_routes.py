@@ -22,13 +22,15 @@ MAX_LABEL = 300
 MAX_LABELS = 8
 MAX_STOP_S = 60
 VERSION = r"(?:/v1\.(?:4[1-9]|[5-9][0-9]))?"  # 1.41 is Docker 20.10, the oldest that we speak to
-CONTAINER = r"(?P<container>[0-9a-f]{64}|beamhub-[0-9a-f]{32})"
+# A session's container, or the scheduler or a worker of one of its clusters.
+CONTAINER_NAME = r"beamhub-[0-9a-f]{32}(?:-[sw]-[0-9a-f]{16})?"
+CONTAINER = rf"(?P<container>[0-9a-f]{{64}}|{CONTAINER_NAME})"
 NETWORK = r"beamhub-(?P<plan>[0-9a-f]{32})"
 NAME = r"(?!.*(?:\.\.|//))[a-z0-9][A-Za-z0-9._/:-]{0,250}"
 IMAGE = rf"(?P<image>{NAME}(?:(?:@|%40)sha256(?::|%3A)[0-9a-f]{{64}})?)"
 # Labels by which the hub looks for containers; the facility's own is added to whatever is asked.
 ASKED_LABEL = re.compile(
-    rf"{re.escape(LABEL)}(facility|account|server|plan-id)=[A-Za-z0-9_.-]{{1,{MAX_LABEL}}}"
+    rf"{re.escape(LABEL)}(facility|account|server|plan-id|cluster|part)=[A-Za-z0-9_.-]{{1,{MAX_LABEL}}}"
 )
 
 Query = dict[str, str]
@@ -72,7 +74,7 @@ def _number(limit: int) -> Callable[[str], str]:
 
 
 def _name(value: str) -> str:
-    if not re.fullmatch(r"beamhub-[0-9a-f]{32}", value):
+    if not re.fullmatch(CONTAINER_NAME, value):
         raise ValueError("is no session's name")
     return value
 
@@ -228,3 +230,27 @@ def asked_labels(asked: Asked) -> tuple[str, ...]:
     """The labels that a list asks for."""
     labels: list[Any] = json.loads(asked.query.get("filters", "[]"))
     return tuple(labels)
+
+
+def read_body(body: bytes) -> dict[str, Any]:
+    """A JSON object; names that stand twice are refused, because two readers may take different ones.
+
+    Raises
+    ------
+    NotAdmitted
+        If it is none.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a name stands twice")
+        return found
+
+    try:
+        read = json.loads(body, object_pairs_hook=once)
+    except (ValueError, RecursionError):
+        raise NotAdmitted(400, "the body is no JSON object, or has a name twice") from None
+    if not isinstance(read, dict):
+        raise NotAdmitted(400, "the body is no JSON object")
+    return read

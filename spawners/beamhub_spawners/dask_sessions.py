@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 MAX_TOKEN = 200
 FRESH_S = 0.2
-"""An answer of this moment. Not 0: guesses at tokens shall not each cost web a question."""
 _BEARER = re.compile(r"(?:jupyterhub|bearer|token) ([\x21-\x7e]{8,200})", re.IGNORECASE)
 MAY_HAVE_CLUSTERS = ("starting", "running", "unknown")
 
@@ -87,11 +86,11 @@ class SessionDirectory:
         have started since.
         """
         wanted = token_digest(token)
-        for at_most_s in (None, FRESH_S):
-            for stored in await self.look(at_most_s=at_most_s):
-                if stored.record.token_digest == wanted:
-                    return stored if self.may_have_clusters(stored) else None
-        return None
+        found = _with_token(await self.look(), wanted)
+        if found is None:
+            await asyncio.sleep(FRESH_S)  # guesses at tokens shall not each cost web a question
+            found = _with_token(await self.look(at_most_s=FRESH_S), wanted)
+        return found if found is not None and self.may_have_clusters(found) else None
 
     async def plan(self, plan_id: str) -> StoredSession | None:
         """A session as web has it at this moment, if it may have clusters."""
@@ -108,6 +107,10 @@ class SessionDirectory:
     async def close(self) -> None:
         """Give the connections back."""
         await self._web.close()
+
+
+def _with_token(sessions: tuple[StoredSession, ...], wanted: str) -> StoredSession | None:
+    return next((one for one in sessions if one.record.token_digest == wanted), None)
 
 
 class SessionAuthenticator(Authenticator):  # type: ignore[misc]  # dask-gateway has no types

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import secrets
 import signal
@@ -205,11 +204,6 @@ def end_parts(part: GatewayPart, timeout_s: float = 30.0) -> None:
         time.sleep(0.1)
 
 
-def parts_of(part: GatewayPart) -> list[Path]:
-    """The folders of local parts that exist."""
-    return sorted((part.folder / "gateway/clusters").glob("*/*/*"))
-
-
-def fingerprint(data: bytes) -> str:
-    """SHA-256, hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
+def parts_of(part: GatewayPart, plan_id: str = "*") -> list[Path]:
+    """The folders of local parts that exist, of one session or of all."""
+    return sorted((part.folder / "gateway/clusters").glob(f"{plan_id}/*/*"))
