@@ -39,7 +39,7 @@ def connect(
     """A client of a Dask cluster for this session: the facility's gateway makes it where there is one.
 
     There the workers stand beside the session, with its image, identity and mounts, each with the threads
-    that the session's plan says. Elsewhere the cluster is on this machine, and every worker takes one thread; a
+    that its plan says. Elsewhere the cluster is on this machine, and every worker takes one thread; a
     reduction does not need that one: without a client it runs in threads of this process, just as fast.
 
     Close it with `client.close()`, or use it in a `with` block; the cluster ends with it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ START_TIMEOUT_S = 60
 CHECK_S = 5
 KEPT_S = 24 * 3600
 EXIT_CONFIG = 7
+HEX_DIGITS = 64
 
 
 class PlanGateway(DaskGateway):  # type: ignore[misc]  # dask-gateway has no types
@@ -69,7 +71,7 @@ def build_gateway(config: FacilityConfig) -> PlanGateway:
     if gateway is None:
         raise ConfigInvalid("facility.yaml", ("gateway: is missing; there is no gateway to start",))
     try:
-        keys = gateway.keys_file.read_text(encoding="ascii").split()
+        keys = [_in_base64(word) for word in gateway.keys_file.read_text(encoding="ascii").split()]
         token = gateway.web_token_file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise ConfigInvalid("facility.yaml", (f"gateway: a secret cannot be read ({error})",)) from None
@@ -83,6 +85,12 @@ def build_gateway(config: FacilityConfig) -> PlanGateway:
     app = PlanGateway(config=gateway_traits(gateway, keys))
     app.initialize([])
     return app
+
+
+def _in_base64(key: str) -> str:
+    """A key as the engine takes it; our other secrets are hexadecimal."""
+    is_hex = len(key) == HEX_DIGITS
+    return base64.urlsafe_b64encode(bytes.fromhex(key)).decode() if is_hex else key
 
 
 def main(arguments: list[str] | None = None) -> int:

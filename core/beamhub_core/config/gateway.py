@@ -73,7 +73,7 @@ class GatewayConfig(Section):
     )
     keys_file: SecretFile = Field(
         description="Keys that encrypt tokens and certificates in the database, one a line, each 32 random "
-        "bytes in base64 (`openssl rand -base64 32`); the first one encrypts."
+        "bytes in hexadecimal (`openssl rand -hex 32`) or base64; the first one encrypts."
     )
     state_folder: AbsolutePath = Field(
         description="Certificates, launch files and logs of local clusters; for the gateway only."
