@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiohttp import ClientError, ClientResponseError
 from dask_gateway import GatewayCluster, GatewayClusterError, GatewayServerError
+from dask_gateway import client as gateway_client
 from dask_gateway.auth import JupyterHubAuth
 from distributed import Client
 
@@ -14,6 +14,9 @@ from beamhub_reduction.errors import ClusterRefused
 from beamhub_reduction.session_info import Gateway
 
 READY_S = 60.0
+# What dask-gateway's client raises of its HTTP library, which it uses and this room does not.
+ClientError = gateway_client.aiohttp.ClientError
+ClientResponseError = gateway_client.aiohttp.ClientResponseError
 NOT_OPEN = {
     401: "the gateway does not know this session",
     403: "this session has ended, or is not known to the gateway; open it again from the portal",
