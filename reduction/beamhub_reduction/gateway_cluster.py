@@ -43,7 +43,7 @@ def connect_gateway(
     ClusterRefused
         With the gateway's reason, its numbers in it; also if the workers are not there within a minute.
     """
-    options: dict[str, Any] = {"worker_threads": limits.threads_per_worker}
+    options: dict[str, Any] = {"workers": n_workers, "worker_threads": limits.threads_per_worker}
     if memory_gib is not None:
         options["worker_memory_gib"] = memory_gib / n_workers
     if grace_s is not None:

@@ -8,6 +8,7 @@ few seconds ends what belongs to no session any more.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -41,6 +42,9 @@ from beamhub_spawners.dask_render import DaskPart, scheduler_part
 from beamhub_spawners.dask_runner import FoundPart, PartNotStarted, Runner, Secrets
 from beamhub_spawners.dask_sessions import SessionDirectory, SessionUser
 
+EARLY_S = 30.0
+"""For as long as this a scheduler may not know yet how many workers it has."""
+FRESH_S = 1.0
 ORPHAN_S = 30.0
 """Nothing younger is an orphan: its row may be on its way."""
 GONE = "Your session is not running any more; open it again from the portal."
@@ -72,7 +76,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
     async def setup(self, app: web.Application) -> None:
         """Add the route by which a container's parts fetch their certificate, then start."""
         self._asked: dict[str, int] = {}
-        self._addressed: set[str] = set()
+        self._early: dict[str, tuple[float, int]] = {}
         app.add_routes([web.get("/api/v1/clusters/{cluster_name}/pair", _pair)])
         await super().setup(app)
 
@@ -102,21 +106,40 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         directory = self.platform.directory
         options, config = await self.process_cluster_options(user, cluster_options)
         try:
-            if await directory.plan(user.plan.id) is None:
-                raise PublicException(GONE)
-            await directory.look()
+            live = await directory.look(at_most_s=FRESH_S)  # one question to web, however many ask at once
         except Unavailable as error:
             raise PublicException(UNKNOWN) from error
+        if not any(one.plan.id == user.plan.id and directory.may_have_clusters(one) for one in live):
+            raise PublicException(GONE)
         # From here to the row nothing waits, so that each of many askers at once counts the others.
         try:
-            share = session_share(user.plan)
-            check_new_cluster(holder_in(config), share, size_in(config), self._held(), self.platform.gateway)
+            self._check_new(config, session_share(user.plan))
         except OverLimit as over:
             raise PublicException(str(over)) from None
         cluster = self.db.create_cluster(user.name, options, config.to_dict())
         self.log.info("cluster %s asked for by session %s", cluster.name, user.name)
         self.queue.put(cluster)
+        self._start_first_workers(cluster, config.first_workers)
         return str(cluster.name)
+
+    def _check_new(self, config: PlanClusterConfig, share: SessionShare) -> None:
+        holder, size, gateway = holder_in(config), size_in(config), self.platform.gateway
+        held = tuple(self._held())
+        check_new_cluster(holder, share, size, held, gateway)
+        if config.first_workers:
+            mine = cluster_held(holder, size, 0, gateway)
+            check_workers(mine, config.first_workers, size, held, (share, gateway))
+
+    def _start_first_workers(self, row: Any, n_workers: int) -> None:
+        """Hold room for the first workers, and start them with the scheduler where they will find it."""
+        if not n_workers:
+            return
+        self._early[row.name] = (time.monotonic() + EARLY_S, n_workers)
+        self._asked[row.name] = n_workers
+        if self.platform.runner.knows_schedulers:
+            self.db.update_cluster(row, count=n_workers)
+            for _ in range(n_workers):
+                self.queue.put(self.db.create_worker(row))
 
     async def forward_message_to_scheduler(self, cluster: Any, msg: dict[str, Any]) -> None:
         """Pass a wish for a size on, within the limits.
@@ -134,6 +157,14 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         except (OverLimit, BadMessage) as refused:
             raise PublicException(str(refused)) from None
         await super().forward_message_to_scheduler(cluster, msg)
+
+    async def _cluster_to_running(self, cluster: Any) -> None:
+        """Tell a scheduler that is there now of its first workers, before it sends them away."""
+        await super()._cluster_to_running(cluster)
+        _, n_workers = self._early.get(cluster.name, (0.0, 0))
+        if n_workers:
+            wish = {"op": "scale", "count": n_workers}
+            await super().forward_message_to_scheduler(cluster.to_model(), wish)
 
     async def on_cluster_heartbeat(self, cluster_name: str, msg: Any) -> None:
         """Take a scheduler's word for its workers, and not for where it is or what it may have.
@@ -157,11 +188,20 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
             self.log.warning("cluster %s says it is where it is not; it is stopped", cluster_name)
             await self.stop_cluster(cluster_name, failed=True)
             return
-        self._asked.pop(cluster_name, None)
+        count = max(beat["count"], self._still_early(row, beat["count"]))
         # No dashboard: the engine's proxy would show it to whoever knows the cluster's name.
         allowed = max(row.count, self._most(row))
-        cut = {**beat, "count": min(beat["count"], allowed), "dashboard_address": ""}
+        cut = {**beat, "count": min(count, allowed), "dashboard_address": ""}
         await super().on_cluster_heartbeat(cluster_name, cut)
+
+    def _still_early(self, row: Any, count: int) -> int:
+        """The first workers of a cluster, until its scheduler has heard of them; it begins with none."""
+        ends_at, n_workers = self._early.get(row.name, (0.0, 0))
+        if count == 0 and time.monotonic() < ends_at:
+            return n_workers
+        self._early.pop(row.name, None)
+        self._asked.pop(row.name, None)
+        return 0
 
     def _within_limits(self, row: Any, asked: Asked) -> Asked:
         """A wish that may be passed on, remembered until the scheduler's next heartbeat."""
@@ -219,6 +259,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
     async def do_stop_cluster(self, cluster: Any) -> None:
         """End the scheduler."""
         self._asked.pop(cluster.name, None)
+        self._early.pop(cluster.name, None)
         await self.platform.runner.end(_found(cluster, cluster.name))
 
     async def do_stop_worker(self, worker: Any) -> None:

@@ -38,6 +38,8 @@ SHARED_BRIDGE = "bridge"
 class DockerRunner:
     """Clusters on Docker hosts: each part on the host of its session's plan."""
 
+    knows_schedulers = True
+
     def __init__(self, config: FacilityConfig) -> None:
         self._config, self._gateway = config, gateway_of(config)
 

@@ -50,6 +50,8 @@ SMALLEST_DATA_GIB = 1.0
 class LocalRunner:
     """Clusters on this machine. `_children` are of this process: one that nobody waits for stays."""
 
+    knows_schedulers = False
+
     def __init__(self, config: FacilityConfig) -> None:
         self._config, self._gateway = config, gateway_of(config)
         self._children: dict[Path, subprocess.Popen[bytes]] = {}

@@ -1,4 +1,4 @@
-"""What a person may choose of a cluster: the size of its workers, and how long it waits for its kernel."""
+"""What a person may choose of a cluster: how large it is, and how long it waits for its kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from beamhub_core.errors import BeamhubError
 from beamhub_core.session import SessionPlan
 from beamhub_spawners.dask_limits import Holder, Size, default_size, holder_of, session_share
 
-NAMES = ("worker_threads", "worker_memory_gib", "grace_s")
+NAMES = ("worker_threads", "worker_memory_gib", "workers", "grace_s")
 SMALLEST_MEMORY_GIB = 0.25
 SHOWN = 5
 
@@ -45,6 +45,7 @@ class PlanClusterConfig(ClusterConfig):  # type: ignore[misc]  # dask-gateway ha
     proposals = List(Unicode())
     gids = List(IntegerTrait())
     worker_memory_gib = FloatTrait()
+    first_workers = IntegerTrait()
     grace_s = IntegerTrait()
     max_workers = IntegerTrait()
     max_threads = IntegerTrait()
@@ -61,6 +62,7 @@ class SessionOptions(Options):  # type: ignore[misc]  # dask-gateway has no type
         super().__init__(
             Integer("worker_threads", size.threads, min=1, max=max(1, share.max_threads)),
             Float("worker_memory_gib", size.memory_gib, min=smallest, max=share.max_memory_gib),
+            Integer("workers", 0, min=0),
             Integer("grace_s", int(config.grace_s), min=1, max=int(config.max_grace_s)),
             handler=lambda chosen: {
                 "plan_id": plan.id,
@@ -73,6 +75,7 @@ class SessionOptions(Options):  # type: ignore[misc]  # dask-gateway has no type
                 "worker_threads": chosen.worker_threads,
                 "worker_memory": int(chosen.worker_memory_gib * 2**30),
                 "worker_memory_gib": _in_mib(chosen.worker_memory_gib),
+                "first_workers": chosen.workers,
                 "grace_s": chosen.grace_s,
                 "max_workers": share.max_workers,
                 "max_threads": share.max_threads,

@@ -56,7 +56,12 @@ class PartAddress:
 
 
 class Runner(Protocol):
-    """Parts are found again by plan, cluster and name alone: nothing is lost with the gateway's process."""
+    """Parts are found again by plan, cluster and name alone: nothing is lost with the gateway's process.
+
+    `knows_schedulers`: whether a worker can be started before its scheduler says where it listens.
+    """
+
+    knows_schedulers: bool
 
     async def start(self, plan: SessionPlan, part: DaskPart, secrets: Secrets, scheduler: str) -> None:
         """Start a part; one of the same name that was made from this plan already is left as it is.

@@ -41,7 +41,7 @@ from contracts.spawner_parts import (
 from contracts.web_stand_in import StandIn, starting_session
 
 HOST = "127.0.0.1"
-READY_S = 30.0
+READY_S = 120.0
 
 
 def free_ports(n: int, host: str = HOST) -> list[int]:
@@ -146,6 +146,9 @@ class GatewayPart:
         until = time.monotonic() + READY_S
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > until:
+                self.process.kill()
+                self.process.wait(20)
+                self.process = None
                 raise AssertionError(f"the gateway does not start:\n{self.log()[-3000:]}")
             time.sleep(0.05)
 
