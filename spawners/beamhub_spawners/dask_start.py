@@ -67,11 +67,11 @@ def write_files(folder: Path, texts: dict[str, str]) -> None:
 
 def main() -> int:
     """Become the part; returns only when that failed."""
-    os.umask(0o077)
     try:
         module = sys.argv[1]
         if module not in MODULES:
             raise ValueError(f"{module!r} is no part of a cluster")
+        os.umask(0o077)
         token = os.environ[TOKEN_VARIABLE]
         pair = fetch_pair(os.environ["DASK_GATEWAY_API_URL"], os.environ["DASK_GATEWAY_CLUSTER_NAME"], token)
         write_files(RUN_FOLDER, {**pair, "token": token})

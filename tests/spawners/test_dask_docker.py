@@ -182,7 +182,7 @@ async def until_networks_gone(spawner: Any, sessions: DockerBackend) -> None:
 
 
 def test_workers_are_what_the_notebook_is_and_end_with_it(
-    backend: tuple[DockerBackend, GatewayPart], run: Any
+    backend: tuple[DockerBackend, GatewayPart], run: Any, record_property: Any
 ) -> None:
     sessions, gateway = backend
     spawner, _ = started(sessions, run)
@@ -191,6 +191,7 @@ def test_workers_are_what_the_notebook_is_and_end_with_it(
 
     with in_session(sessions, plan_id, HELD) as said:
         containers = [sessions.engine.inspect_container(one["Id"]) for one in parts(sessions)]
+        record_property("seconds until two workers were ready", round(said["ready_s"], 2))
         own = sessions.engine.inspect_container(f"beamhub-{plan_id}")
         assert [json.loads(one) for one in said["looked"]] == [notebook, notebook]
         for container in containers:

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beamhub_core.config import FacilityConfig
 from beamhub_core.config.gateway import GatewayConfig
+from beamhub_core.session import SessionRequest
 from beamhub_spawners.dask_limits import (
     Held,
     Holder,
@@ -21,6 +23,9 @@ from beamhub_spawners.dask_limits import (
     most_workers,
 )
 from beamhub_spawners.dask_messages import BadMessage, read_heartbeat, read_message
+from beamhub_spawners.plan import session_plan
+from contracts.plan_parts import FIELDS, plan
+from contracts.spawner_parts import EXPLAIN, GRANTED_PID, OCCASION, PLACE, granted_answer, principal
 
 ME = Holder("p" * 32, "ines", frozenset({"MA-1"}), frozenset({100}))
 OTHERS = (
@@ -141,3 +146,11 @@ def test_any_json_is_a_heartbeat_or_refused(said: Any) -> None:
         except BadMessage:
             continue
         assert all(isinstance(name, str) for name in beat["active_workers"])
+
+
+def test_a_session_knows_the_gateway_where_there_is_one() -> None:
+    config = FacilityConfig.model_validate({**FIELDS, "gateway": gateway().model_dump(mode="json")})
+    request = SessionRequest(datasets=(GRANTED_PID,))
+    made = session_plan(granted_answer(), request, config, principal(), (PLACE, EXPLAIN), OCCASION)
+    assert made.environment_variables["BEAMHUB_GATEWAY_URL"] == "http://127.0.0.1:8786"
+    assert not [name for name in plan().environment_variables if "GATEWAY" in name]
