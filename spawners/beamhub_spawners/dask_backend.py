@@ -42,8 +42,8 @@ from beamhub_spawners.dask_render import DaskPart, scheduler_part
 from beamhub_spawners.dask_runner import FoundPart, PartNotStarted, Runner, Secrets
 from beamhub_spawners.dask_sessions import SessionDirectory, SessionUser
 
-EARLY_S = 30.0
-"""For as long as this a scheduler may not know yet how many workers it has."""
+EARLY_S = 90.0
+"""For as long as this a scheduler may not know yet how many workers it has; it may take 60 to start."""
 FRESH_S = 1.0
 ORPHAN_S = 30.0
 """Nothing younger is an orphan: its row may be on its way."""
