@@ -17,6 +17,7 @@ BASE = IMAGES / "base" / "requirements.lock"
 EXTRAS = {
     "base": (BASE, ("reduction", "session")),
     "hub": (IMAGES / "service" / "hub.lock", ("hub", "spawners", "demo")),
+    "gateway": (IMAGES / "service" / "gateway.lock", ("gateway", "spawners")),
     "web": (IMAGES / "service" / "web.lock", ("catalogue", "portal")),
 }
 """The lock of an image, and what of pyproject.toml it holds."""

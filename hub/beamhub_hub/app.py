@@ -38,7 +38,7 @@ class BeamhubHub(JupyterHub):  # type: ignore[misc]  # JupyterHub is untyped
         """Compute the settings while an error can still be one clear line."""
         cls.facility = facility
         if facility.hub.database_password_file is not None:
-            # Alembic, with which JupyterHub marks its tables, makes a connection of its own from the URL alone.
+            # Alembic, with which JupyterHub marks its tables, connects by itself, from the URL alone.
             os.environ["PGPASSWORD"] = read_secret(facility.hub.database_password_file)
         wired = Config()
         configure(wired, facility)

@@ -9,7 +9,7 @@ from distributed import Client, LocalCluster, Security, Worker
 
 from beamhub_reduction.errors import BadParameter
 from beamhub_reduction.pipeline.memory import memory_limit, processor_count
-from beamhub_reduction.session_info import read_session
+from beamhub_reduction.session_info import gateway, read_session
 
 MAX_WORKERS = 1024
 LOOPBACK = "127.0.0.1:0"
@@ -30,38 +30,57 @@ NO_SPILL: dict[str, Any] = {
 
 
 def connect(
-    workers: int | None = None, *, processes: bool = False, memory_gib: float | None = None
+    workers: int | None = None,
+    *,
+    processes: bool = False,
+    memory_gib: float | None = None,
+    grace_s: int | None = None,
 ) -> Client:
-    """A client of a Dask cluster on this machine; every unit of work takes one thread.
+    """A client of a Dask cluster for this session: the facility's gateway makes it where there is one.
 
-    A reduction does not need one: without a client it runs in threads of this process, just as fast. A
-    client of any other cluster, as a gateway gives, may be passed to a reduction too.
+    There the workers stand beside the session, with its image, identity and mounts, each with the threads
+    that its plan says. Elsewhere the cluster is on this machine, and every worker takes one thread; a
+    reduction does not need that one: without a client it runs in threads of this process, just as fast.
 
-    Close it with `client.close()`, or use it in a `with` block.
+    Close it with `client.close()`, or use it in a `with` block; the cluster ends with it.
 
     Parameters
     ----------
     workers:
-        How many; without it, what the session may have, and never more than there are processors.
+        How many; without it, what the session may have, and on this machine no more than its processors.
     processes:
-        Whether the workers are processes of their own, which survive each other's death, instead of threads.
-        They speak TLS with certificates made for this cluster, so that nobody else on the machine can join.
+        Workers as processes of this machine, whatever the facility has; they survive each other's death, and
+        speak TLS with certificates made for this cluster, so that nobody else on the machine can join.
     memory_gib:
         Memory of all worker processes together, GiB; without it what this session may use.
+    grace_s:
+        Seconds that a cluster of the gateway's waits for this kernel, should it die; the facility's own value
+        without it. A cluster on this machine dies with its kernel.
 
     Raises
     ------
     BadParameter
-        If `workers` is below 1, or above what the session may have; if `memory_gib` is not above zero.
+        If `workers` is below 1, or above what the session may have; if `memory_gib` or `grace_s` is not above
+        zero.
+    ClusterRefused
+        If the gateway gives no cluster, with its reason and numbers.
     SessionFileInvalid
         If the session's description cannot be read.
     """
     session = read_session()
     limits = session.cluster_limits if session is not None else None
-    allowed = max(1, limits.max_workers * limits.threads_per_worker) if limits else MAX_WORKERS
-    n_workers = worker_count(workers, allowed)
     if memory_gib is not None and not memory_gib > 0:
         raise BadParameter("memory_gib", memory_gib, "above zero")
+    if grace_s is not None and not grace_s >= 1:
+        raise BadParameter("grace_s", grace_s, "at least 1")
+    beside = gateway()
+    if beside is not None and limits is not None and limits.max_workers > 0 and not processes:
+        from beamhub_reduction.gateway_cluster import connect_gateway  # dask-gateway takes half a second
+
+        n_beside = limits.max_workers if workers is None else worker_count(workers, limits.max_workers)
+        return connect_gateway(beside, limits, n_beside, memory_gib=memory_gib, grace_s=grace_s)
+    allowed = max(1, limits.max_workers * limits.threads_per_worker) if limits else MAX_WORKERS
+    n_workers = worker_count(workers, allowed)
     if not processes:
         return _threads(n_workers)
     own = int(memory_gib * 1024**3) if memory_gib is not None else memory_limit()

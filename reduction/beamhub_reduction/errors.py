@@ -95,6 +95,19 @@ class BadParameter(ReductionError):
         return f"{self.name} is {self.value!r}; it must be {self.expected}."
 
 
+class ClusterRefused(ReductionError):
+    """The facility's gateway gives no cluster; `reason` is its own, with the numbers where there are any."""
+
+    exit_code = 5
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"There is no cluster: {self.reason}"
+
+
 class NothingLeft(ReductionError):
     """After masks and skipped parts, no data remain."""
 

@@ -27,6 +27,18 @@ class WebService:
         return f"WebService(url={self.url!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Where this session's clusters are made; `token` is never logged nor stored."""
+
+    url: str
+    token: str
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"Gateway(url={self.url!r})"
+
+
 def read_session() -> SessionInfo | None:
     """The session this process runs in, or None outside of one.
 
@@ -53,6 +65,12 @@ def web_service() -> WebService | None:
     """The web service of this session, or None outside of one."""
     url, token = os.environ.get("BEAMHUB_WEB_URL"), os.environ.get("JUPYTERHUB_API_TOKEN")
     return WebService(url.rstrip("/"), token) if url and token else None
+
+
+def gateway() -> Gateway | None:
+    """The gateway of this session; None outside of one, and in a facility that has none."""
+    url, token = os.environ.get("BEAMHUB_GATEWAY_URL"), os.environ.get("JUPYTERHUB_API_TOKEN")
+    return Gateway(url.rstrip("/"), token) if url and token else None
 
 
 def user_name() -> str:

@@ -19,6 +19,7 @@ from beamhub_core.config import FacilityConfig
 from beamhub_core.errors import Unavailable
 from beamhub_core.rights import Refused
 from beamhub_core.session import SessionPlan, StoredSession
+from beamhub_spawners.agent_clusters import check_room, check_running, part_of, rendered_part
 from beamhub_spawners.agent_create import (
     MAX_DIFFERENCES,
     Facility,
@@ -31,6 +32,7 @@ from beamhub_spawners.agent_engine import Engine
 from beamhub_spawners.agent_folders import Folders
 from beamhub_spawners.agent_reply import Reply, json_reply, passed, read_body
 from beamhub_spawners.agent_routes import Asked, NotAdmitted, asked_labels
+from beamhub_spawners.dask_render import DaskPart
 from beamhub_spawners.docker_images import image_fault
 from beamhub_spawners.docker_network import LABEL, gateway_of, network_fields, network_name
 from beamhub_spawners.docker_render import Ground, free_gpus
@@ -122,6 +124,9 @@ class Desk:
     async def create(self, asked: Asked, body: bytes) -> Reply:
         """Make the container of a stored plan, when the asked body is what the plan renders to."""
         wanted = read_body(body)
+        part = part_of(wanted, asked.query["name"])
+        if part is not None:
+            return await self._create_part(asked.query["name"], wanted, part)
         plan_id = asked.query["name"].removeprefix("beamhub-")
         async with self.folders.lock_of(plan_id):
             stored, plan = await self._to_be_made(plan_id)
@@ -156,11 +161,28 @@ class Desk:
         said = await self.folders.home_of(asked.parts["account"])
         return json_reply(said.model_dump(mode="json"))
 
+    async def _create_part(self, name: str, wanted: dict[str, Any], part: DaskPart) -> Reply:
+        """Make a scheduler or worker beside a running session, from its plan and within its share."""
+        plan = check_running(await self._stored(name[8:40]), self.facility, now=self.clock())
+        await self._check_image(plan)
+        await self.folders.make(plan)
+        async with self._taking:
+            # The session may have ended while storage took its time.
+            plan = check_running(await self._stored(plan.id), self.facility, now=self.clock())
+            others = await self.own_containers(f"{LABEL}plan-id={plan.id}")
+            check_room(part, plan, others, self.config.gateway)
+            ground = await self._ground(plan, {})
+            where = (self.facility, self.config.gateway, ground)
+            expected = rendered_part(wanted, plan, part, name, where)
+            answer = await self.engine.call("POST", "/containers/create", query={"name": name}, body=expected)
+        return passed(answer)
+
     async def start(self, asked: Asked, body: bytes) -> Reply:
         """Start a container whose plan is stored, unchanged and not over."""
         known = await self._own(asked)
         stored = await self._stored(known["Config"]["Labels"][f"{LABEL}plan-id"])
-        check_stored(stored, self.facility, now=self.clock())
+        check = check_running if f"{LABEL}role" in known["Config"]["Labels"] else check_stored
+        check(stored, self.facility, now=self.clock())
         if known["Config"]["Labels"].get(f"{LABEL}plan-hash") != stored.record.plan_hash:
             raise NotAdmitted(403, "hash mismatch: the container was made from another plan")
         return passed(await self.engine.call("POST", f"/containers/{known['Id']}/start"))
@@ -318,7 +340,7 @@ class Desk:
         if (
             labels.get(f"{LABEL}facility") != self.facility.short_name
             or not PLAN_ID.fullmatch(plan_id)
-            or known.get("Name") != f"/beamhub-{plan_id}"
+            or not str(known.get("Name")).startswith(f"/beamhub-{plan_id}")
         ):
             raise NotAdmitted(404, "no such container of this facility")
         return known

@@ -11,6 +11,7 @@ from beamhub_core.pool_health import PoolState, pool_states
 from beamhub_core.word import Word
 from beamhub_spawners.agent_create import Facility
 from beamhub_spawners.agent_images import ImageKeeper
+from beamhub_spawners.docker_network import LABEL
 from beamhub_spawners.docker_render import RUNNING, engine_is_recursive, free_gpus
 from beamhub_spawners.inventory import HostStorage
 
@@ -83,7 +84,10 @@ async def host_inventory(
         recursive_read_only=engine_is_recursive(version),
         pools=await asyncio.to_thread(pool_states, pools),
         images={name: ImageOnHost.model_validate(one) for name, one in keeper.report().items()},
-        n_sessions=sum(container.get("State") in RUNNING for container in containers),
+        n_sessions=sum(
+            container.get("State") in RUNNING and f"{LABEL}role" not in (container.get("Labels") or {})
+            for container in containers
+        ),
         memory_free_bytes=free_memory_bytes(MEMORY_FILE),
         gpus=facility.place.gpu_devices,
         gpus_free=free_gpus(facility.place, containers),

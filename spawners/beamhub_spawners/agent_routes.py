@@ -23,7 +23,9 @@ MAX_LABEL = 300
 MAX_LABELS = 8
 MAX_STOP_S = 60
 VERSION = r"(?:/v1\.(?:4[1-9]|[5-9][0-9]))?"  # 1.41 is Docker 20.10, the oldest that we speak to
-CONTAINER = r"(?P<container>[0-9a-f]{64}|beamhub-[0-9a-f]{32})"
+# A session's container, or the scheduler or a worker of one of its clusters.
+CONTAINER_NAME = r"beamhub-[0-9a-f]{32}(?:-[sw]-[0-9a-f]{16})?"
+CONTAINER = rf"(?P<container>[0-9a-f]{{64}}|{CONTAINER_NAME})"
 PLAN = "[0-9a-f]{32}"
 NETWORK = rf"beamhub-(?P<plan>{PLAN})"
 ACCOUNT = ACCOUNT_PATTERN.strip("^$")
@@ -31,7 +33,7 @@ NAME = r"(?!.*(?:\.\.|//))[a-z0-9][A-Za-z0-9._/:-]{0,250}"
 IMAGE = rf"(?P<image>{NAME}(?:(?:@|%40)sha256(?::|%3A)[0-9a-f]{{64}})?)"
 # Labels by which the hub looks for containers; the facility's own is added to whatever is asked.
 ASKED_LABEL = re.compile(
-    rf"{re.escape(LABEL)}(facility|account|server|plan-id)=[A-Za-z0-9_.-]{{1,{MAX_LABEL}}}"
+    rf"{re.escape(LABEL)}(facility|account|server|plan-id|cluster|part)=[A-Za-z0-9_.-]{{1,{MAX_LABEL}}}"
 )
 
 Query = dict[str, str]
@@ -75,7 +77,7 @@ def _number(limit: int) -> Callable[[str], str]:
 
 
 def _name(value: str) -> str:
-    if not re.fullmatch(r"beamhub-[0-9a-f]{32}", value):
+    if not re.fullmatch(CONTAINER_NAME, value):
         raise ValueError("is no session's name")
     return value
 

@@ -8,7 +8,7 @@ block of the facility's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -28,6 +28,20 @@ def network_name(plan_id: str) -> str:
 def gateway_of(subnet: IPv4Network) -> str:
     """The host's own address in a session's network."""
     return str(subnet.network_address + 1)
+
+
+def gateway_of_network(network: Mapping[str, Any]) -> str:
+    """The host's own address in a network as the engine lists it.
+
+    Raises
+    ------
+    ValueError
+        If the engine says no subnet of it.
+    """
+    try:
+        return gateway_of(IPv4Network(network["IPAM"]["Config"][0]["Subnet"]))
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError("the network has no subnet") from error
 
 
 def network_fields(

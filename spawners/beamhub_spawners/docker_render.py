@@ -128,12 +128,13 @@ def container_fields(
             f"{LABEL}gpus": ",".join(ground.gpus),
             f"{LABEL}trace": plan.trace_id or "-",
         },
-        "HostConfig": _host_config(plan, place, ground),
+        "HostConfig": {**session_host_config(plan, place, ground), **_ports(place)},
     }
     return ContainerFields(container_name(plan), body)
 
 
-def _host_config(plan: SessionPlan, place: DockerPlaceConfig, ground: Ground) -> dict[str, Any]:
+def session_host_config(plan: SessionPlan, place: DockerPlaceConfig, ground: Ground) -> dict[str, Any]:
+    """What the host gives a container of a plan: mounts, limits, network. A cluster's parts get the same."""
     memory_bytes = int(plan.limits.memory_gib * 2**30)
     fields: dict[str, Any] = {
         "Mounts": [bind_mount(mount, recursive=ground.recursive_read_only) for mount in plan.mounts],
@@ -156,11 +157,15 @@ def _host_config(plan: SessionPlan, place: DockerPlaceConfig, ground: Ground) ->
     }
     if ground.gateway is not None:
         fields["ExtraHosts"] = [f"{HOST_NAME}:{ground.gateway}"]
-    if place.publish_address is not None:
-        fields["PortBindings"] = {PORT_KEY: [{"HostIp": str(place.publish_address), "HostPort": ""}]}
     if ground.gpus:
         fields["DeviceRequests"] = [_device_request(place, ground.gpus)]
     return fields
+
+
+def _ports(place: DockerPlaceConfig) -> dict[str, Any]:
+    if place.publish_address is None:
+        return {}
+    return {"PortBindings": {PORT_KEY: [{"HostIp": str(place.publish_address), "HostPort": ""}]}}
 
 
 def _device_request(place: DockerPlaceConfig, gpus: tuple[str, ...]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class DockerView:
                     token_digest=one.labels.get(f"{LABEL}token-digest"),
                 )
                 for one in look.seen
+                if f"{LABEL}role" not in one.labels  # of a cluster: the gateway's, see `tidy`
             ),
             silent=look.silent,
         )
@@ -67,15 +68,31 @@ class DockerView:
                     raise Unavailable("container", f"HTTP {error.status_code}") from error
 
     async def tidy(self) -> None:
-        """Remove networks whose session has no container any more; bring the platform's own back into others.
+        """Remove what sessions without a container left; bring the platform's own into others' networks.
 
-        A container of the platform that was made anew, as an upgrade does, is in no session's network.
+        Parts of clusters go first, then networks. A container of the platform that was made anew, as by an
+        upgrade, is in no session's network.
         """
         look = await self._look()
+        await self._tidy_clusters(look)
         for place in self._config.sessions.places:
             if place.docker is None or place.docker.network_block is None or place.name in look.silent:
                 continue
             await self._tidy_host(shared_host(place.docker), look)
+
+    async def _tidy_clusters(self, look: Look) -> None:
+        """End parts that the gateway should have ended with their session; it may be gone for good."""
+        sessions = {
+            one.labels.get(f"{LABEL}plan-id") for one in look.seen if f"{LABEL}role" not in one.labels
+        }
+        for one in look.seen:
+            is_left = f"{LABEL}role" in one.labels and one.labels.get(f"{LABEL}plan-id") not in sessions
+            if is_left and time.time() - int(one.fields["Created"]) > SETTLE.total_seconds():
+                log.warning("removing a part of a cluster whose session is gone: %s", one.fields["Id"][:12])
+                try:
+                    await one.host.call("remove_container", one.fields["Id"], v=True, force=True)
+                except (APIError, Unavailable) as error:
+                    log.warning("it could not be removed; the next pass tries again: %s", error)
 
     async def _tidy_host(self, host: DockerHost, look: Look) -> None:
         used = {one.labels.get(f"{LABEL}plan-id") for one in look.seen}

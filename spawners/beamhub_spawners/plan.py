@@ -325,10 +325,22 @@ def _environment_variables(
     )
     return {
         **trace,
+        **_gateway_variables(config),
         "BEAMHUB_WEB_URL": config.sessions.web_url,
         "CPU_LIMIT": f"{profile.cpu:g}",
         "MEM_LIMIT": str(int(profile.memory_gib * 2**30)),
         **dict.fromkeys(THREAD_VARIABLES, threads),
+    }
+
+
+def _gateway_variables(config: FacilityConfig) -> dict[str, str]:
+    """Where the session's clusters are made, for us and for dask-gateway's own client."""
+    if config.gateway is None:
+        return {}
+    return {
+        "BEAMHUB_GATEWAY_URL": config.gateway.session_url,
+        "DASK_GATEWAY__ADDRESS": config.gateway.session_url,
+        "DASK_GATEWAY__AUTH__TYPE": "jupyterhub",
     }
 
 

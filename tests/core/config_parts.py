@@ -64,6 +64,18 @@ def everything(file: FacilityFile, backend: str = "docker") -> dict[str, Any]:
         "idle": {"warning_min": 10},
         "pre_start": {"unused_min": 20},
     }
+    data["gateway"] = {
+        "session_url": "http://127.0.0.1:8786",
+        "web_token_file": str(file.folder / "gateway-web"),
+        "database_url": "sqlite:////srv/gateway.sqlite",
+        "keys_file": str(file.folder / "gateway-keys"),
+        "state_folder": str(file.folder / "gateway"),
+        "limits": {
+            "person": {"max_workers": 8},
+            "proposal": {"max_cpu": 64},
+            "groups": [{"name": "staff", "gid": 100}],
+        },
+    }
     data["login"]["providers"][0] |= {
         "claims": {"orcid": "eduperson_orcid"},
         "entitlement_namespaces": ["urn:geant:example.org"],

@@ -52,6 +52,11 @@ PLACES: dict[str, tuple[str | int, ...]] = {
     "sessions.queue": ("sessions", "queue"),
     "sessions.idle": ("sessions", "idle"),
     "sessions.pre_start": ("sessions", "pre_start"),
+    "gateway": ("gateway",),
+    "gateway.limits": ("gateway", "limits"),
+    "gateway.limits.person": ("gateway", "limits", "person"),
+    "gateway.limits.proposal": ("gateway", "limits", "proposal"),
+    "gateway.limits.groups[]": ("gateway", "limits", "groups", 0),
 }
 
 

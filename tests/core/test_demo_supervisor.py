@@ -18,7 +18,7 @@ import pytest
 from beamhub_core.config import read_config
 from beamhub_core.demo import Child, DemoLayout, Ports, Supervisor
 from beamhub_core.demo.layout import FolderUnusable, PortInUse
-from beamhub_core.demo.prepare import TOKENS, build_config, prepare, write_secrets
+from beamhub_core.demo.prepare import TOKENS, build_config, prepare, with_gateway, write_secrets
 from beamhub_core.demo.supervisor import ChildDied, descendants
 
 SERVER = """
@@ -195,6 +195,16 @@ def test_the_demo_configuration_is_valid_and_offers_two_places(tmp_path: Path) -
     config = read_config(layout.config_file)
     assert [place.pools for place in config.sessions.places] == [("hall-a",), ("hall-b",)]
     assert config.login.providers[0].unsafe_allow_http
+
+
+def test_the_demo_has_a_gateway_when_asked(tmp_path: Path) -> None:
+    layout = DemoLayout(tmp_path)
+    content = with_gateway(build_config(layout, Ports(8000), tmp_path), layout, Ports(8000))
+    layout.config_file.write_text(json.dumps(content))
+    config = read_config(layout.config_file)
+    assert config.gateway is not None
+    assert config.gateway.session_url == "http://127.0.0.1:8005"
+    assert [client.scopes for client in config.web.clients if client.name == "gateway"] == [("plans:read",)]
 
 
 def test_people_keep_their_proposals_when_the_demo_moves_to_other_ports(tmp_path: Path) -> None:

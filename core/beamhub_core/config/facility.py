@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from beamhub_core.config.catalogue import CatalogueConfig
 from beamhub_core.config.document import Location
+from beamhub_core.config.gateway import GatewayConfig
 from beamhub_core.config.login import LoginConfig
 from beamhub_core.config.section import Section, SectionName, TimeZoneName
 from beamhub_core.config.services import HubConfig, WebConfig
@@ -33,6 +34,10 @@ class FacilityConfig(Section):
     web: WebConfig
     catalogue: CatalogueConfig
     sessions: SessionsConfig
+    gateway: GatewayConfig | None = Field(
+        default=None,
+        description="Dask clusters beside the sessions; absent: sessions have none but their own.",
+    )
 
     @model_validator(mode="after")
     def _sections_agree(self) -> FacilityConfig:
@@ -84,6 +89,7 @@ def _names_that_stand_twice(sections: dict[str, Any]) -> Iterator[tuple[Location
         ("sessions", "environments"),
         ("sessions", "templates"),
         ("sessions", "limits", "people"),
+        ("gateway", "limits", "groups"),
     ):
         value: Any = sections.get(path[0])
         if value is None:

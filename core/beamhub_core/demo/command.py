@@ -42,10 +42,13 @@ def add(subparsers: Any) -> None:
         "--port",
         type=int,
         default=None,
-        help="first of five ports on loopback (default 8000, or the last one)",
+        help="first of seven ports on loopback (default 8000, or the last one)",
     )
     parser.add_argument(
         "--templates", type=Path, default=None, help="folder of template notebooks (default ./notebooks)"
+    )
+    parser.add_argument(
+        "--clusters", action="store_true", help="with a gateway: Dask clusters beside each session"
     )
     parser.add_argument("--check", action="store_true", help="start everything, say that it works, and stop")
     parser.add_argument("--json", action="store_true", help="print one JSON object once everything answers")
@@ -59,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     ports.check_free()
     templates = (arguments.templates or Path("notebooks")).resolve()
     _say("Preparing the demo facility (the first time takes half a minute) ...")
-    config = prepare(layout, ports, templates=templates)
+    config = prepare(layout, ports, templates=templates, clusters=arguments.clusters)
     return asyncio.run(_serve(layout, ports, config, arguments))
 
 
@@ -103,6 +106,12 @@ def build_children(layout: DemoLayout, ports: Ports, config: FacilityConfig) -> 
     proxy_token = config.hub.proxy.token_file.read_text().strip()
     configured = ["--config", str(layout.config_file)]
     provider = config.login.providers[0]
+    gateway = Child(
+        "gateway",
+        [*python, "beamhub_spawners.dask_gateway", *configured],
+        layout.logs / "gateway.log",
+        f"http://127.0.0.1:{ports.gateway}/api/health",
+    )
     return [
         Child(
             "identity provider",
@@ -127,6 +136,7 @@ def build_children(layout: DemoLayout, ports: Ports, config: FacilityConfig) -> 
               f"{config.web.internal_url}/internal/health"),
         Child("hub", [*python, "beamhub_hub", *configured], layout.logs / "hub.log",
               f"http://127.0.0.1:{ports.hub}/hub/health"),
+        *([gateway] if config.gateway is not None else ()),
     ]  # fmt: skip
 
 

@@ -71,6 +71,16 @@ class Ports:
         """The hub."""
         return self.first + 4
 
+    @property
+    def gateway(self) -> int:
+        """The gateway, where the demo has one."""
+        return self.first + 5
+
+    @property
+    def gateway_internal(self) -> int:
+        """Between the gateway and its own proxy."""
+        return self.first + 6
+
     def named(self) -> dict[str, int]:
         """Each port by what it is for."""
         return {
@@ -79,6 +89,8 @@ class Ports:
             "web service": self.web,
             "demo identity provider": self.provider,
             "hub": self.hub,
+            "gateway": self.gateway,
+            "gateway's own side": self.gateway_internal,
         }
 
     def check_free(self) -> None:

@@ -32,6 +32,8 @@ TOKENS = (
     "hub-client-token",
     "demo-client-token",
     "provider-client-secret",
+    "gateway-client-token",
+    "gateway-keys",
 )
 POLICY = {
     "version": "demo-1",
@@ -55,7 +57,9 @@ class GeneratorFailed(BeamhubError):
         return f"Making the demo facility's files failed (exit code {self.code}); its message stands above."
 
 
-def prepare(layout: DemoLayout, ports: Ports, *, templates: Path, seed: int = 20261) -> FacilityConfig:
+def prepare(
+    layout: DemoLayout, ports: Ports, *, templates: Path, seed: int = 20261, clusters: bool = False
+) -> FacilityConfig:
     """Make the state folder complete and return the configuration that stands in it.
 
     Secrets, the user office and the facility's files are written once and kept; the configuration, which
@@ -81,7 +85,10 @@ def prepare(layout: DemoLayout, ports: Ports, *, templates: Path, seed: int = 20
     write_secrets(layout.secret(name) for name in TOKENS)
     _follow_ports(layout, ports)
     write_office(layout, f"http://127.0.0.1:{ports.provider}", utc_now())
-    layout.config_file.write_text(yaml.safe_dump(build_config(layout, ports, templates), sort_keys=False))
+    content = build_config(layout, ports, templates)
+    if clusters:
+        content = with_gateway(content, layout, ports)
+    layout.config_file.write_text(yaml.safe_dump(content, sort_keys=False))
     layout.port_file.write_text(f"{ports.first}\n")
     generate_facility(layout, seed)
     return read_config(layout.config_file)
@@ -296,6 +303,23 @@ def build_config(layout: DemoLayout, ports: Ports, templates: Path) -> dict[str,
             "web_url": web,
         },
     }
+
+
+def with_gateway(content: dict[str, Any], layout: DemoLayout, ports: Ports) -> dict[str, Any]:
+    """The same configuration with a gateway, which web knows."""
+    token = str(layout.secret("gateway-client-token"))
+    client = {"name": "gateway", "token_file": token, "scopes": ["plans:read"]}
+    web = {**content["web"], "clients": [*content["web"]["clients"], client]}
+    gateway = {
+        "listen_port": ports.gateway,
+        "internal_port": ports.gateway_internal,
+        "session_url": f"http://127.0.0.1:{ports.gateway}",
+        "web_token_file": token,
+        "database_url": f"sqlite:///{layout.root / 'gateway' / 'gateway.sqlite'}",
+        "keys_file": str(layout.secret("gateway-keys")),
+        "state_folder": str(layout.root / "gateway"),
+    }
+    return {**content, "web": web, "gateway": gateway}
 
 
 def generate_facility(layout: DemoLayout, seed: int) -> None:
