@@ -23,11 +23,12 @@ from beamhub_spawners.dask_render import (
     read_part,
 )
 from beamhub_spawners.dask_runner import FoundPart, PartAddress, PartNotStarted, Secrets, gateway_of
-from beamhub_spawners.docker_containers import GONE, close_hosts, keep_log, look_everywhere, shared_host
+from beamhub_spawners.docker_containers import GONE, close_hosts, look_everywhere, shared_host
 from beamhub_spawners.docker_host import DockerHost
 from beamhub_spawners.docker_images import refusal_in_words
 from beamhub_spawners.docker_network import LABEL, gateway_of_network, network_name
 from beamhub_spawners.docker_render import RUNNING, Ground, engine_is_recursive
+from beamhub_spawners.session_log import keep_log
 
 STOP_S = 3
 LOG_LINES = 200
@@ -72,7 +73,7 @@ class DockerRunner:
             for one in await host.containers(self._labels(found)):
                 await host.call("stop", one["Id"], timeout=STOP_S)
                 said = await host.call("logs", one["Id"], tail=LOG_LINES)
-                keep_log(self._gateway.state_folder / "logs" / f"{found.cluster}-{found.name}.log", said)
+                keep_log(self._gateway.state_folder / "logs", f"{found.cluster}-{found.name}", said)
                 await host.call("remove_container", one["Id"], v=True, force=True)
         except APIError as error:
             if error.status_code not in GONE:
