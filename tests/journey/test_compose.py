@@ -57,7 +57,7 @@ def session(platform: ComposePlatform) -> Iterator[Session]:
     with journey.start_kernel(session) as channel:
         channel.run("remembered = 6202")
     yield session
-    person.close()
+    session.person.close()
 
 
 def eventually(what: Callable[[], Any], *, seconds: float = BACK_S) -> Any:
@@ -183,7 +183,11 @@ def test_down_keeps_data_and_sessions_and_up_finds_them(platform: ComposePlatfor
     platform.compose.wait_until_well()
     assert platform.layout.secret("hub-crypt-key").read_text() == secret
     assert {one["plan"]["id"] for one in Journey(platform, lambda _: None).live_sessions()} == before
-    eventually(lambda: session.person.http.get(f"{session.server_url}/api/status").status_code == 200)
+    # The demo's provider keeps its logins in memory, so its people log in again.
+    session.person.close()
+    session.person = Person(platform.url, "ines")
+    session.person.log_in(PORTAL)
+    eventually(lambda: session.person.visit(f"{session.server_url}/lab").status == 200)
     assert remembered(session) == "6202"
 
 
