@@ -44,6 +44,7 @@ def release(request: pytest.FixtureRequest) -> Iterator[Release]:
     try:
         made.prepare()
         made.helm("install", "--create-namespace", values=values)
+        made.wait_for_portal()
         yield made
         if request.session.testsfailed:
             print(made.logs())  # noqa: T201  # pytest shows it with the failure
@@ -311,6 +312,7 @@ def test_an_upgrade_keeps_sessions_secrets_and_people_and_uninstalling_keeps_the
     assert after["status"]["phase"] == "Running"
     assert secret() == before
     assert release.pod_of("hub")["metadata"]["uid"] != hub, "the changed configuration restarts it"
+    release.wait_for_portal()
     person = Person(release.url, "sam")
     assert person.log_in(PORTAL).status == 200
     person.close()
