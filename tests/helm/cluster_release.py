@@ -6,16 +6,19 @@ machine, so the demo's files are written from here, and what a session makes is 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -36,6 +39,7 @@ IMAGES = {
 SESSION_IMAGE = "beamhub-base"
 PLATFORM_UID = 64100
 INSTALL_S = 150
+ROUTES_S = 60.0
 
 
 def need_cluster() -> None:
@@ -194,6 +198,17 @@ class Release:
             words += [str(CHART), *TRIAL, "--values", "-"]
         words += ["--namespace", self.namespace, "--wait", "--timeout", f"{INSTALL_S}s", *options]
         return run(*words, given=json.dumps(values) if values is not None else None, seconds=INSTALL_S + 60)
+
+    def wait_for_portal(self) -> None:
+        """Return when the portal answers: the hub is ready a moment before it gives the proxy its routes."""
+        deadline = time.monotonic() + ROUTES_S
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/services/web/", timeout=10).status_code == 200:
+                    return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no portal at {self.url} in {ROUTES_S:.0f} s")
+            time.sleep(0.5)
 
     def pods(self, namespace: str | None = None) -> list[dict[str, Any]]:
         """The pods of a namespace, the release's if none is named."""

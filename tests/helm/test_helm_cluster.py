@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from helm.cluster_release import Release, kubectl, need_cluster
+from journey.checks import check_confinement, check_hub_death, stop_session
+from journey.cluster_platform import ClusterPlatform
 from journey.person import Person
+from journey.stops import STOPS, Journey, new_experiment
 
 pytestmark = pytest.mark.kubernetes
 
@@ -40,6 +44,7 @@ def release(request: pytest.FixtureRequest) -> Iterator[Release]:
     try:
         made.prepare()
         made.helm("install", "--create-namespace", values=values)
+        made.wait_for_portal()
         yield made
         if request.session.testsfailed:
             print(made.logs())  # noqa: T201  # pytest shows it with the failure
@@ -254,6 +259,37 @@ def test_the_trials_setup_left_a_secret_and_no_right(release: Release) -> None:
     assert len(set(keys.values())) == len(keys) >= 10
 
 
+def test_the_journey_passes_through_the_chart(release: Release, tmp_path: Path) -> None:
+    """Login, search, launch, a pod on the data's node, the template's cells, the product harvested."""
+    platform = ClusterPlatform(release, tmp_path, 0)
+    journey = Journey(platform, say=lambda _: None)
+    person = Person(release.url, "ines")
+    try:
+        session = journey.walk(person, new_experiment(platform))
+        assert [stop["name"] for stop in journey.stops] == list(STOPS)
+        check_pod_of(release, session.stored)
+        outcomes = check_confinement(journey, session)
+        assert [name for name, said in outcomes.items() if not said["enforced"]] == []
+        assert check_hub_death(journey, session)["variable_kept"]
+        stop_session(person, session)
+    finally:
+        person.close()
+
+
+def check_pod_of(release: Release, stored: dict[str, Any]) -> None:
+    """The session's pod lies on the node of its data and mounts the plan's folders, no more."""
+    [pod] = [one for one in release.pods(release.sessions) if PROBE not in one["metadata"]["name"]]
+    assert pod["spec"]["nodeName"] == "node-a"
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    [container] = pod["spec"]["containers"]
+    memory = {one["name"] for one in pod["spec"]["volumes"] if "emptyDir" in one}
+    mounted = {one["mountPath"]: one for one in container["volumeMounts"] if one["name"] not in memory}
+    planned = {mount["target"]: mount["mode"] for mount in stored["plan"]["mounts"]}
+    assert set(mounted) == set(planned)
+    for target, mode in planned.items():
+        assert mounted[target].get("readOnly", False) is (mode == "ro")
+
+
 def test_an_upgrade_keeps_sessions_secrets_and_people_and_uninstalling_keeps_the_state(
     probe: Release,
 ) -> None:
@@ -276,6 +312,7 @@ def test_an_upgrade_keeps_sessions_secrets_and_people_and_uninstalling_keeps_the
     assert after["status"]["phase"] == "Running"
     assert secret() == before
     assert release.pod_of("hub")["metadata"]["uid"] != hub, "the changed configuration restarts it"
+    release.wait_for_portal()
     person = Person(release.url, "sam")
     assert person.log_in(PORTAL).status == 200
     person.close()

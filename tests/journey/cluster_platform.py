@@ -188,6 +188,7 @@ def cluster_platform(root: Path, namespace: str = "chart-journey") -> Iterator[P
         values = release.values()
         values["facility"]["web"]["unsafe_clock_offset_file"] = "/etc/beamhub-office/clock-offset"
         release.helm("install", "--create-namespace", values=values)
+        release.wait_for_portal()
         yield ClusterPlatform(release, root, round(time.monotonic() - started, 1))
     except BaseException:
         sys.stderr.write(release.logs())
