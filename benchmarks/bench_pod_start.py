@@ -5,7 +5,7 @@ starts alternate, so that what else the machine does falls on both. Requests to 
 a proxy before it, which both use. A bare pod of the same image gives the floor.
 
     eval "$(shared/cluster/cluster env)"
-    python benchmarks/bench_pod_start.py --json docs/measurements/sessions-pod-start.json
+    python benchmarks/bench_pod_start.py --json docs/measurements/session-pod-start.json
 """
 
 from __future__ import annotations
