@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import urllib.error
 from collections.abc import Iterator
@@ -80,9 +82,8 @@ def test_files_are_their_owners_alone_and_follow_no_link(tmp_path: Path) -> None
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_only_parts_of_clusters_are_executed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["dask_start", "http.server"])
-    assert dask_start.main() == dask_start.EXIT_NOT_STARTED
-    assert "'http.server' is no part of a cluster" in capsys.readouterr().err
+def test_only_parts_of_clusters_are_executed() -> None:
+    command = [sys.executable, "-m", "beamhub_spawners.dask_start", "http.server"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == dask_start.EXIT_NOT_STARTED
+    assert "'http.server' is no part of a cluster" in done.stderr
