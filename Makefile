@@ -13,7 +13,7 @@ PLAIN := not (docker or kubernetes or keycloak or oidc_provider or ldap or brows
 SOAKED := $(addprefix tests/reduction/test_,codecs.py kernels*.py storage_chunks*.py bad_input_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo journey test postgresql lint format peers bench bench-quick bench-platform bench-scale soak reference clean
+.PHONY: help setup demo journey test postgresql lint format peers bench bench-quick bench-platform bench-scale bench-sessions bench-pods soak soak-sessions reference clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 16
@@ -81,11 +81,23 @@ bench-platform: peers ## print the benchmarks of login, removal and rights, and 
 bench-scale: $(READY) ## print placement, watch and sweep on a cluster (KUBECONFIG) with 1,000 nodes that kwok plays, and keep the figures
 	$(BIN)/python benchmarks/bench_kubernetes_scale.py --json $(MEASUREMENTS)/kubernetes-scale.json $(ARGS)
 
+bench-sessions: peers ## print how long sessions take to start on Docker beside plain DockerSpawner, and keep the figures
+	$(BIN)/python benchmarks/bench_session_start.py --json $(MEASUREMENTS)/session-start.json $(ARGS)
+
+bench-pods: peers ## print how long sessions take to start as pods of a cluster (KUBECONFIG) beside plain KubeSpawner, and keep the figures
+	$(BIN)/python benchmarks/bench_pod_start.py --json $(MEASUREMENTS)/session-pod-start.json $(ARGS)
+
 soak: $(VENV)/.kernels ## compare policy, login and the decoding of chunks with their oracles in very many cases
 	cd tests && ../$(BIN)/python -m catalogue.policy_cases --json ../docs/measurements/policy-oracle.json $(ARGS)
 	cd tests && ../$(BIN)/python -m hub.claims_fuzz --json ../docs/measurements/login-fuzz.json
 	cd tests && ../$(BIN)/python -m core.entitlement_fuzz
 	BEAMHUB_HYPOTHESIS=soak BEAMHUB_SOAK=1 $(BIN)/python -m pytest $(PARALLEL) $(SOAKED)
+
+soak-sessions: $(VENV)/.kernels ## on Docker (attacks also on a cluster, KUBECONFIG): kill the hub, attack raw data, start more than there is room for; as root
+	cd tests && ../$(BIN)/python -m spawners.raw_attempts --json ../docs/measurements/sessions-raw-attempts.json
+	cd tests && ../$(BIN)/python -m spawners.hub_kills --json ../docs/measurements/sessions-sigkill.json
+	cd tests && ../$(BIN)/python -m spawners.crowd --json ../docs/measurements/sessions-crowd.json
+	cd tests && ../$(BIN)/python -m spawners.crowd --image lab --starts 24 --slots 16 --json ../docs/measurements/sessions-crowd-lab.json
 	test -z "$$KUBECONFIG" || BEAMHUB_SOAK=1 $(BIN)/python -m pytest -m kubernetes -k many_attempts tests/spawners
 
 reference: $(READY) ## regenerate the configuration's schema and reference page, and the internal API's document

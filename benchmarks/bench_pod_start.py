@@ -5,7 +5,7 @@ starts alternate, so that what else the machine does falls on both. Requests to 
 a proxy before it, which both use. A bare pod of the same image gives the floor.
 
     eval "$(shared/cluster/cluster env)"
-    python benchmarks/bench_pod_start.py --json docs/measurements/sessions-pod-start.json
+    python benchmarks/bench_pod_start.py --json docs/measurements/session-pod-start.json
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ from session_peers import (
     free_port,
 )
 
+from beamhub_core.identity import account_name
 from contracts.cluster_parts import HOST, TestCluster, load_image, test_namespace
 from contracts.docker_parts import engine_client
 from contracts.kubernetes_parts import cluster_facility
-from contracts.spawner_parts import TOKEN, make_facility
+from contracts.spawner_parts import GRANTED_PID, ISSUER, TOKEN, make_facility
 from contracts.web_stand_in import serving_stand_in
 
 RATIO_LIMIT = 0.7
@@ -328,12 +329,14 @@ def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
     )
     times: dict[str, list[float]] = {"plain": [], "ours": [], "bare": []}
     requests: dict[str, list[int]] = {"plain": [], "ours": []}
+    wanted = {"datasets": [GRANTED_PID]}
     for i in range(n_rounds + 1):
-        for name, client in (("plain", plain), ("ours", ours)):
-            home = Path(fields["sessions"]["homes_folder"]) / f"p{i}"
+        for name, client, options in (("plain", plain, {}), ("ours", ours, wanted)):
+            account = account_name(ISSUER, f"p{i}")
+            home = Path(fields["sessions"]["homes_folder"]) / account
             home.mkdir(exist_ok=True)
             os.chown(home, 4711, 4711)
-            took, n_requests = timed(client, f"p{i}", {}, proxy)
+            took, n_requests = timed(client, account, options, proxy)
             if i:  # the first starts read the image from the disk
                 times[name].append(took)
                 requests[name].append(n_requests)

@@ -127,13 +127,12 @@ def starts_in_turn(engine: Any, platform: DockerPlatform, plain: HubClient, n: i
 def phases_of(platform: DockerPlatform) -> dict[str, float]:
     """The median of each phase, as web has it of the starts with images/base."""
     with platform.service.database.reading() as session:
-        rows = [row for row in session.query(SessionRow).all() if row.phases]
-    base = [row.phases for row in rows if row.plan["environment"] == "base"][1:]
+        rows = [row for row in session.query(SessionRow).all() if "seconds" in (row.phases or {})]
+        base = [row.phases["seconds"] for row in rows if row.plan["environment"] == "base"][1:]
     seconds: dict[str, list[float]] = {}
     for one in base:
         for name, value in one.items():
-            if isinstance(value, int | float):
-                seconds.setdefault(name, []).append(value)
+            seconds.setdefault(name, []).append(float(value))
     return {name: round(statistics.median(values), 3) for name, values in seconds.items()}
 
 
@@ -144,9 +143,9 @@ def at_once(platform: DockerPlatform, n: int) -> dict[str, Any]:
     for one in (*people, late):
         platform.introduce(one)
     ours = [HubClient(platform.api_url, OPERATOR) for _ in people]
-    used = processor_s()
+    used = processor_s(platform)
     ours[0].start(people[0].account, {"environment": "base"})
-    processor_of_one = processor_s() - used
+    processor_of_one = processor_s(platform) - used
     ours[0].stop(people[0].account)
     began = time.perf_counter()
     with ThreadPoolExecutor(n) as threads:
@@ -181,8 +180,9 @@ def at_once(platform: DockerPlatform, n: int) -> dict[str, Any]:
     }
 
 
-def processor_s() -> float:
-    """Processor seconds so far of the engine, the platform's processes and all containers that live."""
+def processor_s(platform: DockerPlatform) -> float:
+    """Processor seconds so far of the engine, the platform's processes and its containers that live."""
+    containers = [one["Id"] for one in platform.containers()]
     ticks = os.sysconf("SC_CLK_TCK")
     total = time.process_time()
     mine = {os.getpid()}
@@ -195,7 +195,8 @@ def processor_s() -> float:
             name, _, rest = stat.partition("(")[2].rpartition(")")
         except OSError:
             continue
-        is_part = one.pid in mine or name.startswith(ENGINE_PROCESSES) or "docker" in _cgroup(one.pid)
+        is_engine, groups = name.startswith(ENGINE_PROCESSES), _cgroup(one.pid)
+        is_part = is_engine or one.pid in mine or any(container in groups for container in containers)
         if is_part and one.pid != os.getpid():
             numbers = rest.split()
             total += sum(map(int, numbers[11:15])) / ticks  # its own and its ended children's

@@ -14,6 +14,7 @@ from beamhub_core.queue import wait_in_words
 from beamhub_portal.guards import new_reference
 from beamhub_portal.hub_client import Progress, read_failure
 from beamhub_portal.portal import Portal
+from beamhub_portal.template_choice import has_desktop
 from beamhub_portal.visitor import Visitor
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def read_launch(portal: Portal, visitor: Visitor, name: str) -> Launch:
     try:
         server = portal.hub.server(visitor.token, visitor.account, name)
         if server is not None and server.ready:
-            return Launch("ready", 100, target=portal.pages.addresses.notebook(visitor.account, name))
+            return Launch("ready", 100, target=_target(portal, visitor, name))
         if server is not None and server.pending == "stop":
             return Launch("stopping")
         progress = portal.hub.progress(visitor.token, visitor.account, name) if server is not None else None
@@ -67,6 +68,16 @@ def read_launch(portal: Portal, visitor: Visitor, name: str) -> Launch:
     if latest is not None and latest.state == "failed":
         return _failed(Progress(100, (), ""), latest, visitor)
     return Launch("stopped")
+
+
+def _target(portal: Portal, visitor: Visitor, name: str) -> str:
+    """The notebook; for an environment with a desktop and a session without a template, that."""
+    addresses = portal.pages.addresses
+    mine = (one for one in portal.service.sessions_of(visitor.account) if one.server_name == name)
+    view = next((one for one in mine if one.live), None)
+    if view is not None and view.template is None and has_desktop(portal.config, view.environment):
+        return addresses.desktop(visitor.account, name)
+    return addresses.notebook(visitor.account, name)
 
 
 def _queued(ticket: TicketView) -> Launch:

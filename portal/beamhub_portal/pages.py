@@ -53,6 +53,10 @@ class Addresses:
         """Where a running server opens its notebook."""
         return path_of(self.users, account, server, "beamhub", "open")
 
+    def desktop(self, account: str, server: str) -> str:
+        """Where a running server whose image has one shows its desktop."""
+        return path_of(self.users, account, server, "desktop") + "/"
+
 
 def browser_base(config: FacilityConfig) -> str:
     """The portal's path as browsers see it: below the path, if any, of the public URL."""

@@ -17,6 +17,7 @@ from beamhub_core.queue import wait_in_words
 from beamhub_portal.hub_client import HubRefused, HubServer
 from beamhub_portal.launch import read_launch
 from beamhub_portal.portal import LoginNeeded, Portal, SentForm, refuse
+from beamhub_portal.template_choice import has_desktop
 from beamhub_portal.visitor import Visitor
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class Card:
     state: CardState
     view: SessionView | None
     open_address: str | None
+    desktop_address: str | None = None
     latest: datetime | None = None
     """Up to when it may be extended; None where it may not."""
 
@@ -160,6 +162,7 @@ def _cards(
         state = _state(servers.get(name))
         found = live.get(name)
         opens = state == "running" and name != ""
+        is_desktop = opens and found is not None and has_desktop(portal.config, found.environment)
         cards.append(
             Card(
                 name=name,
@@ -167,6 +170,7 @@ def _cards(
                 state=state,
                 view=found,
                 open_address=portal.pages.addresses.notebook(visitor.account, name) if opens else None,
+                desktop_address=portal.pages.addresses.desktop(visitor.account, name) if is_desktop else None,
                 latest=_latest_end(portal, found) if opens and found is not None else None,
             )
         )

@@ -28,3 +28,8 @@ def open_environments(config: FacilityConfig, principal: Principal) -> tuple[Env
         if held.intersection(one.roles)
         and any(profile.environments is None or one.name in profile.environments for profile in profiles)
     )
+
+
+def has_desktop(config: FacilityConfig, environment: str) -> bool:
+    """Whether the image of an environment shows a desktop."""
+    return any(one.desktop for one in config.sessions.environments if one.name == environment)

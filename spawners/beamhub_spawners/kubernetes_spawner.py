@@ -107,7 +107,7 @@ class KubernetesSessionSpawner(PlanSpawnerMixin, BareKubeSpawner):
         self.ip, self.port, self.image = "0.0.0.0", PORT, plan.image  # noqa: S104 - of the pod's network
         await ensure_folders(place, plan.id)
         planned = self._manifest(plan, place)
-        await self._make(cluster, plan, planned, await self._hooked(planned, place))
+        await self._make(plan, place, planned, await self._hooked(planned, place))
         await self._until_running(cluster, plan, place)
 
     async def is_running(self) -> bool | None:
@@ -196,9 +196,14 @@ class KubernetesSessionSpawner(PlanSpawnerMixin, BareKubeSpawner):
             raise StartFailed(SERVER, "its pod was changed into one that its plan does not allow") from error
 
     async def _make(
-        self, cluster: Cluster, plan: SessionPlan, planned: Mapping[str, Any], finished: dict[str, Any]
+        self,
+        plan: SessionPlan,
+        place: KubernetesPlaceConfig,
+        planned: Mapping[str, Any],
+        finished: dict[str, Any],
     ) -> None:
         """Create the pod; one of its name serves only when it was made from this very plan."""
+        cluster = shared_cluster(place)  # which other places may share: their admitted changes are theirs
         placed: tuple[str, ...] = ()
         try:
             made = await cluster.create_pod(finished)
@@ -211,7 +216,7 @@ class KubernetesSessionSpawner(PlanSpawnerMixin, BareKubeSpawner):
                 raise StartFailed(SERVER, "a pod of its name was made from another plan") from refused
             made, placed = known, ("spec.nodeName",)  # the scheduler's since
         try:
-            self._check(made.fields, planned, cluster.place, *placed)
+            self._check(made.fields, planned, place, *placed)
         except StartFailed:
             await cluster.delete_pod(made, grace_s=1)
             raise

@@ -155,7 +155,11 @@ def _config_data(folder: Path, public_url: str, hub_api_url: str) -> dict[str, A
                 {"name": "small", "title": "Small", "cpu": 1, "memory_gib": 2},
                 {"name": "huge", "title": "Huge", "cpu": 8, "memory_gib": 64, "roles": ["admin"]},
             ],
-            "environments": [{"name": "standard", "title": "Standard", "image": "local"}],
+            "environments": [
+                {"name": "standard", "title": "Standard", "image": "local"},
+                # Offered to nobody, so that the other tests have one choice.
+                {"name": "desk", "title": "Desktop", "image": "local", "roles": [], "desktop": True},
+            ],
             "templates": [
                 {"name": "powder", "title": "Powder", "technique": POWDER_DIFFRACTION, "file": "a/b.ipynb"},
                 {"name": "other", "title": "Other", "technique": "x", "file": "c/d.ipynb"},

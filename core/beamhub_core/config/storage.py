@@ -138,6 +138,11 @@ class EnvironmentConfig(Section):
         default=("everyone",),
         description="Facility roles that may use it, or 'everyone'; an empty list lets nobody.",
     )
+    desktop: bool = Field(
+        default=False,
+        description="Whether its image shows a desktop at `desktop/` of the server, as images/desktop does. "
+        "Its sessions are opened there, too, and without a template at once.",
+    )
 
 
 class TemplateConfig(Section):
