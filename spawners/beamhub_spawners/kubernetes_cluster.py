@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 from kubernetes_asyncio import config as kube_config
 from kubernetes_asyncio.client import ApiClient, Configuration
+from prometheus_client import Gauge
 
 from beamhub_core.config.kubernetes_place import KubernetesPlaceConfig
 from beamhub_core.errors import BeamhubError, Unavailable
@@ -53,6 +54,13 @@ class ApiRefused(BeamhubError):
         return f"The cluster refused ({self.status} {self.reason}): {self.message}"
 
 
+STALE_SECONDS = Gauge(
+    "beamhub_cluster_view_stale_seconds",
+    "Seconds since what is known of a cluster is not fresh; 0 while it is",
+    ("namespace", "kind"),
+)
+
+
 class Cluster:
     """Calls of the API server for the pods of one namespace.
 
@@ -67,6 +75,8 @@ class Cluster:
         self._nodes = Watched(
             "nodes", self._read("/api/v1/nodes", {}), node_seen, silence_s=place.silence_s, page=NODES_AT_ONCE
         )
+        for view in (self.view, self._nodes):
+            STALE_SECONDS.labels(self.namespace, view.kind).set_function(view.stale_s)
         self._client: ApiClient | None = None
         self._opening = asyncio.Lock()
         self._silent_since: float | None = None
@@ -76,7 +86,7 @@ class Cluster:
     def silent_s(self) -> float:
         """Seconds since the first of the calls that got no answer, or since the view is not fresh; else 0."""
         calls_s = time.monotonic() - self._silent_since if self._silent_since is not None else 0.0
-        return max(calls_s, self.view.health().since_s if self.view.is_started else 0.0)
+        return max(calls_s, self.view.stale_s())
 
     async def create_pod(self, manifest: Mapping[str, Any]) -> Pod:
         """Make a pod; returns it as the API server stored it, after all that changes pods on their way.

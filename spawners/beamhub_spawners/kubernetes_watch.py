@@ -138,6 +138,10 @@ class Watched(Generic[T]):
             n_lists=self._n_lists,
         )
 
+    def stale_s(self) -> float:
+        """Seconds since the view is not fresh; 0 while it is, or while nobody asked for it."""
+        return self.health().since_s if self.is_started else 0.0
+
     @property
     def turn(self) -> int:
         """Counts changes of what is known, and of whether it is fresh."""

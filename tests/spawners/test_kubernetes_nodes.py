@@ -184,9 +184,9 @@ def test_a_cordoned_node_takes_nothing_new_and_says_so_and_drained_sessions_end(
         assert run(runs.poll()) is None
         elsewhere = start(backend, run, {}, "elsewhere")
         assert node_of(backend, elsewhere.plan.id) == OTHER
-        backend.cluster.kubectl(
-            "drain", NODE, f"--pod-selector=beamhub.org/plan-id={runs.plan.id}", "--timeout=60s", "--force"
-        )
+        session = f"--pod-selector=beamhub.org/plan-id={runs.plan.id}"
+        options = ("--timeout=60s", "--force", "--delete-emptydir-data")
+        backend.cluster.kubectl("drain", NODE, session, *options)
         assert run(runs.poll()) == 0
         run(elsewhere.stop(now=True))
 
