@@ -97,7 +97,7 @@ def test_a_kernel_that_computes_is_never_idle_and_the_first_cell_is_told_once(
         talk.start_channels()
         try:
             talk.wait_for_ready(timeout=30)
-            talk.execute("1 / 0", store_history=True)
+            talk.execute("1 / 0", stop_on_error=False)
             talk.get_shell_msg(timeout=30)
             talk.execute("import time; time.sleep(25)")
             seconds = wait_for(lambda: client.post("beamhub/life/keep") and seconds_of(web.row()))
