@@ -187,7 +187,9 @@ def test_down_keeps_data_and_sessions_and_up_finds_them(platform: ComposePlatfor
     session.person.close()
     session.person = Person(platform.url, "ines")
     session.person.log_in(PORTAL)
-    eventually(lambda: session.person.visit(f"{session.server_url}/lab").status == 200)
+    # Until the host's agent, web and the sweep have all been there, the hub answers in the session's place.
+    lab = f"{session.server_url}/lab"
+    eventually(lambda: "jupyter-config-data" in session.person.visit(lab).html, seconds=2 * BACK_S)
     assert remembered(session) == "6202"
 
 
