@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +39,8 @@ from contracts.web_stand_in import serving_stand_in
 
 pytestmark = pytest.mark.docker
 
-log = logging.getLogger(__name__)
 DEADLINE_S = 60.0
+SAID = "/tmp/said"  # noqa: S108 - of a container
 LOOK = """
 import json, os, re
 def mounts():
@@ -151,20 +152,24 @@ print(json.dumps(said))
 
 @contextmanager
 def in_session(sessions: DockerBackend, plan_id: str, code: str) -> Iterator[Any]:
-    """What code in a session says first; it goes on until the block ends, and is then killed."""
-    setting = "import os; os.environ['BEAMHUB_SESSION_FILE'] = '/run/beamhub/session.json'\n"
-    marked = f"{setting}open('/tmp/held', 'w').write(str(os.getpid()))\n{code}"
+    """What code in a session says first, in JSON; it goes on until the block ends, and is then killed."""
+    begin = (
+        "import os, sys; os.environ['BEAMHUB_SESSION_FILE'] = '/run/beamhub/session.json'\n"
+        "open('/tmp/held', 'w').write(str(os.getpid()))\n"
+        "sys.stdout = sys.stderr = open(" + repr(SAID) + ", 'w', buffering=1)\n"
+    )
     engine, name = sessions.engine, f"beamhub-{plan_id}"
-    command = engine.exec_create(name, ["python", "-c", marked])
-    stream = engine.exec_start(command["Id"], stream=True)
-    text = b""
-    for part in stream:
-        text += part
-        lines = [line for line in text.split(b"\n")[:-1] if line.startswith(b"{")]
+    command = engine.exec_create(name, ["python", "-c", begin + code])
+    engine.exec_start(command["Id"], detach=True)
+    until = time.monotonic() + 2 * DEADLINE_S
+    while True:
+        text = engine.exec_start(engine.exec_create(name, ["cat", SAID])["Id"]).decode()
+        lines = [line for line in text.splitlines() if line.startswith("{")]
         if lines:
             break
-    else:
-        raise AssertionError(text.decode())
+        assert engine.exec_inspect(command["Id"])["Running"], text
+        assert time.monotonic() < until, text
+        time.sleep(0.5)
     try:
         yield json.loads(lines[0])
     finally:
@@ -193,7 +198,7 @@ def test_workers_are_what_the_notebook_is_and_end_with_it(
 
     with in_session(sessions, plan_id, HELD) as said:
         containers = [sessions.engine.inspect_container(one["Id"]) for one in parts(sessions)]
-        log.info("two workers were ready after %.2f s", said["ready_s"])
+        sys.stdout.write(f"two workers were ready after {said['ready_s']:.2f} s\n")  # shown by `pytest -s`
         own = sessions.engine.inspect_container(f"beamhub-{plan_id}")
         assert [json.loads(one) for one in said["looked"]] == [notebook, notebook]
         for container in containers:
