@@ -1,8 +1,9 @@
 """How long a session's pod takes from the request until it answers HTTP, beside plain KubeSpawner.
 
-Both hubs are real JupyterHub processes on this machine, with the same image, cluster and namespace rules;
-starts alternate, so that what else the machine does falls on both. Requests to the API server are counted in
-a proxy before it, which both use. A bare pod of the same image gives the floor.
+Both hubs are real JupyterHub processes on this machine, with the same cluster and namespace; plain
+KubeSpawner starts the image of stock packages, ours starts that one and our own. Starts alternate, so that
+what else the machine does falls on all. Requests to the API server are counted in a proxy before it, which
+both use; watches are not. A bare pod of each image gives the floor.
 
     eval "$(shared/cluster/cluster env)"
     python benchmarks/bench_pod_start.py --json docs/measurements/session-pod-start.json
@@ -55,6 +56,7 @@ from contracts.web_stand_in import serving_stand_in
 
 RATIO_LIMIT = 0.7
 OVER_BARE_S = 1.0
+N_BARE = 5
 COMMON = """
 import sys
 from jupyterhub.auth import DummyAuthenticator
@@ -132,6 +134,7 @@ class CountingProxy:
             yield self
         finally:
             asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+            asyncio.run_coroutine_threadsafe(_end_others(), loop).result(10)
             loop.call_soon_threadsafe(loop.stop)
             thread.join(10)
 
@@ -161,7 +164,8 @@ class CountingProxy:
             yield
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
-        self.n_requests += 1
+        # A watch belongs to the hub and not to a start: one for all, opened anew every few seconds.
+        self.n_requests += "watch" not in request.query
         kept = {name: value for name, value in request.headers.items() if name in ("Accept", "Content-Type")}
         headers = {**kept, "Authorization": f"Bearer {self._token}"}
         async with self._session.request(
@@ -174,6 +178,14 @@ class CountingProxy:
             async for part in answer.content.iter_any():
                 await response.write(part)
             return response
+
+
+async def _end_others() -> None:
+    """End what still forwards."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for one in others:
+        one.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 @contextmanager
@@ -293,13 +305,15 @@ def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
     """Start plain, ours and bare in turn."""
     enter: Callable[[Any], Any] = stack.enter_context
     cluster: TestCluster = enter(test_namespace())
-    if image == STOCK_IMAGE:
-        with engine_client() as engine:
-            ensure_stock_image(engine, {name: version(name) for name in ("jupyterhub", "jupyterlab")})
-    load_image(image, cluster.run_folder)
+    with engine_client() as engine:
+        ensure_stock_image(engine, {name: version(name) for name in ("jupyterhub", "jupyterlab")})
+    for one in (image, STOCK_IMAGE):
+        load_image(one, cluster.run_folder)
     folder = Path(enter(tempfile.TemporaryDirectory()))
     stand_in = enter(serving_stand_in(HOST))
     fields = cluster_facility(folder, cluster, stand_in, image=image, image_pull_policy="Never")
+    stock = {"name": "stock", "title": "Stock", "image": STOCK_IMAGE}
+    fields["sessions"]["environments"].append(stock)
     make_facility(folder)
     for pool in fields["pools"]:
         shutil.copytree(folder / "pools" / pool["name"], pool["root"], dirs_exist_ok=True)
@@ -317,7 +331,7 @@ def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
     plain = enter(
         hub(
             folder / "plain",
-            PLAIN.format(namespace=cluster.namespace, image=image),
+            PLAIN.format(namespace=cluster.namespace, image=STOCK_IMAGE),
             KUBECONFIG=str(counted),
         )
     )
@@ -327,11 +341,16 @@ def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
             OURS.format(paths=paths, fields=fields, web_url=stand_in.url, web_token=TOKEN),
         )
     )
-    times: dict[str, list[float]] = {"plain": [], "ours": [], "bare": []}
-    requests: dict[str, list[int]] = {"plain": [], "ours": []}
     wanted = {"datasets": [GRANTED_PID]}
+    kinds: dict[str, tuple[HubClient, dict[str, Any]]] = {
+        "plain": (plain, {}),
+        "ours": (ours, wanted),
+        "ours_stock": (ours, {**wanted, "environment": "stock"}),
+    }
+    times: dict[str, list[float]] = {name: [] for name in (*kinds, "bare", "bare_stock")}
+    requests: dict[str, list[int]] = {name: [] for name in kinds}
     for i in range(n_rounds + 1):
-        for name, client, options in (("plain", plain, {}), ("ours", ours, wanted)):
+        for name, (client, options) in kinds.items():
             account = account_name(ISSUER, f"p{i}")
             home = Path(fields["sessions"]["homes_folder"]) / account
             home.mkdir(exist_ok=True)
@@ -340,8 +359,9 @@ def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
             if i:  # the first starts read the image from the disk
                 times[name].append(took)
                 requests[name].append(n_requests)
-        if i and i <= 5:
+        if 1 <= i <= N_BARE:
             times["bare"].append(bare_start(cluster, image))
+            times["bare_stock"].append(bare_start(cluster, STOCK_IMAGE))
         sys.stderr.write(f"round {i} of {n_rounds}\n")
     found: dict[str, Any] = {f"{name}_s": quantiles(values) for name, values in times.items()}
     return found | {
