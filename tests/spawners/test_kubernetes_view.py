@@ -63,8 +63,8 @@ FORBIDDEN = [
     ("list", "secrets"),
     ("patch", "pods"),
     ("update", "pods"),
-    ("create", "pods/exec"),
-    ("create", "serviceaccounts/token"),
+    ("create", "pods", "--subresource=exec"),
+    ("create", "serviceaccounts", "--subresource=token"),
     ("get", "configmaps"),
     ("list", "pods", "--all-namespaces"),
     ("list", "secrets", "--namespace=kube-system"),
@@ -77,7 +77,13 @@ def test_the_sweepers_account_lists_and_deletes_pods_there_and_nothing_else(
 ) -> None:
     for verb in ("get", "list", "delete"):
         assert can(cluster, "sweeper", verb, "pods")
-    for what in (*FORBIDDEN, ("create", "pods"), ("get", "pods/log"), ("watch", "pods"), ("list", "nodes")):
+    for what in (
+        *FORBIDDEN,
+        ("create", "pods"),
+        ("get", "pods", "--subresource=log"),
+        ("watch", "pods"),
+        ("list", "nodes"),
+    ):
         assert not can(cluster, "sweeper", *what), what
 
 
