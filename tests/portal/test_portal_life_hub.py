@@ -52,7 +52,9 @@ def verdicts(hub: QueueHub) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("header", "kept"), [(traceparent(TRACE), True), ("00-0-0-00", False), ("x" * 4000, False), (None, False)]
+    ("header", "kept"),
+    [(traceparent(TRACE), True), ("00-0-0-00", False), ("x" * 4000, False), (None, False)],
+    ids=["sent", "invalid", "long", "none"],
 )
 def test_a_start_keeps_the_trace_of_who_asked_and_tells_when_its_route_is_set(
     hub: QueueHub, header: str | None, kept: bool
