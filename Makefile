@@ -78,7 +78,7 @@ peers: $(VENV)/.kernels ## install what the benchmarks run beside ours
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --editable '.[all,bench]'
 
 # Benchmarks of the reduction, which share side_by_side.py: one of them with `make bench BENCHES=xrf`.
-BENCHES ?= $(patsubst benchmarks/bench_%.py,%,$(shell grep -l '^from side_by_side' benchmarks/bench_*.py))
+BENCHES ?= $(patsubst benchmarks/bench_%.py,%,$(shell grep -lE '^from side_by_side import .*alternate' benchmarks/bench_*.py))
 # Where their times go, a file each.
 MEASUREMENTS ?= docs/measurements
 

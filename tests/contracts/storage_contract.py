@@ -111,7 +111,7 @@ class StorageContract:
             assert info.is_rescue
             assert any("Your home is full (no space is left)" in note for note in info.notes)
             # Neither settings nor history nor signatures: not even an empty folder for them.
-            assert set(said["in_home"]) <= {"big", "notebooks"}
+            assert set(said["in_home"]) <= {"big", "notebooks"}, said["in_home"]
             assert (home / "note").read_text() == "there is room again"
             run(spawner.stop(now=True))
         finally:

@@ -11,8 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from beamhub_core.config import read_config
-from beamhub_core.config.reading import sections
+from beamhub_core.config import FacilityConfig, read_config
 from helm.chart_parts import CHART, TRIAL, component_of, find_helm, of_kind, pods, render, rendered
 
 SESSIONS = "beamhub-sessions"
@@ -333,8 +332,8 @@ def _definition(about: dict[str, Any]) -> str:
     return str(about.get("$ref", "")).rpartition("/")[2]
 
 
-def test_the_charts_values_hold_its_whole_schema_and_every_section_of_the_configuration() -> None:
+def test_the_charts_values_fit_its_schema_and_hold_every_needed_part_of_the_configuration() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     jsonschema.validate(values, json.loads((CHART / "values.schema.json").read_text()))
-    needed = {path.partition(".")[0].removesuffix("[]") for path, _ in sections()} - {""}
+    needed = {name for name, info in FacilityConfig.model_fields.items() if info.is_required()}
     assert needed <= set(values["facility"])

@@ -216,7 +216,8 @@ def test_the_hub_may_do_what_sessions_need_and_nothing_more(release: Release) ->
     account = f"system:serviceaccount:{release.namespace}:beamhub-hub"
 
     def may(verb: str, what: str, namespace: str) -> bool:
-        words = ("auth", "can-i", verb, what, "-n", namespace, f"--as={account}")
+        kind, _, part = what.partition("/")  # as one word it would be an object's name
+        words = ("auth", "can-i", verb, kind, f"--subresource={part}", "-n", namespace, f"--as={account}")
         return "yes" in kubectl(*words, check=False).split()
 
     for verb in ("get", "list", "watch", "create", "delete"):

@@ -51,7 +51,7 @@ from leaks.leak_world import (
 
 Key = tuple[str, str]
 Plain = tuple[int, list[tuple[str, str]], str]
-RANDOM = re.compile(r'(Reference <code>|"reference":"|state=|code_challenge=)[\w-]{8,43}')
+RANDOM = re.compile(r'(Reference <code>|"reference":"|state=|code_challenge=|traceparent=)[\w-]{8,55}')
 FULL = os.environ.get("BEAMHUB_LEAKS") == "full"
 SKIPPED_HEADERS = ("set-cookie", "date")
 
