@@ -134,7 +134,8 @@ def decide(
     orphans = [
         found
         for found in inventory.found
-        if found.plan_id not in rows and found.age_s > settle.total_seconds()
+        if (found.plan_id not in rows or (found.plan_id in lost and not found.is_running))
+        and found.age_s > settle.total_seconds()
     ]
     expired = [found for plan_id, found in running.items() if plan_id in rows and rows[plan_id].ends_at < now]
     return Decision(tuple(lost), tuple(adopted), tuple(orphans), tuple(expired), tuple(unknown))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,3 +117,14 @@ def test_a_session_whose_machine_speaks_again_runs_again() -> None:
 def test_a_session_whose_machine_was_given_up_is_lost() -> None:
     stored = row(0, PLACES[0], "unknown")
     assert decide([stored], Inventory(()), now=NOW).lost == (stored.plan.id,)
+
+
+@pytest.mark.parametrize(("age_s", "is_ended"), [(600.0, True), (1.0, False)])
+def test_what_is_left_of_a_session_that_ended_unseen_goes_in_the_same_pass(
+    age_s: float, is_ended: bool
+) -> None:
+    stored = row(1, PLACES[0], "running")
+    left = Found(stored.plan.id, "container:1", False, age_s, token_digest="0" * 64)
+    decision = decide([stored], Inventory((left,)), now=NOW)
+    assert decision.lost == (stored.plan.id,)
+    assert decision.orphans == ((left,) if is_ended else ())
