@@ -97,8 +97,14 @@ class Database:
         return True
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections; one that somebody still holds is closed when it is given back."""
+        event.listen(self.engine.pool, "checkin", _close_at_checkin)
         self.engine.dispose()
+
+
+def _close_at_checkin(connection: Any, record: Any) -> None:
+    """A pool that is closed would keep what comes back, and nobody would close it."""
+    record.invalidate()
 
 
 def ensure_schema(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -223,3 +224,15 @@ def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     with pytest.raises(OperationalError, match="unable to open"), made.reading() as session:
         session.execute(text("SELECT 1"))
     made.close()
+
+
+def test_a_connection_that_is_given_back_after_the_end_is_closed(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'web.sqlite'}")
+    held = database.engine.connect()
+    own = held.connection.dbapi_connection
+    assert own is not None
+    database.close()
+    assert held.execute(text("SELECT 1")).scalar() == 1
+    held.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        own.execute("SELECT 1")
