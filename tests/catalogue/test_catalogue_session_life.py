@@ -232,7 +232,11 @@ def test_the_phases_of_a_start_are_kept_together(tmp_path: Path) -> None:
         at(facility, NOW + timedelta(seconds=40))
         report(api, first_cell_ago_s=10)
         report(api, first_cell_ago_s=10)
-        with facility.service().database.reading() as session:
-            row = session.get(SessionRow, plan.id)
-            assert row is not None and row.phases is not None
-            assert row.phases["seconds"] == {"plan": 0.1, "ready": 1.5, "route": 0.02, "first_cell": 30.0}
+        own = facility.service()
+        try:
+            with own.database.reading() as session:
+                row = session.get(SessionRow, plan.id)
+                assert row is not None and row.phases is not None
+                assert row.phases["seconds"] == {"plan": 0.1, "ready": 1.5, "route": 0.02, "first_cell": 30.0}
+        finally:
+            own.stop()
