@@ -39,6 +39,7 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from session_peers import (
     BASE_COMMAND,
+    HUB_CONFIG,
     STOCK_COMMAND,
     STOCK_IMAGE,
     HubClient,
@@ -57,29 +58,6 @@ from contracts.web_stand_in import serving_stand_in
 RATIO_LIMIT = 0.7
 OVER_BARE_S = 1.0
 N_BARE = 5
-COMMON = """
-import sys
-from jupyterhub.auth import DummyAuthenticator
-from jupyterhub.proxy import Proxy
-
-class NoProxy(Proxy):
-    should_start = False
-    async def add_route(self, routespec, target, data): pass
-    async def delete_route(self, routespec): pass
-    async def get_all_routes(self): return {{}}
-
-c.JupyterHub.proxy_class = NoProxy
-c.JupyterHub.authenticator_class = DummyAuthenticator
-c.DummyAuthenticator.allow_all = True
-c.JupyterHub.db_url = "sqlite:///hub.sqlite"
-c.JupyterHub.hub_bind_url = "http://0.0.0.0:{port}"
-c.JupyterHub.hub_connect_url = "http://{host}:{port}"
-c.JupyterHub.bind_url = "http://127.0.0.1:{public}"
-c.JupyterHub.services = [{{"name": "operator", "api_token": {token!r}}}]
-c.JupyterHub.load_roles = [
-    {{"name": "operator", "services": ["operator"], "scopes": ["admin:users", "admin:servers"]}},
-]
-"""
 PLAIN = """
 from kubespawner import KubeSpawner
 c.JupyterHub.spawner_class = KubeSpawner
@@ -95,6 +73,7 @@ c.KubeSpawner.container_security_context = {{
 }}
 """
 OURS = """
+import sys
 sys.path[:0] = {paths!r}
 from beamhub_core.clock import utc_now
 from beamhub_core.config import FacilityConfig
@@ -193,7 +172,7 @@ def hub(folder: Path, config: str, **facts: Any) -> Iterator[HubClient]:
     """A JupyterHub process with this configuration."""
     folder.mkdir()
     port, token = free_port(), secrets.token_hex(16)
-    common = COMMON.format(port=port, public=free_port(), token=token, host=HOST)
+    common = HUB_CONFIG.format(port=port, public=free_port(), token=token, host=HOST)
     (folder / "jupyterhub_config.py").write_text(common + config)
     with (folder / "hub.log").open("w") as log:
         process = subprocess.Popen(

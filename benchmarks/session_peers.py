@@ -33,8 +33,7 @@ WORKDIR /home/jovyan
 EXPOSE 8888
 CMD ["jupyterhub-singleuser"]
 """
-PLAIN_CONFIG = """
-from dockerspawner import DockerSpawner
+HUB_CONFIG = """
 from jupyterhub.auth import DummyAuthenticator
 from jupyterhub.proxy import Proxy
 
@@ -45,6 +44,20 @@ class NoProxy(Proxy):
     async def get_all_routes(self): return {{}}
 
 c.JupyterHub.proxy_class = NoProxy
+c.JupyterHub.authenticator_class = DummyAuthenticator
+c.DummyAuthenticator.allow_all = True
+c.JupyterHub.db_url = "sqlite:///hub.sqlite"
+c.JupyterHub.hub_bind_url = "http://0.0.0.0:{port}"
+c.JupyterHub.hub_connect_url = "http://{host}:{port}"
+c.JupyterHub.bind_url = "http://127.0.0.1:{public}"
+c.JupyterHub.services = [{{"name": "operator", "api_token": {token!r}}}]
+c.JupyterHub.load_roles = [
+    {{"name": "operator", "services": ["operator"], "scopes": ["admin:users", "admin:servers"]}},
+]
+"""
+"""A hub for benchmarks: nobody's proxy, an operator with a token; `host` is where its servers reach it."""
+PLAIN_CONFIG = """
+from dockerspawner import DockerSpawner
 c.JupyterHub.spawner_class = DockerSpawner
 c.DockerSpawner.image = {image!r}
 c.DockerSpawner.use_internal_ip = True
@@ -52,16 +65,6 @@ c.DockerSpawner.remove = True
 c.Spawner.start_timeout = 300  # on a busy machine a slow start is slow, not failed
 c.Spawner.http_timeout = 180
 c.DockerSpawner.prefix = {prefix!r}
-c.JupyterHub.authenticator_class = DummyAuthenticator
-c.DummyAuthenticator.allow_all = True
-c.JupyterHub.db_url = "sqlite:///plain.sqlite"
-c.JupyterHub.hub_bind_url = "http://0.0.0.0:{port}"
-c.JupyterHub.hub_connect_url = "http://{gateway}:{port}"
-c.JupyterHub.bind_url = "http://127.0.0.1:{public}"
-c.JupyterHub.services = [{{"name": "operator", "api_token": {token!r}}}]
-c.JupyterHub.load_roles = [
-    {{"name": "operator", "services": ["operator"], "scopes": ["admin:users", "admin:servers"]}},
-]
 """
 BARE_ARGUMENTS = ("--ip=0.0.0.0", "--port=8888", "--no-browser", "--ServerApp.token=")
 STOCK_COMMAND = ("jupyter", "lab", *BARE_ARGUMENTS)
@@ -147,8 +150,9 @@ def plain_hub(engine: Any, folder: Path) -> Iterator[tuple[HubClient, int]]:
     folder.mkdir()
     port, token, prefix = free_port(), secrets.token_hex(16), f"bench-plain-{secrets.token_hex(3)}"
     gateway = engine.inspect_network("bridge")["IPAM"]["Config"][0]["Gateway"]
-    facts = {"port": port, "public": free_port(), "token": token, "prefix": prefix, "gateway": gateway}
-    (folder / "jupyterhub_config.py").write_text(PLAIN_CONFIG.format(image=STOCK_IMAGE, **facts))
+    common = HUB_CONFIG.format(port=port, public=free_port(), token=token, host=gateway)
+    plain = PLAIN_CONFIG.format(image=STOCK_IMAGE, prefix=prefix)
+    (folder / "jupyterhub_config.py").write_text(common + plain)
     with (folder / "plain.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "jupyterhub", "-f", "jupyterhub_config.py"],

@@ -17,12 +17,14 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from beamhub_core.rights import RefusalCode
+from beamhub_core.session import SessionVerdict
 
 ANSWER_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 START_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 30, 60, 120, 300, 600)
 WAIT_BUCKETS = (10, 30, 60, 300, 600, 1800, 3600, 7200, 14400, 28800, 43200)
 PHASES = ("plan", "create", "boot", "ready", "route", "first_cell")
 """Phases that are told apart; `first_cell` lasts from the running server to the end of the first cell."""
+ACTIONS = get_args(SessionVerdict.model_fields["action"].annotation)
 ASKED = ("grants", "plan", "ticket", "extend", "prepare")
 KEPT_FOR_S = 5.0
 """Counts of the database are this old at most: scraping more often does not ask it more often."""
@@ -84,7 +86,7 @@ class WebMetrics:
         )
         for phase in PHASES:
             self._phases.labels(phase)
-        for action in ("none", "notify", "warn", "stop"):
+        for action in ACTIONS:
             self._verdicts.labels(action)
 
     def refused(self, asked: str, code: str) -> None:
@@ -107,7 +109,7 @@ class WebMetrics:
     def verdicts(self, actions: Iterable[str]) -> None:
         """What the last re-check said."""
         said = list(actions)
-        for action in ("none", "notify", "warn", "stop"):
+        for action in ACTIONS:
             self._verdicts.labels(action).set(said.count(action))
 
     def phase(self, name: str, seconds: float) -> None:

@@ -6,6 +6,7 @@ import getpass
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from pydantic import ValidationError
 
@@ -16,27 +17,33 @@ MAX_SESSION_FILE_BYTES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class WebService:
-    """Where the web service is and what to show it; `token` is never logged nor stored."""
+class SessionService:
+    """Where a service of this session is and what to show it; `token` is never logged nor stored."""
 
     url: str
     token: str
 
     def __repr__(self) -> str:
         """Without the token."""
-        return f"WebService(url={self.url!r})"
+        return f"{type(self).__name__}(url={self.url!r})"
+
+    @classmethod
+    def from_environment(cls, variable: str) -> Self | None:
+        """The service whose address stands in a variable, or None where none does."""
+        url, token = os.environ.get(variable), os.environ.get("JUPYTERHUB_API_TOKEN")
+        return cls(url.rstrip("/"), token) if url and token else None
 
 
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """Where this session's clusters are made; `token` is never logged nor stored."""
+class WebService(SessionService):
+    """The web service."""
 
-    url: str
-    token: str
+    __slots__ = ()
 
-    def __repr__(self) -> str:
-        """Without the token."""
-        return f"Gateway(url={self.url!r})"
+
+class Gateway(SessionService):
+    """Where this session's clusters are made."""
+
+    __slots__ = ()
 
 
 def read_session() -> SessionInfo | None:
@@ -63,14 +70,12 @@ def read_session() -> SessionInfo | None:
 
 def web_service() -> WebService | None:
     """The web service of this session, or None outside of one."""
-    url, token = os.environ.get("BEAMHUB_WEB_URL"), os.environ.get("JUPYTERHUB_API_TOKEN")
-    return WebService(url.rstrip("/"), token) if url and token else None
+    return WebService.from_environment("BEAMHUB_WEB_URL")
 
 
 def gateway() -> Gateway | None:
     """The gateway of this session; None outside of one, and in a facility that has none."""
-    url, token = os.environ.get("BEAMHUB_GATEWAY_URL"), os.environ.get("JUPYTERHUB_API_TOKEN")
-    return Gateway(url.rstrip("/"), token) if url and token else None
+    return Gateway.from_environment("BEAMHUB_GATEWAY_URL")
 
 
 def user_name() -> str:

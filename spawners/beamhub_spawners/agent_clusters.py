@@ -13,8 +13,7 @@ from typing import Any
 
 from beamhub_core.config.gateway import GatewayConfig
 from beamhub_core.session import SessionPlan, StoredSession
-from beamhub_core.word import digest
-from beamhub_spawners.agent_create import MAX_DIFFERENCES, Facility, differences
+from beamhub_spawners.agent_create import MAX_DIFFERENCES, Facility, check_unchanged, differences
 from beamhub_spawners.agent_routes import NotAdmitted
 from beamhub_spawners.dask_limits import EPSILON, session_share
 from beamhub_spawners.dask_render import (
@@ -59,15 +58,11 @@ def check_running(stored: StoredSession, facility: Facility, *, now: datetime) -
     ------
     NotAdmitted
     """
-    plan, record = stored.plan, stored.record
-    if digest(plan) != record.plan_hash or plan.id != record.plan_id:
-        raise NotAdmitted(403, "hash mismatch: the plan is not the one that was stored")
-    if plan.place.name != facility.place_name or plan.place.backend != "docker":
-        raise NotAdmitted(403, f"the plan is for the place {plan.place.name!r}")
+    plan = check_unchanged(stored, place=facility.place_name, backend="docker")
     if stored.ends_at <= now:
         raise NotAdmitted(403, "the plan's time is over")
-    if record.state not in RUNS:
-        raise NotAdmitted(403, f"the session is {record.state}; clusters stand beside running ones")
+    if stored.record.state not in RUNS:
+        raise NotAdmitted(403, f"the session is {stored.record.state}; clusters stand beside running ones")
     return plan
 
 

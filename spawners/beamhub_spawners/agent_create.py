@@ -55,15 +55,27 @@ def check_plan(stored: StoredSession, *, place: str, backend: BackendKind, now: 
     NotAdmitted
         If the plan is not the one that was stored, another place's, over, or ended.
     """
+    plan = check_unchanged(stored, place=place, backend=backend)
+    if plan.expires_at <= now:
+        raise NotAdmitted(403, "the plan's time is over")
+    if stored.record.state not in TO_BE_MADE:
+        raise NotAdmitted(403, f"the session is {stored.record.state}; a plan is made once")
+    return plan
+
+
+def check_unchanged(stored: StoredSession, *, place: str, backend: BackendKind) -> SessionPlan:
+    """The plan, if it is the one that was stored, and of a place of a backend.
+
+    Raises
+    ------
+    NotAdmitted
+        If it is another, or another place's.
+    """
     plan, record = stored.plan, stored.record
     if digest(plan) != record.plan_hash or plan.id != record.plan_id:
         raise NotAdmitted(403, "hash mismatch: the plan is not the one that was stored")
     if plan.place.name != place or plan.place.backend != backend:
         raise NotAdmitted(403, f"the plan is for the place {plan.place.name!r}")
-    if plan.expires_at <= now:
-        raise NotAdmitted(403, "the plan's time is over")
-    if record.state not in TO_BE_MADE:
-        raise NotAdmitted(403, f"the session is {record.state}; a plan is made once")
     return plan
 
 

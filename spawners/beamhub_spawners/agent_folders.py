@@ -13,10 +13,14 @@ from weakref import WeakValueDictionary
 from beamhub_core.config import FacilityConfig
 from beamhub_core.session import SessionPlan
 from beamhub_spawners.agent_routes import NotAdmitted
-from beamhub_spawners.docker_host import FOLDERS_S, N_FOLDER_THREADS
-from beamhub_spawners.docker_images import OF_A_FOLDER
 from beamhub_spawners.folder_work import Identity
-from beamhub_spawners.host_folders import check_and_ensure_folders, unfit_in_words
+from beamhub_spawners.host_folders import (
+    FOLDERS_S,
+    N_FOLDER_THREADS,
+    OF_A_FOLDER,
+    check_and_ensure_folders,
+    unfit_in_words,
+)
 from beamhub_spawners.host_homes import HomeOnHost, home_states, look_at_home
 from beamhub_spawners.paths import PathEscapes
 

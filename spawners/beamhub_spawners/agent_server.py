@@ -22,7 +22,7 @@ from beamhub_core.config.docker_place import TlsPairConfig
 from beamhub_core.errors import Unavailable
 from beamhub_spawners.agent_reply import Reply
 from beamhub_spawners.agent_routes import Asked, NotAdmitted, read_request
-from beamhub_spawners.docker_host import FOLDERS_S
+from beamhub_spawners.host_folders import FOLDERS_S
 
 log = logging.getLogger(__name__)
 

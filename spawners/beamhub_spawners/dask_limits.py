@@ -152,21 +152,8 @@ def check_workers(
     OverLimit
         Naming the first limit that it would pass, with the numbers.
     """
-    share, config = rules
-    rest = tuple(others)
-    mine = [one for one in rest if one.is_cluster and one.holder.plan_id == held_now.holder.plan_id]
-    own = sum(one.n_workers for one in mine)
-    _check("This session", "workers", n_workers, own, share.max_workers)
-    threads = sum(one.cpu - config.scheduler_cpu for one in mine)
-    _check("This session", "threads of workers", n_workers * size.threads, threads, share.max_threads)
-    memory = sum(one.memory_gib - config.scheduler_memory_gib for one in mine)
-    _check("This session", "GiB of workers", n_workers * size.memory_gib, memory, share.max_memory_gib)
-    for whose, limits, used in _shares(held_now.holder, rest, config):
-        _check(whose, "workers", n_workers, used.n_workers, limits.max_workers)
-        cpu = config.scheduler_cpu + n_workers * size.threads
-        _check(whose, "processor cores", cpu, used.cpu, limits.max_cpu)
-        memory = config.scheduler_memory_gib + n_workers * size.memory_gib
-        _check(whose, "GiB of memory", memory, used.memory_gib, limits.max_memory_gib)
+    for room in _rooms(held_now, size, others, rules):
+        _check(room.whose, room.what, room.besides + n_workers * room.each, room.used, room.limit)
 
 
 def most_workers(
@@ -176,25 +163,46 @@ def most_workers(
 
     The number for which `check_workers` says nothing, and for which one more raises.
     """
+    bounds = [
+        (room.limit - room.used - room.besides) / room.each
+        for room in _rooms(held_now, size, others, rules)
+        if room.limit is not None
+    ]
+    return max(0, math.floor(min(bounds) + EPSILON))
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """One limit that a growing cluster meets: what each worker takes of it, and what is taken besides.
+
+    `used` is what others hold, `besides` what the cluster takes without any worker.
+    """
+
+    whose: str
+    what: str
+    each: float
+    used: float
+    limit: float | None
+    besides: float = 0.0
+
+
+def _rooms(
+    held_now: Held, size: Size, others: Iterable[Held], rules: tuple[SessionShare, GatewayConfig]
+) -> Iterator[_Room]:
+    """Every limit that counts for the workers of a cluster, the session's own first."""
     share, config = rules
     rest = tuple(others)
     mine = [one for one in rest if one.is_cluster and one.holder.plan_id == held_now.holder.plan_id]
-    threads = sum(one.cpu - config.scheduler_cpu for one in mine)
-    memory = sum(one.memory_gib - config.scheduler_memory_gib for one in mine)
-    rooms: list[float] = [
-        share.max_workers - sum(one.n_workers for one in mine),
-        (share.max_threads - threads) / size.threads,
-        (share.max_memory_gib - memory) / size.memory_gib,
-    ]
-    for _, limits, used in _shares(held_now.holder, rest, config):
-        if limits.max_workers is not None:
-            rooms.append(limits.max_workers - used.n_workers)
-        if limits.max_cpu is not None:
-            rooms.append((limits.max_cpu - used.cpu - config.scheduler_cpu) / size.threads)
-        if limits.max_memory_gib is not None:
-            free = limits.max_memory_gib - used.memory_gib - config.scheduler_memory_gib
-            rooms.append(free / size.memory_gib)
-    return max(0, math.floor(min(rooms) + EPSILON))
+    own, cpu, gib = "This session", config.scheduler_cpu, config.scheduler_memory_gib
+    yield _Room(own, "workers", 1, sum(one.n_workers for one in mine), share.max_workers)
+    threads = sum(one.cpu - cpu for one in mine)
+    yield _Room(own, "threads of workers", size.threads, threads, share.max_threads)
+    memory = sum(one.memory_gib - gib for one in mine)
+    yield _Room(own, "GiB of workers", size.memory_gib, memory, share.max_memory_gib)
+    for whose, limits, used in _shares(held_now.holder, rest, config):
+        yield _Room(whose, "workers", 1, used.n_workers, limits.max_workers)
+        yield _Room(whose, "processor cores", size.threads, used.cpu, limits.max_cpu, cpu)
+        yield _Room(whose, "GiB of memory", size.memory_gib, used.memory_gib, limits.max_memory_gib, gib)
 
 
 @dataclass(frozen=True, slots=True)

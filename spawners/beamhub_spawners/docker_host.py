@@ -17,11 +17,9 @@ from docker.tls import TLSConfig
 from beamhub_core.config.docker_place import DockerPlaceConfig
 from beamhub_core.errors import Unavailable
 from beamhub_core.word import canonical_json
+from beamhub_spawners.host_folders import FOLDERS_S, N_FOLDER_THREADS
 
 N_THREADS = 8
-N_FOLDER_THREADS = 16
-FOLDERS_S = 45.0
-"""How long the folders of one session may take: more than the facility's own command for quotas may."""
 MAX_WAITING = 64
 OLDEST_API = "1.41"  # Docker 20.10
 NO_ANSWER = "the host does not answer"

@@ -7,9 +7,9 @@ from typing import Any
 
 from docker.errors import APIError
 
+from beamhub_spawners.host_folders import OF_A_FOLDER
+
 NOT_THERE = "its image is not on the host yet"
-OF_A_FOLDER = "a folder of the plan: "
-"""How an agent begins what it says of a folder that cannot be used."""
 ANOTHER = "its image on the host is not the one of the plan"
 
 

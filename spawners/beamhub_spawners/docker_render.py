@@ -18,7 +18,7 @@ from beamhub_core.word import digest
 from beamhub_spawners.container_start import RUN_FOLDER, SESSION_INFO_VARIABLE
 from beamhub_spawners.docker_network import LABEL
 from beamhub_spawners.session_environment import token_digest
-from beamhub_spawners.session_view import session_info
+from beamhub_spawners.session_view import ENFORCED, session_info
 
 PORT = 8888
 PORT_KEY = f"{PORT}/tcp"
@@ -29,16 +29,6 @@ SHM_SHARE = 0.25
 RECURSIVE_READ_ONLY_ENGINE = 25
 # A session that prints without end fills its own log, not the host's disk.
 LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}}
-# What a container promises; the engine enforces it whatever runs inside.
-ENFORCED = {
-    "raw_read_only": True,
-    "ungranted_unreadable": True,
-    "other_processes_unreadable": True,
-    "signals_scoped": True,
-    "abstract_sockets": True,
-    "own_numeric_identity": True,
-    "memory": True,
-}
 RUNNING = ("running", "paused", "restarting")
 
 

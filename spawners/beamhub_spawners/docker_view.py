@@ -87,7 +87,7 @@ class DockerView:
         }
         for one in look.seen:
             is_left = f"{LABEL}role" in one.labels and one.labels.get(f"{LABEL}plan-id") not in sessions
-            if is_left and time.time() - int(one.fields["Created"]) > SETTLE.total_seconds():
+            if is_left and time.time() - int(one.fields["Created"]) > self._settle.total_seconds():
                 log.warning("removing a part of a cluster whose session is gone: %s", one.fields["Id"][:12])
                 try:
                     await one.host.call("remove_container", one.fields["Id"], v=True, force=True)

@@ -18,6 +18,12 @@ from beamhub_spawners.session_view import NOTEBOOKS
 HOME_MODE = 0o700
 PROCESSED_MODE = 0o2770  # what is made below belongs to the proposal's group, too
 QUOTA_LIMIT_S = 30.0
+FOLDERS_S = 45.0
+"""How long the folders of one session may take: more than the facility's own command for quotas may."""
+N_FOLDER_THREADS = 16
+"""Of a hub, and of an agent: slow storage holds up its own starts only."""
+OF_A_FOLDER = "a folder of the plan: "
+"""How an agent begins what it says of a folder that cannot be used."""
 
 
 def check_and_ensure_folders(plan: SessionPlan, config: FacilityConfig, *, with_quotas: bool = True) -> None:

@@ -349,7 +349,7 @@ async def open_client(place: KubernetesPlaceConfig) -> ApiClient:
 
 def shared_cluster(place: KubernetesPlaceConfig) -> Cluster:
     """The one object of a cluster's namespace in this process."""
-    key = (str(place.kubeconfig or ""), place.context or "", place.namespace)
+    key = place.cluster_key
     if key not in _clusters:
         _clusters[key] = Cluster(place)
     return _clusters[key]

@@ -15,8 +15,7 @@ from beamhub_core.config.kubernetes_place import KubernetesPlaceConfig
 from beamhub_core.errors import Unavailable
 from beamhub_core.pool_health import PoolState
 from beamhub_core.word import Word
-from beamhub_spawners.docker_host import FOLDERS_S
-from beamhub_spawners.docker_images import OF_A_FOLDER
+from beamhub_spawners.host_folders import FOLDERS_S, OF_A_FOLDER
 from beamhub_spawners.host_homes import HomeOnHost
 from beamhub_spawners.keeper_desk import StorageInventory
 from beamhub_spawners.refusal import StartFailed

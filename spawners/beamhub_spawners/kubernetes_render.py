@@ -19,7 +19,7 @@ from beamhub_spawners.container_start import RUN_FOLDER, SESSION_INFO_VARIABLE
 from beamhub_spawners.kubernetes_pod import CONTAINER, NAME, PORT, PREFIX, pod_name, server_labels
 from beamhub_spawners.person_mounts import person_root
 from beamhub_spawners.session_environment import token_digest
-from beamhub_spawners.session_view import session_info
+from beamhub_spawners.session_view import ENFORCED, session_info
 
 GRACE_S = 5
 SHM_SHARE = 0.25
@@ -251,15 +251,7 @@ def _container(
 
 def enforced(place: KubernetesPlaceConfig) -> dict[str, bool]:
     """What a pod of a place promises; nodes and API server enforce it whatever runs inside."""
-    return {
-        "raw_read_only": place.recursive_read_only,
-        "ungranted_unreadable": True,
-        "other_processes_unreadable": True,
-        "signals_scoped": True,
-        "abstract_sockets": True,
-        "own_numeric_identity": True,
-        "memory": True,
-    }
+    return {**ENFORCED, "raw_read_only": place.recursive_read_only}
 
 
 def _resources(plan: SessionPlan, place: KubernetesPlaceConfig) -> dict[str, Any]:

@@ -254,7 +254,7 @@ def unknown_s(pod: Pod, now: datetime) -> float:
 
 def shared_list(place: KubernetesPlaceConfig) -> PodList:
     """The one object of a cluster's namespace in this process."""
-    key = (str(place.kubeconfig or ""), place.context or "", place.namespace)
+    key = place.cluster_key
     if key not in _lists:
         _lists[key] = PodList(place)
     return _lists[key]

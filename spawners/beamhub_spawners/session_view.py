@@ -18,6 +18,16 @@ from beamhub_core.word import digest
 from beamhub_spawners.plan import proposals_in
 
 NOTEBOOKS = "notebooks"
+ENFORCED = {
+    "raw_read_only": True,
+    "ungranted_unreadable": True,
+    "other_processes_unreadable": True,
+    "signals_scoped": True,
+    "abstract_sockets": True,
+    "own_numeric_identity": True,
+    "memory": True,
+}
+"""What a container or a pod promises; engine or nodes enforce it whatever runs inside."""
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 

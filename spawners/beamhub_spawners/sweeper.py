@@ -134,7 +134,7 @@ def decide(
     orphans = [
         found
         for found in inventory.found
-        if (found.plan_id not in rows or (found.plan_id in lost and not found.is_running))
+        if (found.plan_id not in rows or (not found.is_running and found.plan_id in lost))
         and found.age_s > settle.total_seconds()
     ]
     expired = [found for plan_id, found in running.items() if plan_id in rows and rows[plan_id].ends_at < now]

@@ -17,12 +17,12 @@ from beamhub_core.session import SessionInfo
 from beamhub_core.word import digest
 from beamhub_spawners.container_start import prepare
 from beamhub_spawners.docker_network import LABEL
-from beamhub_spawners.docker_render import ENFORCED, Ground, container_fields
+from beamhub_spawners.docker_render import Ground, container_fields
 from beamhub_spawners.local_spawner import LocalSessionSpawner
 from beamhub_spawners.session_environment import OF_THE_HUB, session_environment, token_digest
 from beamhub_spawners.session_server import LAB_SETTINGS, LAB_SETTINGS_FILE, SETTINGS
 from beamhub_spawners.session_spawner import apply_user_options, principal_in
-from beamhub_spawners.session_view import session_info, view_links, write_view
+from beamhub_spawners.session_view import ENFORCED, session_info, view_links, write_view
 from beamhub_spawners.wiring_hook import configure_spawner
 from contracts.spawner_parts import ACCOUNT, TOKEN, docker_plan, facility_fields, make_facility, principal
 

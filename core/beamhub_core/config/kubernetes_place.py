@@ -159,6 +159,11 @@ class KubernetesPlaceConfig(Section):
         description="Seconds without a sign of the API server after which the place counts as silent.",
     )
 
+    @property
+    def cluster_key(self) -> tuple[str, str, str]:
+        """Cluster and namespace: places with the same one share what a process keeps of it."""
+        return str(self.kubeconfig or ""), self.context or "", self.namespace
+
     @model_validator(mode="after")
     def _host_paths_are_wanted(self) -> KubernetesPlaceConfig:
         named = [*self.volumes.values(), self.homes, self.unmapped_homes, self.scratch]
