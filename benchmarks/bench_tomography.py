@@ -28,7 +28,7 @@ from beamhub_reduction.pipeline.progress import silent
 DATA = "entry/instrument/detector/data"
 REBIN = 2
 N_FLATS = 20
-GZIP_SHARE = 4
+GZIP_SHARE = 16
 """Packed with gzip everything takes several times as long, so the scan has fewer projections."""
 
 

@@ -29,6 +29,8 @@ SPLITS = ("full", "bbox", "no")
 MAX_MAP_BINS = 500_000
 """Bins of a two-dimensional map: sums of sixteen frames at once take 0.5 GiB at most."""
 MAX_PONI_BYTES = 1024**2
+SLIVER = 1e-12
+"""Smaller shares of a pixel are rounding at an edge: their squares vanish, and with them the uncertainty."""
 
 Unit = Literal["q_nm^-1", "q_A^-1", "2th_deg", "2th_rad"]
 Split = Literal["full", "bbox", "no"]
@@ -228,7 +230,14 @@ def _pyfai_matrix(
 
 def _rows(engine: Any, n_rows: int, n_pixels: int) -> scipy.sparse.csr_matrix:
     parts = (np.array(engine.data), np.array(engine.indices), np.array(engine.indptr))
-    return scipy.sparse.csr_matrix(parts, shape=(n_rows, n_pixels))
+    return without_slivers(scipy.sparse.csr_matrix(parts, shape=(n_rows, n_pixels)))
+
+
+def without_slivers(matrix: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+    """The shares of pixels, less those that are only rounding; changed in place."""
+    matrix.data[abs(matrix.data) < SLIVER] = 0
+    matrix.eliminate_zeros()
+    return matrix
 
 
 def _azimuth_limits(integrator: AzimuthalIntegrator, limits: Range | None) -> Range | None:
