@@ -6,14 +6,14 @@ READY := $(VENV)/.ready
 # Processes that run tests side by side; 0 runs them in this one.
 JOBS ?= 2
 PARALLEL := --numprocesses $(JOBS) --dist loadscope
-# Tests that need nothing but Python.
+# Tests that need nothing but Python; those that start a hub or a person's server take seconds each.
 PLAIN := not (docker or kubernetes or keycloak or oidc_provider or ldap or browser or postgresql)
 
 # What `make soak` runs with thousands of examples for each law: what reads and counts bytes from outside.
 SOAKED := $(addprefix tests/reduction/test_,codecs.py kernels*.py storage_chunks*.py bad_input_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo journey images journey-compose test postgresql lint format peers bench bench-quick bench-platform bench-scale bench-sessions soak-sessions bench-pods soak reference clean
+.PHONY: help setup demo journey images journey-compose test contracts postgresql lint format peers bench bench-quick bench-platform bench-scale bench-sessions soak-sessions bench-pods soak reference clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 16
@@ -60,10 +60,13 @@ journey-compose: $(VENV)/.kernels ## run the main job through the platform of co
 	@cd tests && ../$(BIN)/python -m journey --platform compose $(ARGS)
 
 test: $(VENV)/.kernels ## run the tests that need nothing but Python
-	$(BIN)/python -m pytest $(PARALLEL) -m '$(PLAIN)' $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m '$(PLAIN) and not hub' $(ARGS)
+
+contracts: $(VENV)/.kernels ## run the tests that start hubs, people's servers and gateways; they need nothing but Python, too
+	$(BIN)/python -m pytest $(PARALLEL) -m '$(PLAIN) and hub' $(ARGS)
 
 postgresql: $(VENV)/.kernels ## run the catalogue's and the portal's tests on a PostgreSQL server of their own
-	$(BIN)/python -m pytest $(PARALLEL) tests/catalogue tests/portal -m 'not browser and not docker' --database postgresql $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) tests/catalogue tests/portal -m 'not (browser or docker or hub)' --database postgresql $(ARGS)
 
 lint: $(READY) ## check style, types and layers
 	$(BIN)/ruff check .

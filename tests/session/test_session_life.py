@@ -26,6 +26,8 @@ from session.web_of_session import SessionWeb, serve_session
 if TYPE_CHECKING:
     from session.conftest import Stage  # the tests' folder, not the room
 
+pytestmark = pytest.mark.hub
+
 FAST = {"idle_h": 0.0005, "lifetime_h": 8, "max_lifetime_h": 24}
 DEADLINE_S = 60.0
 

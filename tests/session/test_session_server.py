@@ -19,6 +19,8 @@ import pytest
 if TYPE_CHECKING:
     from session.conftest import Stage  # the tests' folder, not the room
 
+pytestmark = pytest.mark.hub
+
 TOKEN = "token-of-the-test"
 NAME = "powder-diffraction-MA-5101-CeO2_0001.ipynb"
 START_DEADLINE_S = 60.0

@@ -21,6 +21,8 @@ from dask_gateway import GatewayClusterError
 from contracts.gateway_parts import GatewayPart, local_gateway_facility, parts_of, running_gateway
 from contracts.web_stand_in import StandIn, serving_stand_in
 
+pytestmark = pytest.mark.hub
+
 DEADLINE_S = 60.0
 N_DIALS = 100
 

@@ -31,6 +31,8 @@ from contracts.spawner_contract import OPTIONS, SpawnerContract
 from contracts.spawner_parts import ACCOUNT, HubPart, facility_fields, hub_part, make_facility
 from contracts.web_stand_in import StandIn
 
+pytestmark = pytest.mark.hub
+
 # The same launcher, with code of the test's own in place of the server.
 PROBE = [sys.executable, "-P", "-c"]
 
@@ -125,7 +127,6 @@ class TestLocalSpawner(SpawnerContract):
         for file in (session.launch_file, session.process_file, session.session_file):
             assert spawner.api_token not in file.read_text()
 
-    @pytest.mark.hub
     def test_kernel_plot_dask_terminal_and_own_programs_work_in_a_confined_session(
         self, backend: LocalBackend, run: Any
     ) -> None:
@@ -201,7 +202,6 @@ class TestLocalSpawner(SpawnerContract):
         assert (caught.value.reason, caught.value.status_code) == ("over_quota", 403)
         assert backend.n_objects() == 0
 
-    @pytest.mark.hub
     def test_a_hub_killed_inside_a_start_leaves_a_server_that_is_found_and_adopted(
         self, backend: LocalBackend, run: Any
     ) -> None:
