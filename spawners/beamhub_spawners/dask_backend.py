@@ -86,7 +86,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
 
     async def do_cleanup(self) -> None:
         """Leave the parts as they are: another gateway finds them."""
-        self.platform.runner.close()
+        await self.platform.runner.close()
         await self.platform.directory.close()
 
     # -- what people ask -------------------------------------------------------------------------------
