@@ -112,7 +112,7 @@ def test_every_pod_is_ready_and_stands_for_one_component(release: Release) -> No
         for condition in pod["status"]["conditions"]
         if condition["type"] == "Ready" and condition["status"] == "True"
     }
-    assert ready == {"hub", "web", "proxy", "database", "provider", "keeper"}
+    assert ready == {"hub", "web", "proxy", "gateway", "database", "provider", "keeper"}
 
 
 def test_a_person_logs_in_through_the_proxy_and_sees_the_harvested_data(release: Release) -> None:

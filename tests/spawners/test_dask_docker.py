@@ -33,6 +33,7 @@ from contracts.docker_parts import (
     own_network,
 )
 from contracts.gateway_parts import GatewayPart, gateway_fields
+from contracts.parity_look import PARITY_LOOK
 from contracts.spawner_contract import OPTIONS
 from contracts.spawner_parts import make_facility
 from contracts.web_stand_in import serving_stand_in
@@ -41,22 +42,6 @@ pytestmark = pytest.mark.docker
 
 DEADLINE_S = 60.0
 SAID = "/tmp/said"  # noqa: S108 - of a container
-LOOK = """
-import json, os, re
-def mounts():
-    found = {}
-    for line in open("/proc/self/mountinfo"):
-        words = line.split()
-        target, options = words[4], set(words[5].split(","))
-        if not re.match(r"/(proc|sys|dev|run|tmp|etc)(/|$)", target) and target != "/":
-            found[target] = (words[3], "ro" if "ro" in options else "rw")
-    return found
-print(json.dumps({
-    "mounts": mounts(), "uid": os.getuid(), "gid": os.getgid(), "groups": sorted(os.getgroups()),
-    "root": "ro" if os.statvfs("/").f_flag & os.ST_RDONLY else "rw",
-    "rights": [line for line in open("/proc/self/status") if line.startswith(("CapEff", "NoNewPrivs"))],
-}))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +109,7 @@ def started(sessions: DockerBackend, run: Any) -> tuple[Any, str]:
 IN_THE_NOTEBOOK = f"""
 import json, subprocess, time
 import beamhub_reduction
-LOOK = {LOOK!r}
+LOOK = {PARITY_LOOK!r}
 began = time.monotonic()
 client = beamhub_reduction.connect(workers=2)
 ready_s = time.monotonic() - began
@@ -194,7 +179,7 @@ def test_workers_are_what_the_notebook_is_and_end_with_it(
     sessions, gateway = backend
     spawner, _ = started(sessions, run)
     plan_id = spawner.plan.id
-    notebook = json.loads(sessions.look(plan_id, LOOK))
+    notebook = json.loads(sessions.look(plan_id, PARITY_LOOK))
 
     with in_session(sessions, plan_id, HELD) as said:
         containers = [sessions.engine.inspect_container(one["Id"]) for one in parts(sessions)]
