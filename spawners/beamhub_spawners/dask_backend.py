@@ -41,6 +41,7 @@ from beamhub_spawners.dask_options import PlanClusterConfig, SessionOptions, hol
 from beamhub_spawners.dask_render import DaskPart, scheduler_part
 from beamhub_spawners.dask_runner import FoundPart, PartNotStarted, Runner, Secrets
 from beamhub_spawners.dask_sessions import SessionDirectory, SessionUser
+from beamhub_spawners.dask_usage import Usage, part_times, usage_by_session
 
 EARLY_S = 90.0
 """For as long as this a scheduler may not know yet how many workers it has; it may take 60 to start."""
@@ -238,6 +239,12 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
     def _most(self, row: Any) -> int:
         rules = (_share(row), self.platform.gateway)
         return most_workers(self._held_by(row), size_in(row.config), self._held(but=row.name), rules)
+
+    def usage(self) -> dict[str, Usage]:
+        """What the clusters of each session have used so far, by its plan's id; of the last days' rows."""
+        rows = self.db.name_to_cluster.values()
+        parts = (part for row in rows for part in part_times(row, self.platform.gateway))
+        return usage_by_session(parts, now_s=time.time())  # the machine's clock, as in the rows
 
     # -- parts -----------------------------------------------------------------------------------------
 
