@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -37,10 +37,12 @@ from beamhub_spawners.dask_limits import (
     session_share,
 )
 from beamhub_spawners.dask_messages import Asked, BadMessage, read_heartbeat, read_message
+from beamhub_spawners.dask_metrics import GatewayMetrics, MetricsServer
 from beamhub_spawners.dask_options import PlanClusterConfig, SessionOptions, holder_in, size_in
 from beamhub_spawners.dask_render import DaskPart, scheduler_part
 from beamhub_spawners.dask_runner import FoundPart, PartNotStarted, Runner, Secrets
 from beamhub_spawners.dask_sessions import SessionDirectory, SessionUser
+from beamhub_spawners.dask_usage import Usage, part_times, usage_by_session
 
 EARLY_S = 90.0
 """For as long as this a scheduler may not know yet how many workers it has; it may take 60 to start."""
@@ -59,6 +61,7 @@ class GatewayPlatform:
     gateway: GatewayConfig
     directory: SessionDirectory
     runner: Runner
+    metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
 
 
 class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no types
@@ -81,11 +84,14 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         await super().setup(app)
 
     async def do_setup(self) -> None:
-        """Begin to look after sessions."""
+        """Begin to look after sessions, and to tell metrics."""
+        self._pages = MetricsServer(self.platform.metrics, self.platform.gateway)
+        await self._pages.start(self.db)
         self.task_pool.spawn(self._watch())
 
     async def do_cleanup(self) -> None:
         """Leave the parts as they are: another gateway finds them."""
+        await self._pages.close()
         await self.platform.runner.close()
         await self.platform.directory.close()
 
@@ -115,6 +121,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         try:
             self._check_new(config, session_share(user.plan))
         except OverLimit as over:
+            self.platform.metrics.refused(over)
             raise PublicException(str(over)) from None
         cluster = self.db.create_cluster(user.name, options, config.to_dict())
         self.log.info("cluster %s asked for by session %s", cluster.name, user.name)
@@ -154,13 +161,17 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
             asked = read_message(msg)
             if row is not None:
                 msg = self._within_limits(row, asked).as_message()
-        except (OverLimit, BadMessage) as refused:
-            raise PublicException(str(refused)) from None
+        except OverLimit as over:
+            self.platform.metrics.refused(over)
+            raise PublicException(str(over)) from None
+        except BadMessage as error:
+            raise PublicException(str(error)) from None
         await super().forward_message_to_scheduler(cluster, msg)
 
     async def _cluster_to_running(self, cluster: Any) -> None:
         """Tell a scheduler that is there now of its first workers, before it sends them away."""
         await super()._cluster_to_running(cluster)
+        self.platform.metrics.started("scheduler", cluster.start_time)
         _, n_workers = self._early.get(cluster.name, (0.0, 0))
         if n_workers:
             wish = {"op": "scale", "count": n_workers}
@@ -192,7 +203,11 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         # No dashboard: the engine's proxy would show it to whoever knows the cluster's name.
         allowed = max(row.count, self._most(row))
         cut = {**beat, "count": min(count, allowed), "dashboard_address": ""}
+        waiting = [worker for worker in row.workers.values() if worker.status < JobStatus.RUNNING]
         await super().on_cluster_heartbeat(cluster_name, cut)
+        for worker in waiting:
+            if worker.status == JobStatus.RUNNING:
+                self.platform.metrics.started("worker", worker.start_time)
 
     def _still_early(self, row: Any, count: int) -> int:
         """The first workers of a cluster, until its scheduler has heard of them; it begins with none."""
@@ -239,6 +254,12 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         rules = (_share(row), self.platform.gateway)
         return most_workers(self._held_by(row), size_in(row.config), self._held(but=row.name), rules)
 
+    def usage(self) -> dict[str, Usage]:
+        """What the clusters of each session have used so far, by its plan's id; of the last days' rows."""
+        rows = self.db.name_to_cluster.values()
+        parts = (part for row in rows for part in part_times(row, self.platform.gateway))
+        return usage_by_session(parts, now_s=time.time())  # the machine's clock, as in the rows
+
     # -- parts -----------------------------------------------------------------------------------------
 
     async def do_start_cluster(self, cluster: Any) -> AsyncIterator[dict[str, str]]:
@@ -246,7 +267,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         plan = await self._plan(cluster, "scheduler")
         yield {"place": plan.place.name}
         part = scheduler_part(cluster.name, cluster.config.grace_s, self.platform.gateway)
-        await self.platform.runner.start(plan, part, _secrets(cluster), "")
+        await self._start(plan, part, cluster, "")
 
     async def do_start_worker(self, worker: Any) -> AsyncIterator[dict[str, str]]:
         """Start a worker, from the plan as it is now."""
@@ -254,7 +275,14 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         plan = await self._plan(cluster, "worker")
         yield {"place": plan.place.name}
         part = DaskPart("worker", cluster.name, worker.name, size_in(cluster.config))
-        await self.platform.runner.start(plan, part, _secrets(cluster), cluster.scheduler_address)
+        await self._start(plan, part, cluster, cluster.scheduler_address)
+
+    async def _start(self, plan: SessionPlan, part: DaskPart, cluster: Any, scheduler: str) -> None:
+        try:
+            await self.platform.runner.start(plan, part, _secrets(cluster), scheduler)
+        except (PartNotStarted, Unavailable):
+            self.platform.metrics.failed(part.role)
+            raise
 
     async def do_stop_cluster(self, cluster: Any) -> None:
         """End the scheduler."""
@@ -322,6 +350,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
             if not self._is_wanted(found) and found.age_s > ORPHAN_S:
                 self.log.warning("ending a part that belongs to no cluster: %s", found)
                 await runner.end(found)
+        self.platform.metrics.looked()
 
     def _is_wanted(self, found: FoundPart) -> bool:
         row = self.db.get_cluster(found.cluster)

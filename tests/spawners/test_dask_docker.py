@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from docker.errors import APIError
 
 from beamhub_core.config import FacilityConfig
 from beamhub_core.config.agent import AgentConfig
-from beamhub_spawners.docker_containers import remove_network, shared_host
 from beamhub_spawners.docker_network import LABEL
 from beamhub_spawners.session_options import read_options
+from beamhub_spawners.sweeper import sweep_once
 from contracts.agent_parts import agent_fields, free_port, hub_tls, make_agent_files, running_agent
 from contracts.docker_parts import (
     BASE_IMAGE,
@@ -92,9 +93,9 @@ def parts(sessions: DockerBackend) -> list[Any]:
     return [one for one in sessions.containers() if f"{LABEL}role" in one["Labels"]]
 
 
-async def until_gone(sessions: DockerBackend, timeout_s: float = DEADLINE_S) -> None:
-    async with asyncio.timeout(timeout_s):
-        while parts(sessions):
+async def until_gone(sessions: DockerBackend, *, with_networks: bool = False) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while parts(sessions) or (with_networks and sessions.networks()):
             await asyncio.sleep(0.2)
 
 
@@ -167,12 +168,6 @@ def roles(containers: list[Any]) -> list[str]:
     return sorted(one["Config"]["Labels"][f"{LABEL}role"] for one in containers)
 
 
-async def until_networks_gone(spawner: Any, sessions: DockerBackend) -> None:
-    """What the sweeper does: a network that workers were in goes after them."""
-    await remove_network(shared_host(spawner.platform.config.sessions.places[0].docker), spawner.plan.id)
-    assert sessions.networks() == []
-
-
 def test_workers_are_what_the_notebook_is_and_end_with_it(
     backend: tuple[DockerBackend, GatewayPart], run: Any
 ) -> None:
@@ -197,8 +192,7 @@ def test_workers_are_what_the_notebook_is_and_end_with_it(
         gateway.kill()
         run(spawner.stop(now=True))
         gateway.start()
-        run(until_gone(sessions))
-    run(until_networks_gone(spawner, sessions))
+        run(until_gone(sessions, with_networks=True))
 
 
 def test_a_notebook_is_told_the_numbers(backend: tuple[DockerBackend, GatewayPart], run: Any) -> None:
@@ -221,3 +215,22 @@ def test_a_cluster_goes_when_its_kernel_was_killed(
         assert len(parts(sessions)) == 2
     run(until_gone(sessions))
     run(spawner.stop(now=True))
+
+
+def test_what_a_gateway_that_is_gone_for_good_left_goes_with_the_sweep(
+    backend: tuple[DockerBackend, GatewayPart], run: Any
+) -> None:
+    sessions, gateway = backend
+    spawner, _ = started(sessions, run)
+    platform = sessions.part.platform
+    with in_session(sessions, spawner.plan.id, HELD.replace("workers=2", "workers=1")):
+        gateway.kill()
+        run(sweep_once(platform.config, platform.web, settle=timedelta(0)))
+        assert len(parts(sessions)) == 2
+        run(spawner.stop(now=True))
+    run(sweep_once(platform.config, platform.web))  # what is young is left alone: it may be starting
+    assert len(parts(sessions)) == 2
+    assert len(sessions.networks()) == 1
+    run(sweep_once(platform.config, platform.web, settle=timedelta(0)))
+    assert parts(sessions) == []
+    assert sessions.networks() == []

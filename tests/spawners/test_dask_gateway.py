@@ -160,7 +160,13 @@ def test_a_wish_beyond_the_limit_gets_the_numbers_and_adapt_is_bounded(gateway: 
                     n_most = max(n_most, len(parts_of(gateway)) - 1)
                     await asyncio.sleep(0.1)
                 assert n_most == 2
+                told = gateway.metrics()
         gateway.end_session(plan)
+        assert told['beamhub_gateway_parts{role="scheduler",state="running"}'] == 1
+        assert told['beamhub_gateway_cores{role="worker",state="running"}'] in (1, 2)  # one may have gone
+        assert told['beamhub_gateway_start_seconds_count{role="worker"}'] >= 2
+        assert told['beamhub_gateway_refusals_total{what="workers",whose="session"}'] >= 2
+        assert told["beamhub_gateway_last_look_timestamp_seconds"] > time.time() - DEADLINE_S
         await until(lambda: not parts_of(gateway))
 
     asyncio.run(work())
@@ -186,6 +192,17 @@ def test_only_size_and_grace_are_the_users_choice(gateway: GatewayPart, option: 
         gateway.end_session(plan)
 
     asyncio.run(work())
+
+
+def test_sessions_do_not_get_the_metrics_where_they_get_clusters(gateway: GatewayPart) -> None:
+    async def status(path: str, token: str) -> int:
+        async with gateway.client(token) as client:
+            await client._request("GET", f"{gateway.url}/api/version")
+            return int((await client._session.get(f"{gateway.url}{path}")).status)
+
+    plan, token = gateway.session()
+    assert [asyncio.run(status(path, token)) for path in ("/metrics", "/api/metrics")] == [404, 404]
+    gateway.end_session(plan)
 
 
 def test_only_tokens_of_running_sessions_open_the_gateway(gateway: GatewayPart) -> None:
@@ -258,9 +275,11 @@ def test_no_secret_stands_in_an_environment_a_command_line_or_the_log(gateway: G
                 seen = (pid / entry).read_text()
                 assert name in seen or entry == "cmdline"
                 assert not any(one in seen for one in (secret, key, token))
+            told = "\n".join(gateway.metrics())
             await client.stop_cluster(name)
             await until(lambda: not parts_of(gateway))
             assert not any(one in gateway.log() for one in (secret, key, token))
+            assert not any(one in told for one in (name, plan.id, plan.account, secret))
         gateway.end_session(plan)
 
     asyncio.run(work())
