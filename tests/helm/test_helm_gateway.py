@@ -86,3 +86,10 @@ def test_the_gateway_is_reached_by_sessions_and_asks_web_schedulers_and_the_api_
     [peer] = schedulers["to"]
     assert peer["podSelector"]["matchLabels"] == {"app.kubernetes.io/component": "scheduler"}
     assert {port["port"] for port in api_server["ports"]} == {443, 6443}
+
+
+def test_no_object_is_made_twice(trial: list[dict[str, Any]]) -> None:
+    names = [
+        (one["kind"], one["metadata"].get("namespace", "beamhub"), one["metadata"]["name"]) for one in trial
+    ]
+    assert len(set(names)) == len(names)
