@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import shutil
@@ -20,14 +21,17 @@ from beamhub_spawners.dask_pods import PodRunner
 from beamhub_spawners.dask_render import DaskPart
 from beamhub_spawners.dask_runner import PartNotStarted, Secrets
 from beamhub_spawners.kubernetes_pod import COMPONENT, PREFIX, pod_name
+from beamhub_spawners.kubernetes_render import pod_manifest
 from beamhub_spawners.session_options import read_options
 from contracts.cluster_parts import HOST, NODES, TestCluster, load_image, test_namespace
 from contracts.docker_parts import BASE_IMAGE
 from contracts.gateway_parts import GatewayPart, gateway_fields
 from contracts.kubernetes_parts import (
+    IMAGE,
     KubernetesBackend,
     cluster_facility,
     kubernetes_backend,
+    kubernetes_plan,
     serving_keepers,
 )
 from contracts.parity_look import PARITY_LOOK
@@ -162,9 +166,7 @@ def test_workers_are_what_the_notebook_is_and_end_with_its_pod(
         gateway.start()
         cluster.wait(lambda: not cluster.pods(), GONE_S)
         sys.stdout.write(f"all parts were gone after {time.monotonic() - began:.1f} s\n")
-        assert "No resources found" in cluster.kubectl("get", "secrets,services") or not cluster.kubectl(
-            "get", "secrets,services", "-o=name"
-        )
+        assert cluster.kubectl("get", "secrets,services", "-o=name") == ""
 
 
 def check_is_of(own: dict[str, Any], pod: dict[str, Any]) -> None:
@@ -184,14 +186,48 @@ def image_id(pod: dict[str, Any]) -> str:
     return str(pod["status"]["containerStatuses"][0]["imageID"])
 
 
-def test_a_part_of_a_session_without_a_pod_does_not_start(
-    backend: tuple[KubernetesBackend, GatewayPart], run: Any
+def test_a_part_is_made_once_from_one_plan_and_goes_with_its_sessions_pod(
+    cluster: TestCluster, tmp_path: Path, run: Any
 ) -> None:
-    sessions, gateway = backend
-    plan, _ = gateway.session()
-    runner = PodRunner(gateway.config)
+    """With the gateway's rights alone; nothing of these pods runs, their image is nowhere."""
+    with serving_stand_in(HOST) as stand_in:
+        fields = cluster_facility(tmp_path, cluster, stand_in, image=IMAGE)
+    file = cluster.kubeconfig_of("gateway", GATEWAY_RULES, tmp_path / "gateway.kubeconfig")
+    for place in fields["sessions"]["places"]:
+        place["kubernetes"]["kubeconfig"] = str(file)
+    fields["gateway"] = gateway_fields(tmp_path, HOST)
+    plan, config, place = kubernetes_plan(fields)
+    session = pod_manifest(plan, place, config=config, environment={"JUPYTERHUB_API_TOKEN": "a-token"})
     part = DaskPart("scheduler", "c" * 32, "c" * 32, Size(1, 1.0), 60)
-    with pytest.raises(PartNotStarted, match="no pod any more"):
-        run(runner.start(plan, part, SECRETS, ""))
-    run(runner.close())
-    assert sessions.cluster.pods() == []
+    another = plan.model_copy(update={"gids": (4799,)})
+
+    async def until_started(runner: PodRunner) -> None:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    return await runner.start(plan, part, SECRETS, "")
+                except PartNotStarted:  # the watch has not seen the session's pod yet
+                    await asyncio.sleep(0.1)
+
+    async def work() -> None:
+        runner = PodRunner(config)
+        with pytest.raises(PartNotStarted, match="no pod any more"):
+            await runner.start(plan, part, SECRETS, "")
+        cluster.apply(session)
+        await until_started(runner)
+        await runner.start(plan, part, SECRETS, "")  # as a gateway does that was killed after the first
+        with pytest.raises(PartNotStarted, match="made from another plan"):
+            await runner.start(another, part, SECRETS, "")
+        [found] = await runner.look()
+        assert (found.plan_id, found.cluster, found.place) == (plan.id, part.cluster, plan.place.name)
+        assert found.is_running
+        await runner.end(found)
+        assert await runner.look() == ()
+        assert await runner.address(found) is None
+        assert not await runner.is_alive(found)
+        await runner.start(plan, part, SECRETS, "")
+        cluster.kubectl("delete", "pod", pod_name(plan.id), "--grace-period=1", "--wait=false")
+        cluster.wait(lambda: not cluster.pods(), GONE_S)
+        await runner.close()
+
+    run(work())
