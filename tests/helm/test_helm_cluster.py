@@ -43,7 +43,7 @@ print(json.dumps(found))
 def release(request: pytest.FixtureRequest) -> Iterator[Release]:
     """A trial, installed; everything of it is gone afterwards."""
     need_cluster()
-    made = Release("chart-pods9", ports=(30980, 30983))
+    made = Release("chart-test")
     values = made.values()  # skips where an image is missing, before anything is made
     made.remove()  # a run that was killed may have left one
     try:
