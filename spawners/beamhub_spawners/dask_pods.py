@@ -21,7 +21,7 @@ from beamhub_spawners.dask_runner import FoundPart, PartAddress, PartNotStarted,
 from beamhub_spawners.kubernetes_cluster import ApiRefused, Cluster, close_clusters, shared_cluster
 from beamhub_spawners.kubernetes_look import kubernetes_place, look_everywhere
 from beamhub_spawners.kubernetes_pod import PREFIX, Pod, hub_labels, newest, platform_labels
-from beamhub_spawners.kubernetes_reasons import end_in_words, start_fault
+from beamhub_spawners.kubernetes_reasons import end_in_words, refusal, start_fault
 from beamhub_spawners.kubernetes_validate import PodNotAsPlanned, check_pod
 from beamhub_spawners.refusal import StartFailed
 
@@ -56,8 +56,11 @@ class PodRunner:
             where = PodGround(self._config, self._gateway, place, (owner.name, owner.uid), host)
             planned = part_pod(plan, part, where, token=secrets.token)
             await self._make(cluster, place, plan, planned)
-        except (ValueError, StartFailed, PodNotAsPlanned, ApiRefused) as error:
+        except (ValueError, StartFailed) as error:
             raise PartNotStarted(part.role, str(error)) from error
+        except (PodNotAsPlanned, ApiRefused) as error:
+            log.error("the %s of cluster %s does not start: %s", part.role, part.cluster, error)
+            raise PartNotStarted(part.role, _in_words(error, plan.place.name)) from error
 
     async def end(self, found: FoundPart) -> None:
         """Delete the pod and wait until its node has ended it."""
@@ -166,6 +169,18 @@ class PodRunner:
 
     def _known_place(self, name: str) -> KubernetesPlaceConfig | None:
         return next((one.kubernetes for one in self._config.sessions.places if one.name == name), None)
+
+
+def _in_words(error: PodNotAsPlanned | ApiRefused, place: str) -> str:
+    """Why a part does not start, without the cluster's own names."""
+    if isinstance(error, PodNotAsPlanned):
+        return "its pod was changed into one that its plan does not allow"
+    failure = refusal(error, place)
+    return (
+        failure.reason
+        if isinstance(failure, StartFailed)
+        else "the sessions' share of the cluster is used up"
+    )
 
 
 def _found(pod: Pod) -> FoundPart | None:
