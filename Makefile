@@ -116,7 +116,7 @@ soak-sessions: $(VENV)/.kernels ## on Docker (attacks also on a cluster, KUBECON
 	cd tests && ../$(BIN)/python -m spawners.hub_kills --json ../docs/measurements/sessions-sigkill.json
 	cd tests && ../$(BIN)/python -m spawners.crowd --json ../docs/measurements/sessions-crowd.json
 	cd tests && ../$(BIN)/python -m spawners.crowd --image lab --starts 24 --slots 16 --json ../docs/measurements/sessions-crowd-lab.json
-	test -z "$$KUBECONFIG" || BEAMHUB_SOAK=1 $(BIN)/python -m pytest -m kubernetes -k many_attempts tests/spawners
+	test -z "$$KUBECONFIG" || BEAMHUB_SOAK=1 $(BIN)/python -m pytest -m kubernetes -k 'many_attempts or journey_passes' tests/spawners tests/helm
 
 reference: $(READY) ## regenerate the configuration's schema and reference page, and the internal API's document
 	$(BIN)/beamhub config write-reference
