@@ -237,26 +237,50 @@ def test_a_scheduler_that_says_it_is_elsewhere_ends_with_its_cluster(gateway: Ga
             name = await client.submit()
             await until(lambda: bool(parts_of(gateway)))
             secret = (parts_of(gateway)[0] / "token").read_text()
-            beat = {
-                "scheduler_address": "tls://127.0.0.1:1",
-                "api_address": "http://169.254.169.254:80",
-                "dashboard_address": "",
-                "count": 0,
-                "active_workers": [],
-                "closing_workers": [],
-                "closed_workers": [],
-            }
-            await client._request("GET", f"{gateway.url}/api/version")
-            answer = await client._session.post(
-                f"{gateway.url}/api/v1/clusters/{name}/heartbeat",
-                json=beat,
-                headers={"Authorization": f"token {secret}"},
+            assert (
+                await _beat(gateway, client, (name, secret), api_address="http://169.254.169.254:80") == 200
             )
-            assert answer.status == 200
             await until(lambda: not parts_of(gateway))
         gateway.end_session(plan)
 
     asyncio.run(work())
+
+
+def test_a_scheduler_that_has_not_heard_of_its_first_workers_sends_none_away(gateway: GatewayPart) -> None:
+    """A worker that joins early would be retired: a scheduler does so when its heartbeat was taken well."""
+
+    async def work() -> tuple[int, int]:
+        plan, token = gateway.session()
+        async with gateway.client(token) as client:
+            name = await client.submit(workers=1)
+            await until(lambda: bool(parts_of(gateway)))
+            own = name, (parts_of(gateway)[0] / "token").read_text()
+            early = await _beat(gateway, client, own, closing_workers=["0" * 32])
+            informed = await _beat(gateway, client, own, count=1, closing_workers=["0" * 32])
+        gateway.end_session(plan)
+        await until(lambda: not parts_of(gateway))
+        return early, informed
+
+    assert asyncio.run(work()) == (409, 200)
+
+
+async def _beat(gateway: GatewayPart, client: Any, own: tuple[str, str], **changes: Any) -> int:
+    """What the gateway answers to a heartbeat of a cluster, which has a name and a token."""
+    beat = {
+        "scheduler_address": "tls://127.0.0.1:1",
+        "api_address": "http://127.0.0.1:1",
+        "dashboard_address": "",
+        "count": 0,
+        **{key: [] for key in ("active_workers", "closing_workers", "closed_workers")},
+        **changes,
+    }
+    await client._request("GET", f"{gateway.url}/api/version")  # opens the client's HTTP session
+    answer = await client._session.post(
+        f"{gateway.url}/api/v1/clusters/{own[0]}/heartbeat",
+        json=beat,
+        headers={"Authorization": f"token {own[1]}"},
+    )
+    return int(answer.status)
 
 
 def test_no_secret_stands_in_an_environment_a_command_line_or_the_log(gateway: GatewayPart) -> None:
