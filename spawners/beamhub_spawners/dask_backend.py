@@ -99,7 +99,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
     async def do_cleanup(self) -> None:
         """Leave the parts as they are: another gateway finds them."""
         await self._pages.close()
-        self.platform.runner.close()
+        await self.platform.runner.close()
         await self.platform.directory.close()
 
     # -- what people ask -------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ class DockerRunner:
                     return PartAddress(network["IPAddress"], (SCHEDULER_PORT, API_PORT))
         return None
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the hosts' clients; containers go on."""
         close_hosts()
 

@@ -15,25 +15,9 @@ from beamhub_spawners.docker_network import LABEL
 from beamhub_spawners.sweeper import sweep_once
 from contracts.docker_gateway import DockerGateway, docker_gateway
 from contracts.docker_parts import BASE_IMAGE, engine_client, needs_image
+from contracts.parity_look import PARITY_LOOK
 
 pytestmark = pytest.mark.docker
-
-LOOK = """
-import json, os, re
-def mounts():
-    found = {}
-    for line in open("/proc/self/mountinfo"):
-        words = line.split()
-        target, options = words[4], set(words[5].split(","))
-        if not re.match(r"/(proc|sys|dev|run|tmp|etc)(/|$)", target) and target != "/":
-            found[target] = (words[3], "ro" if "ro" in options else "rw")
-    return found
-print(json.dumps({
-    "mounts": mounts(), "uid": os.getuid(), "gid": os.getgid(), "groups": sorted(os.getgroups()),
-    "root": "ro" if os.statvfs("/").f_flag & os.ST_RDONLY else "rw",
-    "rights": [line for line in open("/proc/self/status") if line.startswith(("CapEff", "NoNewPrivs"))],
-}))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +48,7 @@ def beside(tmp_path: Path, engine: Any, run: Any) -> Iterator[DockerGateway]:
 IN_THE_NOTEBOOK = f"""
 import json, subprocess, time
 import beamhub_reduction
-LOOK = {LOOK!r}
+LOOK = {PARITY_LOOK!r}
 began = time.monotonic()
 client = beamhub_reduction.connect(workers=2)
 ready_s = time.monotonic() - began
@@ -98,7 +82,7 @@ def test_workers_are_what_the_notebook_is_and_end_with_it(beside: DockerGateway,
     sessions, gateway = beside.sessions, beside.gateway
     spawner = beside.start_session(run)
     plan_id = spawner.plan.id
-    notebook = json.loads(sessions.look(plan_id, LOOK))
+    notebook = json.loads(sessions.look(plan_id, PARITY_LOOK))
 
     with beside.running(plan_id, HELD) as said:
         containers = [sessions.engine.inspect_container(one["Id"]) for one in beside.parts()]
