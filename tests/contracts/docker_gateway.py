@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ class DockerGateway:
         """A running session's spawner."""
         spawner = self.sessions.spawner(server_name)
         spawner.request = read_options(OPTIONS)
+        spawner.api_token = secrets.token_hex(16)  # it names its session to the gateway
         run(spawner.start())
         return spawner
 
