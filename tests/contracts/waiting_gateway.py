@@ -1,7 +1,7 @@
 """A gateway whose clusters are promises: `python -m contracts.waiting_gateway --config facility.yaml`.
 
-Server, database, limits and sessions are the real ones; `WaitingRunner` starts nothing. Each part waits for as
-long as a start takes, and one loop speaks for all schedulers.
+Server, database, limits and sessions are the real ones; `WaitingRunner` starts nothing. Each part waits
+as long as a start takes, and one loop speaks for all schedulers.
 """
 
 from __future__ import annotations

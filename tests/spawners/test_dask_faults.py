@@ -15,11 +15,11 @@ from contracts.docker_parts import BASE_IMAGE, engine_client, needs_image
 pytestmark = pytest.mark.docker
 
 FAULTY = """
-import json, os, signal, time
+import ctypes, json, os, time
 import beamhub_reduction
 
 def crash():
-    os.kill(os.getpid(), signal.SIGSEGV)
+    ctypes.string_at(0)  # a signal from within does not end a container's first process
 
 def eat():
     eaten = bytearray()
