@@ -13,7 +13,7 @@ PLAIN := not (docker or kubernetes or keycloak or oidc_provider or ldap or brows
 SOAKED := $(addprefix tests/reduction/test_,codecs.py kernels*.py storage_chunks*.py bad_input_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo journey images journey-compose test postgresql lint format peers bench bench-quick bench-platform bench-scale bench-sessions soak-sessions bench-pods soak reference clean
+.PHONY: help setup demo journey images journey-compose test postgresql lint format peers bench bench-quick bench-platform bench-scale bench-sessions soak-sessions bench-pods soak soak-clusters reference clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 16
@@ -121,6 +121,12 @@ soak-sessions: $(VENV)/.kernels ## on Docker (attacks also on a cluster, KUBECON
 reference: $(READY) ## regenerate the configuration's schema and reference page, and the internal API's document
 	$(BIN)/beamhub config write-reference
 	$(BIN)/beamhub catalogue openapi
+
+soak-clusters: $(VENV)/.kernels ## on Docker: kill workers during reductions, dial into another's cluster, ask for more clusters than there may be; as root
+	cd tests && ../$(BIN)/python -m spawners.gateway_crowd --json ../docs/measurements/clusters-crowd.json
+	cd tests && ../$(BIN)/python -m spawners.cluster_dials --json ../docs/measurements/clusters-dials.json
+	cd tests && ../$(BIN)/python -m spawners.worker_deaths --json ../docs/measurements/clusters-worker-deaths.json
+	cd tests && ../$(BIN)/python -m spawners.clusters_at_once --json ../docs/measurements/clusters-at-once.json
 
 clean: ## remove the virtual environment and caches; the demo's data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -94,6 +94,7 @@ class GatewayPart:
     fields: dict[str, Any]
     stand_in: StandIn
     process: subprocess.Popen[bytes] | None = None
+    module: str = "beamhub_spawners.dask_gateway"
     clients: list[Any] = field(default_factory=list)
 
     @property
@@ -146,7 +147,7 @@ class GatewayPart:
         log = (self.folder / "gateway.log").open("ab")
         with log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "beamhub_spawners.dask_gateway", "--config", str(file)],
+                [sys.executable, "-m", self.module, "--config", str(file)],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 stdout=log,
                 stderr=log,
