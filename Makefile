@@ -13,7 +13,7 @@ PLAIN := not (docker or kubernetes or keycloak or oidc_provider or ldap or brows
 SOAKED := $(addprefix tests/reduction/test_,codecs.py kernels*.py storage_chunks*.py bad_input_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo journey images journey-compose test contracts postgresql lint format peers bench bench-quick bench-platform bench-scale bench-sessions soak-sessions bench-pods soak reference clean
+.PHONY: help setup demo journey images journey-compose test contracts postgresql lint format peers bench bench-quick bench-platform bench-scale bench-sessions soak-sessions bench-pods soak-clusters soak reference clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,7 @@ images: .env ## build the images that compose.yaml runs, and write .env where th
 	$(BUILD) beamhub-base:$(TAG) $(BUILD_ARGS) --file images/base/Dockerfile .
 	$(BUILD) beamhub-hub:$(TAG) $(BUILD_ARGS) --build-arg SERVICE=hub --file images/service/Dockerfile .
 	$(BUILD) beamhub-web:$(TAG) $(BUILD_ARGS) --build-arg SERVICE=web --file images/service/Dockerfile .
+	$(BUILD) beamhub-gateway:$(TAG) $(BUILD_ARGS) --build-arg SERVICE=gateway --file images/service/Dockerfile .
 	$(BUILD) beamhub-proxy:$(TAG) $(BUILD_ARGS) --file images/proxy/Dockerfile .
 	$(BUILD) beamhub-postgresql:$(TAG) $(BUILD_ARGS) --file images/postgresql/Dockerfile .
 
@@ -118,11 +119,17 @@ soak-sessions: $(VENV)/.kernels ## on Docker (attacks also on a cluster, KUBECON
 	cd tests && ../$(BIN)/python -m spawners.hub_kills --json ../docs/measurements/sessions-sigkill.json
 	cd tests && ../$(BIN)/python -m spawners.crowd --json ../docs/measurements/sessions-crowd.json
 	cd tests && ../$(BIN)/python -m spawners.crowd --image lab --starts 24 --slots 16 --json ../docs/measurements/sessions-crowd-lab.json
-	test -z "$$KUBECONFIG" || BEAMHUB_SOAK=1 $(BIN)/python -m pytest -m kubernetes -k many_attempts tests/spawners
+	test -z "$$KUBECONFIG" || BEAMHUB_SOAK=1 $(BIN)/python -m pytest -m kubernetes -k 'many_attempts or journey_passes' tests/spawners tests/helm
 
 reference: $(READY) ## regenerate the configuration's schema and reference page, and the internal API's document
 	$(BIN)/beamhub config write-reference
 	$(BIN)/beamhub catalogue openapi
+
+soak-clusters: $(VENV)/.kernels ## on Docker: kill workers during reductions, dial into another's cluster, ask for more clusters than there may be; as root
+	cd tests && ../$(BIN)/python -m spawners.gateway_crowd --json ../docs/measurements/clusters-crowd.json
+	cd tests && ../$(BIN)/python -m spawners.cluster_dials --json ../docs/measurements/clusters-dials.json
+	cd tests && ../$(BIN)/python -m spawners.worker_deaths --json ../docs/measurements/clusters-worker-deaths.json
+	cd tests && ../$(BIN)/python -m spawners.clusters_at_once --json ../docs/measurements/clusters-at-once.json
 
 clean: ## remove the virtual environment and caches; the demo's data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

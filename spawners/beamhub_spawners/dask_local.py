@@ -121,7 +121,7 @@ class LocalRunner:
         is_there = self._lives(self._folder(found.plan_id, found.cluster, found.name))
         return PartAddress(HOST) if is_there else None
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Forget the children; they go on by themselves."""
         self._children.clear()
 

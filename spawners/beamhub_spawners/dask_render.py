@@ -157,15 +157,15 @@ def part_container_name(plan_id: str, part: DaskPart) -> str:
     return f"beamhub-{plan_id}-{part.role[0]}-{part.name[:16]}"
 
 
-def part_labels(part: DaskPart) -> dict[str, str]:
-    """What a part's container says of its part; the agent reads it back."""
+def part_labels(part: DaskPart, prefix: str = LABEL) -> dict[str, str]:
+    """What a part's container or pod says of its part; the agent reads it back."""
     return {
-        f"{LABEL}role": part.role,
-        f"{LABEL}cluster": part.cluster,
-        f"{LABEL}part": part.name,
-        f"{LABEL}threads": str(part.size.threads),
-        f"{LABEL}memory-mib": str(round(part.size.memory_gib * 1024)),
-        f"{LABEL}grace-s": str(part.grace_s),
+        f"{prefix}role": part.role,
+        f"{prefix}cluster": part.cluster,
+        f"{prefix}part": part.name,
+        f"{prefix}threads": str(part.size.threads),
+        f"{prefix}memory-mib": str(round(part.size.memory_gib * 1024)),
+        f"{prefix}grace-s": str(part.grace_s),
     }
 
 
@@ -235,24 +235,24 @@ def part_container(plan: SessionPlan, part: DaskPart, where: PartGround, *, toke
     }
 
 
-def read_part(labels: Mapping[str, str]) -> DaskPart | None:
-    """The part that a container's labels speak of; None for any other container.
+def read_part(labels: Mapping[str, str], prefix: str = LABEL) -> DaskPart | None:
+    """The part that labels of a container or pod speak of; None for any other.
 
     Raises
     ------
     ValueError
         If they speak of a part and are none that this module writes.
     """
-    role = labels.get(f"{LABEL}role")
+    role = labels.get(f"{prefix}role")
     if role is None:
         return None
-    words = {name: labels.get(f"{LABEL}{name}", "") for name in ("cluster", "part", "threads", "memory-mib")}
+    words = {name: labels.get(f"{prefix}{name}", "") for name in ("cluster", "part", "threads", "memory-mib")}
     if role not in ("scheduler", "worker") or not all(_is_hex(words[one]) for one in ("cluster", "part")):
         raise ValueError("the labels name no part of a cluster")
     if role == "scheduler" and words["part"] != words["cluster"]:
         raise ValueError("a scheduler is called as its cluster")
     numbers = [_number(words["threads"]), _number(words["memory-mib"])]
-    grace_s = _number(labels.get(f"{LABEL}grace-s", ""))
+    grace_s = _number(labels.get(f"{prefix}grace-s", ""))
     size = Size(numbers[0], numbers[1] / 1024)
     return DaskPart(
         "scheduler" if role == "scheduler" else "worker", words["cluster"], words["part"], size, grace_s

@@ -100,7 +100,7 @@ class Runner(Protocol):
         """
         ...
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give connections and processes' records back; parts go on."""
         ...
 
@@ -119,20 +119,16 @@ def gateway_of(config: FacilityConfig) -> GatewayConfig:
 
 
 def runner_for(config: FacilityConfig) -> Runner:
-    """The runner of the one backend that a facility has.
-
-    Raises
-    ------
-    NotImplementedError
-        For a backend whose sessions have no clusters yet.
-    """
+    """The runner of the one backend that a facility has."""
     backend = config.sessions.places[0].backend
     if backend == "local":
         from beamhub_spawners.dask_local import LocalRunner
 
         return LocalRunner(config)
-    if backend == "docker":
-        from beamhub_spawners.dask_docker import DockerRunner  # needs the docker packages
+    if backend == "kubernetes":
+        from beamhub_spawners.dask_pods import PodRunner  # needs the kubernetes packages
 
-        return DockerRunner(config)
-    raise NotImplementedError(f"There are no clusters for {backend} places yet.")
+        return PodRunner(config)
+    from beamhub_spawners.dask_docker import DockerRunner  # needs the docker packages
+
+    return DockerRunner(config)

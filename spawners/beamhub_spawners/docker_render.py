@@ -183,8 +183,12 @@ def engine_is_recursive(version: str) -> bool:
 
 
 def _tmpfs(plan: SessionPlan, place: DockerPlaceConfig) -> dict[str, str]:
-    """What of a read-only container is writable, besides its mounts: memory, which counts as its own."""
-    size = f"nosuid,nodev,size={place.tmp_mib}m"
+    """What of a read-only container is writable, besides its mounts: memory, which counts as its own.
+
+    Each is at most half of that memory: who fills it reads that it is full, instead of being killed.
+    """
+    size_mib = min(place.tmp_mib, int(plan.limits.memory_gib * 1024 / 2))
+    size = f"nosuid,nodev,size={size_mib}m"
     return {
         "/tmp": f"mode=1777,exec,{size}",  # noqa: S108 - the container's own
         # Owned by number: the runtime gives a folder that the image has the image's mode back.

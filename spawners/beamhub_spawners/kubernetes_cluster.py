@@ -20,7 +20,7 @@ from prometheus_client import Gauge
 from beamhub_core.config.kubernetes_place import KubernetesPlaceConfig
 from beamhub_core.errors import BeamhubError, Unavailable
 from beamhub_spawners.kubernetes_objects import NodeSeen, Raw, kept_pod, node_seen
-from beamhub_spawners.kubernetes_pod import COMPONENT, MANAGED_BY, Pod, selector
+from beamhub_spawners.kubernetes_pod import MANAGED_BY, Pod, selector
 from beamhub_spawners.kubernetes_watch import Read, Watched, WatchFault, WatchHealth
 
 SERVICE = "cluster"
@@ -29,7 +29,8 @@ GOODBYE_S = 0.1
 """An encrypted connection takes leave; the loop must live that long."""
 MAX_LOG_BYTES = 1_000_000
 MAX_EVENTS = 100
-OURS = {MANAGED_BY: "beamhub", COMPONENT: "session"}
+OURS = {MANAGED_BY: "beamhub"}
+"""Sessions and the parts of their clusters: both take room of nodes."""
 NODES_AT_ONCE = 100  # one with all its images takes 30 kB
 PATIENCE_S = 2.0
 """A view that is not fresh gets so long to heal before whoever asks is told."""
@@ -155,7 +156,7 @@ class Cluster:
         return tuple(pod for pod in (await self.all_pods()).values() if wanted <= pod.labels.items())
 
     async def all_pods(self) -> Mapping[str, Pod]:
-        """All sessions' pods of the namespace, by name, other hubs' too; not to be changed.
+        """All pods of sessions and their clusters there, by name, other hubs' too; not to be changed.
 
         Raises
         ------

@@ -167,17 +167,21 @@ def pod_name(plan_id: str) -> str:
     return f"beamhub-{plan_id}"
 
 
-def hub_labels(config: FacilityConfig) -> dict[str, str]:
-    """The labels of all pods of one hub, and of no other hub in the same namespace.
+def platform_labels(config: FacilityConfig) -> dict[str, str]:
+    """The labels of all pods of one hub, parts of clusters too, and of no other hub in the same namespace.
 
     A facility's short name may be another's, too; the address at which people reach a hub is its own.
     """
     return {
         MANAGED_BY: "beamhub",
-        COMPONENT: "session",
         f"{PREFIX}facility": config.short_name,
         f"{PREFIX}hub": hashed(str(config.hub.public_url)),
     }
+
+
+def hub_labels(config: FacilityConfig) -> dict[str, str]:
+    """The labels of the sessions' own pods of one hub."""
+    return {**platform_labels(config), COMPONENT: "session"}
 
 
 def server_labels(config: FacilityConfig, account: str, server_name: str) -> dict[str, str]:

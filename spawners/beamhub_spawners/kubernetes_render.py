@@ -8,6 +8,7 @@ so a dollar sign is doubled there, which its expansion turns back into one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -28,6 +29,32 @@ LOST_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 """What the cluster marks a node with that does not report."""
 
 
+@dataclass(frozen=True, slots=True)
+class PodContent:
+    """What tells pods of one plan apart: the session's own and those of its clusters.
+
+    Parameters
+    ----------
+    labels, annotations:
+        Besides those that every pod of a plan has.
+    command:
+        In place of the image's own, with its arguments; empty for the image's.
+    ports:
+        Where it listens, by name.
+    owner:
+        Name and uid of the pod that it goes with.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    variables: Mapping[str, str]
+    ports: Mapping[str, int]
+    command: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    owner: tuple[str, str] | None = None
+
+
 def pod_manifest(
     plan: SessionPlan,
     place: KubernetesPlaceConfig,
@@ -35,7 +62,7 @@ def pod_manifest(
     config: FacilityConfig,
     environment: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The pod of a plan, as the body of a `POST` to the API server.
+    """The session's pod of a plan, as the body of a `POST` to the API server.
 
     Parameters
     ----------
@@ -47,8 +74,78 @@ def pod_manifest(
     ValueError
         If the plan has no numeric identity, or root's, or mounts what has no volume in the place.
     """
+    info = session_info(plan, enforced=enforced(place))
+    content = PodContent(
+        name=pod_name(plan.id),
+        labels=server_labels(config, plan.account, plan.server_name),
+        annotations={
+            f"{PREFIX}account": plan.account,
+            f"{PREFIX}server": plan.server_name,
+            f"{PREFIX}token-digest": token_digest(environment["JUPYTERHUB_API_TOKEN"]),
+            f"{PREFIX}expires": plan.expires_at.isoformat(),
+            f"{PREFIX}trace": plan.trace_id,
+        },
+        variables={
+            **environment,
+            **plan.environment_variables,
+            "HOME": info.home,
+            SESSION_INFO_VARIABLE: info.model_dump_json(),
+        },
+        ports={"http": PORT},
+    )
+    return plan_pod(plan, digest(plan), place, config, content)
+
+
+def plan_pod(
+    plan: SessionPlan,
+    plan_hash: str,
+    place: KubernetesPlaceConfig,
+    config: FacilityConfig,
+    content: PodContent,
+) -> dict[str, Any]:
+    """A pod with the identity, image, mounts and limits of a plan.
+
+    Parameters
+    ----------
+    plan_hash:
+        The digest of the plan as web has it; a part of a cluster comes with the plan's limits cut to its own.
+
+    Raises
+    ------
+    ValueError
+        If the plan has no numeric identity, or root's, or mounts what has no volume in the place.
+    """
     if not plan.uid or not plan.gid:
         raise ValueError(f"plan {plan.id} has no numeric identity to run a pod with")
+    metadata: dict[str, Any] = {
+        "name": content.name,
+        "namespace": place.namespace,
+        "labels": {
+            NAME: "beamhub",
+            **place.pod_labels,
+            **content.labels,
+            f"{PREFIX}plan-id": plan.id,
+        },
+        "annotations": {
+            f"{PREFIX}place": plan.place.name,
+            f"{PREFIX}plan-hash": plan_hash,
+            **content.annotations,
+        },
+    }
+    if content.owner is not None:
+        name, uid = content.owner
+        metadata["ownerReferences"] = [{"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": _spec(plan, place, config, content),
+    }
+
+
+def _spec(
+    plan: SessionPlan, place: KubernetesPlaceConfig, config: FacilityConfig, content: PodContent
+) -> dict[str, Any]:
     names = _volume_names(plan, place, config)
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -64,7 +161,7 @@ def pod_manifest(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "volumes": [*_volumes(plan, names), *_memory_volumes(plan, place)],
-        "containers": [_container(plan, place, environment, _mounts(plan, place, config, names))],
+        "containers": [_container(plan, place, content, _mounts(plan, place, config, names))],
         "tolerations": _tolerations(place),
     }
     affinity = _affinity(place, has_gpus=plan.limits.gpus > 0)
@@ -74,30 +171,7 @@ def pod_manifest(
         spec["priorityClassName"] = place.priority_class
     if place.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in place.image_pull_secrets]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": pod_name(plan.id),
-            "namespace": place.namespace,
-            "labels": {
-                NAME: "beamhub",
-                **place.pod_labels,
-                **server_labels(config, plan.account, plan.server_name),
-                f"{PREFIX}plan-id": plan.id,
-            },
-            "annotations": {
-                f"{PREFIX}account": plan.account,
-                f"{PREFIX}server": plan.server_name,
-                f"{PREFIX}place": plan.place.name,
-                f"{PREFIX}plan-hash": digest(plan),
-                f"{PREFIX}token-digest": token_digest(environment["JUPYTERHUB_API_TOKEN"]),
-                f"{PREFIX}expires": plan.expires_at.isoformat(),
-                f"{PREFIX}trace": plan.trace_id,
-            },
-        },
-        "spec": spec,
-    }
+    return spec
 
 
 def volume_of(mount: Mount, place: KubernetesPlaceConfig, config: FacilityConfig) -> VolumeConfig:
@@ -221,23 +295,21 @@ def _memory_volumes(plan: SessionPlan, place: KubernetesPlaceConfig) -> list[dic
 def _container(
     plan: SessionPlan,
     place: KubernetesPlaceConfig,
-    environment: Mapping[str, str],
+    content: PodContent,
     mounts: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    info = session_info(plan, enforced=enforced(place))
-    variables = {
-        **environment,
-        **plan.environment_variables,
-        "HOME": info.home,
-        SESSION_INFO_VARIABLE: info.model_dump_json(),
-    }
+    variables = content.variables
+    own_command = {"command": list(content.command), "args": list(content.arguments)}
     return {
         "name": CONTAINER,
         "image": plan.image,
         "imagePullPolicy": place.image_pull_policy,
+        **(own_command if content.command else {}),
         "workingDir": "/",
         "env": [{"name": name, "value": escaped(variables[name])} for name in sorted(variables)],
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": [
+            {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in content.ports.items()
+        ],
         "resources": _resources(plan, place),
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -28,9 +28,9 @@ from beamhub_core.config import FacilityConfig
 from beamhub_core.config.kubernetes_place import KubernetesPlaceConfig
 from beamhub_core.errors import Unavailable
 from beamhub_spawners.kubernetes_objects import instant, kept_pod
-from beamhub_spawners.kubernetes_pod import Pod, hub_labels, selector
+from beamhub_spawners.kubernetes_pod import PREFIX, Pod, hub_labels, platform_labels, selector
 from beamhub_spawners.kubernetes_reasons import end_in_words
-from beamhub_spawners.sweeper import Found, Inventory
+from beamhub_spawners.sweeper import SETTLE, Found, Inventory
 
 log = logging.getLogger(__name__)
 
@@ -173,12 +173,14 @@ class PodList:
 class KubernetesView:
     """Pods of this hub in the namespaces of its places."""
 
-    def __init__(self, config: FacilityConfig) -> None:
-        self._config = config
+    def __init__(self, config: FacilityConfig, settle: timedelta = SETTLE) -> None:
+        self._config, self._settle = config, settle
         self._seen: dict[str, tuple[PodList, Pod]] = {}
+        self._left: list[tuple[PodList, Pod]] = []
+        """Parts of clusters whose session has no pod, as of the last look."""
 
     async def look(self) -> Inventory:
-        """Every pod with this hub's labels, and which places are silent."""
+        """Every session's pod with this hub's labels, and which places are silent."""
         places: dict[PodList, list[str]] = {}
         for place in self._config.sessions.places:
             if place.kubernetes is not None:
@@ -186,12 +188,17 @@ class KubernetesView:
         looks = await asyncio.gather(*(self._look(pods) for pods in places))
         silent: dict[str, float] = {}
         found: list[Found] = []
+        self._left = []
+        sessions = hub_labels(self._config).items()
         for (pods, names), seen in zip(places.items(), looks, strict=True):
             if seen is None:
                 silent.update(dict.fromkeys(names, pods.silent_s))
                 continue
             now = datetime.now(UTC)
+            self._left += [(pods, pod) for pod in left_parts(seen, now - self._settle)]
             for pod in seen:
+                if not sessions <= pod.labels.items():
+                    continue  # of a cluster: the gateway's, see `tidy`
                 one = found_of(pod, now)
                 self._seen[one.backend_id] = (pods, pod)
                 found.append(one)
@@ -211,14 +218,39 @@ class KubernetesView:
                 await pods.delete(pod)
 
     async def tidy(self) -> None:
-        """Nothing: a pod takes with it all that was made for it."""
+        """Remove parts of clusters whose session is gone.
+
+        The cluster itself removes them with the session's pod, which owns them; this is for one whose
+        collector does not, and for a pod that was made anew.
+        """
+        for pods, pod in self._left:
+            log.warning("removing a part of a cluster whose session is gone: %s", pod.name)
+            try:
+                await pods.delete(pod)
+            except Unavailable as error:
+                log.warning("it could not be removed; the next pass tries again: %s", error)
 
     async def _look(self, pods: PodList) -> list[Pod] | None:
         try:
-            return [pod for pod in await pods.pods(hub_labels(self._config)) if pod.plan_id]
+            return [pod for pod in await pods.pods(platform_labels(self._config)) if pod.plan_id]
         except Unavailable as error:
             log.warning("a cluster is not seen by the sweeper: %s", error)
             return None
+
+
+def left_parts(seen: list[Pod], before: datetime) -> list[Pod]:
+    """The parts of clusters that were made before an instant and whose session has no pod. Pure."""
+    role = f"{PREFIX}role"
+    sessions = {pod.plan_id for pod in seen if role not in pod.labels}
+    return [
+        pod
+        for pod in seen
+        if role in pod.labels
+        and pod.plan_id not in sessions
+        and not pod.is_deleting
+        and pod.created is not None
+        and pod.created < before
+    ]
 
 
 def found_of(pod: Pod, now: datetime) -> Found:

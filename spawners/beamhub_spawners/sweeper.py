@@ -216,7 +216,7 @@ def _view(config: FacilityConfig, settle: timedelta) -> BackendView:
     if config.sessions.places[0].backend == "kubernetes":
         from beamhub_spawners.kubernetes_view import KubernetesView  # needs the kubernetes packages
 
-        return KubernetesView(config)
+        return KubernetesView(config, settle)
     from beamhub_spawners.docker_view import DockerView  # needs the docker packages
 
     return DockerView(config, settle)

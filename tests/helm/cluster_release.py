@@ -34,6 +34,7 @@ IMAGES = {
     "hub": "beamhub-hub",
     "web": "beamhub-web",
     "proxy": "beamhub-proxy",
+    "gateway": "beamhub-gateway",
     "postgresql": "beamhub-postgresql",
 }
 SESSION_IMAGE = "beamhub-base"
@@ -185,7 +186,7 @@ class Release:
             if not (self.seen / hall).is_symlink():
                 (self.seen / hall).symlink_to(self.folder(node) / hall)
             let_read(self.folder(node) / hall, PLATFORM_UID)
-            for name in ("homes", "state/hub", "state/web", "state/database"):
+            for name in ("homes", *(f"state/{one}" for one in ("hub", "web", "gateway", "database"))):
                 (self.folder(node) / name).mkdir(parents=True, exist_ok=True)
             for proposal, gid in PROPOSAL_GIDS.items():
                 if (self.folder(node) / hall / proposal).is_dir():
@@ -235,7 +236,7 @@ class Release:
         ]
         for each in (self.namespace, self.sessions):
             said.append(kubectl("get", "events", "-n", each, "--sort-by=.lastTimestamp", check=False)[-3000:])
-        for component in ("hub", "web", "proxy", "database", "provider"):
+        for component in ("hub", "web", "proxy", "gateway", "database", "provider"):
             label = f"app.kubernetes.io/component={component}"
             words = ("logs", "-n", self.namespace, "-l", label, "--tail=40", "--all-containers", "--prefix")
             said.append(kubectl(*words, check=False)[-4000:])

@@ -131,9 +131,9 @@ def test_every_container_has_a_digest_limits_and_three_probes(trial: list[dict[s
                 assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
 
 
-def test_the_hub_alone_holds_a_token_for_the_cluster(trial: list[dict[str, Any]]) -> None:
+def test_hub_and_gateway_alone_hold_a_token_for_the_cluster(trial: list[dict[str, Any]]) -> None:
     holders = {name for name, pod in pods(trial) if pod["automountServiceAccountToken"]}
-    assert holders == {"beamhub-hub", "beamhub-trial-setup"}
+    assert holders == {"beamhub-hub", "beamhub-gateway", "beamhub-trial-setup"}
     hooks = [found for found in trial if "trial-setup" in found["metadata"]["name"]]
     assert {found["kind"] for found in hooks} == {"ServiceAccount", "Role", "RoleBinding", "Job"}
     for found in hooks:  # its rights go with it
@@ -164,8 +164,10 @@ def test_each_pod_gets_the_secrets_that_its_part_of_the_configuration_names(
         name: {item["key"] for volume in pod["volumes"] for item in volume.get("secret", {}).get("items", [])}
         for name, pod in pods(trial)
     }
+    assert given["beamhub-gateway"] == {"gateway-client-token", "gateway-keys"}
     assert given["beamhub-web"] == {
         "demo-client-token",
+        "gateway-client-token",
         "hub-client-token",
         "keeper-token",
         "web-cookie",

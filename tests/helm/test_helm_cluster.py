@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from beamhub_spawners.kubernetes_pod import COMPONENT
 from helm.cluster_release import Release, kubectl, need_cluster
-from journey.checks import check_confinement, check_hub_death, stop_session
+from helm.cluster_walls import check_walls
+from journey.checks import check_cluster_end, check_confinement, check_hub_death, stop_session
 from journey.cluster_platform import ClusterPlatform
 from journey.person import Person
 from journey.stops import STOPS, Journey, new_experiment
@@ -20,6 +23,8 @@ pytestmark = pytest.mark.kubernetes
 PORTAL = "/services/web/"
 PROBE = "probe"
 METADATA_ADDRESS = "169.254.169.254"
+N_TRIES = 1000 if os.environ.get("BEAMHUB_SOAK") else 20
+"""How often each port of another person's cluster is dialled."""
 LOOK = """
 import json, socket, sys
 found = {}
@@ -57,10 +62,12 @@ def release(request: pytest.FixtureRequest) -> Iterator[Release]:
 
 @pytest.fixture(scope="module")
 def probe(release: Release) -> Iterator[Release]:
-    """Two pods in the sessions' namespace that do nothing but listen."""
+    """Two pods in the sessions' namespace that do nothing but listen; the second looks like a worker."""
     image = release.values()["images"]["hub"]
     for name in (PROBE, f"{PROBE}-2"):
-        kubectl("apply", "-f", "-", given=json.dumps(probe_pod(release, name, image)))
+        pod = probe_pod(release, name, image)
+        pod["metadata"]["labels"] = {COMPONENT: "worker" if name != PROBE else "session"}
+        kubectl("apply", "-f", "-", given=json.dumps(pod))
     wanted = [f"pod/{PROBE}", f"pod/{PROBE}-2"]
     kubectl("wait", "-n", release.sessions, "--for=condition=Ready", *wanted, "--timeout=90s")
     yield release
@@ -112,7 +119,7 @@ def test_every_pod_is_ready_and_stands_for_one_component(release: Release) -> No
         for condition in pod["status"]["conditions"]
         if condition["type"] == "Ready" and condition["status"] == "True"
     }
-    assert ready == {"hub", "web", "proxy", "database", "provider", "keeper"}
+    assert ready == {"hub", "web", "proxy", "gateway", "database", "provider", "keeper"}
 
 
 def test_a_person_logs_in_through_the_proxy_and_sees_the_harvested_data(release: Release) -> None:
@@ -141,11 +148,12 @@ def test_the_hub_keeps_its_state_in_the_releases_own_database(release: Release) 
     assert kubectl("exec", "-n", release.namespace, database, "--", *command).strip().isdigit()
 
 
-def test_a_pod_of_the_sessions_namespace_reaches_hub_and_web_and_nothing_else(probe: Release) -> None:
+def test_a_pod_of_the_sessions_namespace_reaches_hub_web_and_gateway_and_nothing_else(probe: Release) -> None:
     release = probe
     hub, web = (f"beamhub-{name}.{release.namespace}.svc" for name in ("hub", "web"))
     other = json.loads(kubectl("get", "pod", f"{PROBE}-2", "-n", release.sessions, "-o", "json"))
     database, provider, proxy = (address_of(release, name) for name in ("database", "provider", "proxy"))
+    gateway = f"beamhub-gateway.{release.namespace}.svc"
     shut = [
         "kubernetes.default.svc:443",
         "10.89.0.1:6443",
@@ -159,11 +167,12 @@ def test_a_pod_of_the_sessions_namespace_reaches_hub_and_web_and_nothing_else(pr
         "10.89.0.10:10250",
         "10.89.0.11:10250",
     ]
-    found = looked_at(release.sessions, PROBE, f"{hub}:8081", f"{web}:8082", *shut)
+    doors = {f"{hub}:8081", f"{web}:8082", f"{gateway}:8786"}
+    found = looked_at(release.sessions, PROBE, *doors, *shut)
     # A node's own packets to and from its own pods pass no policy of the test cluster (netpol.py).
     own = json.loads(kubectl("get", "pod", PROBE, "-n", release.sessions, "-o", "json"))["status"]["hostIP"]
     found.pop(f"{own}:10250")
-    assert {target for target, said in found.items() if said == "open"} == {f"{hub}:8081", f"{web}:8082"}
+    assert {target for target, said in found.items() if said == "open"} == doors
 
 
 def test_proxy_and_hub_reach_a_session_and_web_and_the_database_do_not(probe: Release) -> None:
@@ -212,8 +221,9 @@ def test_hub_and_web_reach_the_database_and_the_hub_alone_the_api_server(release
     assert said["hub"][2] != "open"
 
 
-def test_the_hub_may_do_what_sessions_need_and_nothing_more(release: Release) -> None:
-    account = f"system:serviceaccount:{release.namespace}:beamhub-hub"
+@pytest.mark.parametrize("component", ["gateway", "hub"])
+def test_hub_and_gateway_may_do_what_they_need_and_nothing_more(release: Release, component: str) -> None:
+    account = f"system:serviceaccount:{release.namespace}:beamhub-{component}"
 
     def may(verb: str, what: str, namespace: str) -> bool:
         kind, _, part = what.partition("/")  # as one word it would be an object's name
@@ -222,9 +232,8 @@ def test_the_hub_may_do_what_sessions_need_and_nothing_more(release: Release) ->
 
     for verb in ("get", "list", "watch", "create", "delete"):
         assert may(verb, "pods", release.sessions), verb
-    assert may("get", "pods/log", release.sessions)
-    assert may("list", "events", release.sessions)
-    assert may("list", "nodes", release.sessions)
+    for verb, what in (("get", "pods/log"), ("list", "events"), ("list", "nodes")):
+        assert may(verb, what, release.sessions) is (component == "hub")
     for verb, what in (
         ("create", "pods/exec"),
         ("patch", "pods"),
@@ -263,8 +272,9 @@ def test_the_trials_setup_left_a_secret_and_no_right(release: Release) -> None:
     assert len(set(keys.values())) == len(keys) >= 10
 
 
-def test_the_journey_passes_through_the_chart(release: Release, tmp_path: Path) -> None:
-    """Login, search, launch, a pod on the data's node, the template's cells, the product harvested."""
+def test_the_journey_passes_through_the_chart(probe: Release, tmp_path: Path) -> None:
+    """Login, search, launch, a pod on the data's node, a cluster beside it, the product harvested."""
+    release = probe
     platform = ClusterPlatform(release, tmp_path, 0)
     journey = Journey(platform, say=lambda _: None)
     person = Person(release.url, "ines")
@@ -272,17 +282,20 @@ def test_the_journey_passes_through_the_chart(release: Release, tmp_path: Path) 
         session = journey.walk(person, new_experiment(platform))
         assert [stop["name"] for stop in journey.stops] == list(STOPS)
         check_pod_of(release, session.stored)
+        check_walls(release, session.plan_id, (PROBE, f"{PROBE}-2"), N_TRIES)
         outcomes = check_confinement(journey, session)
         assert [name for name, said in outcomes.items() if not said["enforced"]] == []
         assert check_hub_death(journey, session)["variable_kept"]
         stop_session(person, session)
+        assert check_cluster_end(journey, session)
     finally:
         person.close()
 
 
 def check_pod_of(release: Release, stored: dict[str, Any]) -> None:
     """The session's pod lies on the node of its data and mounts the plan's folders, no more."""
-    [pod] = [one for one in release.pods(release.sessions) if PROBE not in one["metadata"]["name"]]
+    name = stored["record"]["backend_id"].rpartition("/")[2]
+    [pod] = [one for one in release.pods(release.sessions) if one["metadata"]["name"] == name]
     assert pod["spec"]["nodeName"] == "node-a"
     assert pod["spec"]["automountServiceAccountToken"] is False
     [container] = pod["spec"]["containers"]

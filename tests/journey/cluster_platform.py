@@ -14,6 +14,7 @@ from typing import Any
 from beamhub_core.demo import DemoLayout
 from beamhub_core.demo.compose import give_proposal
 from beamhub_core.identity_table import read_identity_table
+from beamhub_spawners.kubernetes_pod import PREFIX
 from helm.cluster_release import Release, kubectl
 from journey.platform import Platform
 
@@ -70,7 +71,9 @@ class ClusterLayout(DemoLayout):
 
 
 class ClusterPlatform(Platform):
-    """Services and sessions in pods."""
+    """Services, sessions and their clusters in pods."""
+
+    has_gateway = True
 
     def __init__(self, release: Release, root: Path, setup_seconds: float) -> None:
         self.release, self.setup_seconds = release, setup_seconds
@@ -102,6 +105,15 @@ class ClusterPlatform(Platform):
         namespace, _, name = backend_id.removeprefix("pod:").partition("/")
         pod = json.loads(kubectl("get", "pod", name, "-n", namespace, "-o", "json"))
         return process_of(pod["metadata"]["uid"], "python")
+
+    def cluster_parts(self, plan_id: str) -> list[str]:
+        """The roles that the labels of the session's pods name."""
+        return sorted(
+            pod["metadata"]["labels"][f"{PREFIX}role"]
+            for pod in self.release.pods(self.release.sessions)
+            if pod["metadata"].get("labels", {}).get(f"{PREFIX}plan-id") == plan_id
+            and f"{PREFIX}role" in pod["metadata"]["labels"]
+        )
 
     def take_in(self, proposal: Path, subject: str) -> None:
         """To the group that has the person's number; a facility makes one for each proposal."""

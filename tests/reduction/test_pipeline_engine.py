@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -69,22 +70,32 @@ def test_the_task_travels_once_to_each_worker_and_never_with_a_unit(
 
 
 @pytest.fixture(scope="module")
-def survived(processes: Client) -> Sum:
-    """What comes out when one of two workers is killed midway; here, for the nanny's new one outlives it."""
-    victim = next(iter(processes.run(os.getpid).values()))
+def survived(processes: Client, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sum, Path]:
+    """What comes out, and its journal, when each of two workers is killed midway, at moments of a seed's.
+
+    Here, for the nannies' new workers outlive it; `spawners/worker_deaths.py` is the long form.
+    """
+    journal = tmp_path_factory.mktemp("journal")
+    moments = random.Random(9).sample(range(3, 20), 2)  # noqa: S311 - when they die
+    doomed = dict(zip(moments, processes.run(os.getpid).values(), strict=True))
 
     def kill(done: int, total: int) -> None:
-        if done == 8:
-            os.kill(victim, signal.SIGKILL)
+        if done in doomed:
+            os.kill(doomed[done], signal.SIGKILL)
 
-    found, _ = run(Engine(client=processes, progress=kill), pieces(24), slowly)
-    processes.wait_for_workers(2, timeout=60)
-    return found
+    found, _ = run(Engine(client=processes, progress=kill, journal=journal), pieces(24), slowly)
+    processes.wait_for_workers(2, timeout=120)
+    return found, journal
 
 
-def test_a_worker_that_is_killed_midway_changes_nothing(survived: Sum) -> None:
+def test_workers_that_are_killed_midway_change_nothing_and_all_is_in_the_journal(
+    survived: tuple[Sum, Path],
+) -> None:
+    found, journal = survived
     alone, _ = run(Engine(threads=1), pieces(24))
-    assert survived.values.tobytes() == alone.values.tobytes()
+    again, execution = run(Engine(threads=1, journal=journal), pieces(24), slowly)
+    assert found.values.tobytes() == alone.values.tobytes() == again.values.tobytes()
+    assert execution.n_resumed == 24
 
 
 class DyingPool(ThreadPool):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from beamhub_core.config import FacilityConfig
-from beamhub_spawners.kubernetes_pod import PREFIX, hub_labels, pod_name
+from beamhub_spawners.kubernetes_pod import COMPONENT, PREFIX, hub_labels, pod_name
 from beamhub_spawners.kubernetes_view import KubernetesView, close_lists
 from contracts.agent_parts import free_port
 from contracts.cluster_parts import RULES, SWEEPER_RULES, TestCluster, test_namespace
@@ -39,10 +40,12 @@ def config(cluster: TestCluster, tmp_path: Path) -> Iterator[FacilityConfig]:
     cluster.kubectl("delete", "pods", "--all", "--grace-period=0", "--force", check=False)
 
 
-def idle_pod(cluster: TestCluster, config: FacilityConfig, plan_id: str, **labels: str) -> None:
+def idle_pod(
+    cluster: TestCluster, config: FacilityConfig, plan_id: str, *, name: str = "", **labels: str
+) -> None:
     """A pod with a session's labels that no node takes."""
     metadata = {
-        "name": pod_name(plan_id),
+        "name": name or pod_name(plan_id),
         "labels": {**hub_labels(config), f"{PREFIX}plan-id": plan_id, **labels},
         "annotations": {f"{PREFIX}token-digest": "a" * 64},
     }
@@ -113,6 +116,25 @@ def test_every_pod_of_this_hub_is_seen_and_one_is_ended(cluster: TestCluster, co
     before, after = asyncio.run(work())
     assert before == PLANS
     assert after == (PLANS[1],)
+
+
+def test_parts_of_a_cluster_are_no_sessions_and_go_when_theirs_is_gone(
+    cluster: TestCluster, config: FacilityConfig
+) -> None:
+    idle_pod(cluster, config, PLANS[0])
+    for plan_id in PLANS:
+        part = {COMPONENT: "worker", f"{PREFIX}role": "worker"}
+        idle_pod(cluster, config, plan_id, name=f"{pod_name(plan_id)}-w", **part)
+
+    async def work() -> list[str]:
+        view = KubernetesView(config, timedelta(seconds=-5))  # creation times are whole seconds
+        look = await view.look()
+        await view.tidy()
+        return [found.plan_id for found in look.found]
+
+    assert asyncio.run(work()) == [PLANS[0]]
+    left = {pod["metadata"]["name"] for pod in cluster.pods()}
+    assert left == {pod_name(PLANS[0]), f"{pod_name(PLANS[0])}-w"}
 
 
 def test_a_cluster_that_does_not_answer_is_silent_and_its_silence_is_counted(tmp_path: Path) -> None:

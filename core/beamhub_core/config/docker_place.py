@@ -89,7 +89,11 @@ class DockerPlaceConfig(Section):
         description="This host's graphics processors, by number or UUID, or for 'cdi' by qualified name, "
         "e.g. 'nvidia.com/gpu=0'. A session gets whole ones that no other has.",
     )
-    tmp_mib: int = Field(default=1024, ge=16, description="Size of a session's /tmp, in memory, MiB.")
+    tmp_mib: int = Field(
+        default=1024,
+        ge=16,
+        description="Size of the /tmp of a session or worker, in memory, MiB; at most half of its memory.",
+    )
     timeout_s: float = Field(default=30.0, gt=0, description="Limit of one call to the engine.")
     look_timeout_s: float = Field(
         default=5.0, gt=0, description="Limit of one look at what runs; the host counts as silent after it."

@@ -163,3 +163,17 @@ checksum/config: {{ include (print $.Template.BasePath "/configmap.yaml") . | sh
         matchLabels:
           {{- toYaml .Values.networkPolicy.dns.podLabels | nindent 10 }}
 {{- end }}
+
+{{/* The Kubernetes API server, as a rule of egress. */}}
+{{- define "beamhub.apiServerRule" -}}
+- ports:
+    {{- range .Values.networkPolicy.apiServerPorts }}
+    - {port: {{ int . }}}
+    {{- end }}
+  to:
+    {{- range .Values.networkPolicy.apiServerCidrs }}
+    - ipBlock: {cidr: {{ . | quote }}}
+    {{- else }}
+    {{- include "beamhub.outside" $ | nindent 4 }}
+    {{- end }}
+{{- end }}

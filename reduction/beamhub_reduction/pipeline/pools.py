@@ -232,7 +232,7 @@ def _scatter(client: Client, task: Any) -> Any:
     while True:
         try:
             return client.scatter([task], broadcast=True, hash=False)[0]
-        except OSError:  # no worker there yet counts too
+        except (OSError, KeyError):  # no worker there yet counts too; a KeyError names one that has just gone
             if time.monotonic() - began > SCATTER_S:
                 raise
             time.sleep(RETRY_PAUSE_S)
