@@ -12,7 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from beamhub_core.cluster_record import records_folder
 from beamhub_session.activity import ActivityProbe, count_deeds_only
+from beamhub_session.cluster_routes import build_cluster_routes
+from beamhub_session.clusters import ClusterDoors
 from beamhub_session.errors import SessionProblem, SessionUnknown
 from beamhub_session.first_cell import FirstCell
 from beamhub_session.handlers import build_routes
@@ -41,6 +44,8 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
     opener.when_opened, opener.known_end = life.opened, lambda: life.expires_at
     serverapp.web_app.add_handlers(".*$", build_routes(base_url, opener))
     serverapp.web_app.add_handlers(".*$", build_life_routes(base_url, life))
+    doors = ClusterDoors(records_folder(os.environ))
+    serverapp.web_app.add_handlers(".*$", build_cluster_routes(base_url, doors))
     offer_to_lab(serverapp)
     try:
         path = opener.open()
