@@ -80,6 +80,11 @@ def gateway() -> Gateway | None:
     return Gateway.from_environment("BEAMHUB_GATEWAY_URL")
 
 
+def server_name() -> str:
+    """The name of this person's server; empty for the default one, and outside of a hub."""
+    return os.environ.get("JUPYTERHUB_SERVER_NAME", "")[:255]
+
+
 def session_end() -> datetime | None:
     """When the session ends as it was planned; None outside of one, and where its file cannot be read."""
     try:
