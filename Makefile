@@ -50,6 +50,7 @@ images: .env ## build the images that compose.yaml runs, and write .env where th
 	$(BUILD) beamhub-base:$(TAG) $(BUILD_ARGS) --file images/base/Dockerfile .
 	$(BUILD) beamhub-hub:$(TAG) $(BUILD_ARGS) --build-arg SERVICE=hub --file images/service/Dockerfile .
 	$(BUILD) beamhub-web:$(TAG) $(BUILD_ARGS) --build-arg SERVICE=web --file images/service/Dockerfile .
+	$(BUILD) beamhub-gateway:$(TAG) $(BUILD_ARGS) --build-arg SERVICE=gateway --file images/service/Dockerfile .
 	$(BUILD) beamhub-proxy:$(TAG) $(BUILD_ARGS) --file images/proxy/Dockerfile .
 	$(BUILD) beamhub-postgresql:$(TAG) $(BUILD_ARGS) --file images/postgresql/Dockerfile .
 

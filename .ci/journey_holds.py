@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Any
 
+CLUSTER_END_S = 60
 STOPS = ["portal", "login", "grants", "placement", "plan", "spawn", "template", "reduction", "catalogue"]
 
 
@@ -24,6 +25,12 @@ def problems(result: Any) -> list[str]:
     found += [f"stop {stop.get('name')} has no evidence" for stop in stops if not stop.get("evidence")]
     if not result.get("refusals"):
         found.append("no refusal was tried")
+    gateway = result.get("gateway")
+    if gateway is not None:  # the embedded platform has none
+        if "worker" not in gateway.get("cluster_parts", ()):
+            found.append("the gateway's cluster had no worker")
+        if not 0 <= gateway.get("gone_after_seconds", -1) <= CLUSTER_END_S:
+            found.append(f"the gateway's cluster was gone after {gateway.get('gone_after_seconds')} s")
     enforced = result.get("enforced")
     if not isinstance(enforced, dict) or not enforced:
         return [*found, "nothing says what is enforced"]

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from dask_gateway_server.backends.base import PublicException
 from dask_gateway_server.backends.db_base import DBBackendBase, JobStatus
-from dask_gateway_server.routes import api_handler
 from traitlets import default
 
 from beamhub_core.config import FacilityConfig
@@ -36,11 +35,20 @@ from beamhub_spawners.dask_limits import (
     session_held,
     session_share,
 )
-from beamhub_spawners.dask_messages import Asked, BadMessage, read_heartbeat, read_message
+from beamhub_spawners.dask_messages import (
+    Asked,
+    BadMessage,
+    read_heartbeat,
+    read_message,
+    with_all_staying,
+)
+from beamhub_spawners.dask_metrics import GatewayMetrics, MetricsServer
 from beamhub_spawners.dask_options import PlanClusterConfig, SessionOptions, holder_in, size_in
 from beamhub_spawners.dask_render import DaskPart, scheduler_part
-from beamhub_spawners.dask_runner import FoundPart, PartNotStarted, Runner, Secrets
+from beamhub_spawners.dask_rows import answer_pair, row_part, row_secrets, row_share
+from beamhub_spawners.dask_runner import FoundPart, PartNotStarted, Runner
 from beamhub_spawners.dask_sessions import SessionDirectory, SessionUser
+from beamhub_spawners.dask_usage import Usage, part_times, usage_by_session
 
 EARLY_S = 90.0
 """For as long as this a scheduler may not know yet how many workers it has; it may take 60 to start."""
@@ -48,6 +56,7 @@ FRESH_S = 1.0
 ORPHAN_S = 30.0
 """Nothing younger is an orphan: its row may be on its way."""
 GONE = "Your session is not running any more; open it again from the portal."
+THEY_STAY = "The cluster's first workers stay: the wish for them is on its way."
 UNKNOWN = "The platform cannot look up your session now. Try again in a minute."
 
 
@@ -59,6 +68,7 @@ class GatewayPlatform:
     gateway: GatewayConfig
     directory: SessionDirectory
     runner: Runner
+    metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
 
 
 class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no types
@@ -77,15 +87,18 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         """Add the route by which a container's parts fetch their certificate, then start."""
         self._asked: dict[str, int] = {}
         self._early: dict[str, tuple[float, int]] = {}
-        app.add_routes([web.get("/api/v1/clusters/{cluster_name}/pair", _pair)])
+        app.add_routes([web.get("/api/v1/clusters/{cluster_name}/pair", answer_pair)])
         await super().setup(app)
 
     async def do_setup(self) -> None:
-        """Begin to look after sessions."""
+        """Begin to look after sessions, and to tell metrics."""
+        self._pages = MetricsServer(self.platform.metrics, self.platform.gateway)
+        await self._pages.start(self.db)
         self.task_pool.spawn(self._watch())
 
     async def do_cleanup(self) -> None:
         """Leave the parts as they are: another gateway finds them."""
+        await self._pages.close()
         self.platform.runner.close()
         await self.platform.directory.close()
 
@@ -115,6 +128,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         try:
             self._check_new(config, session_share(user.plan))
         except OverLimit as over:
+            self.platform.metrics.refused(over)
             raise PublicException(str(over)) from None
         cluster = self.db.create_cluster(user.name, options, config.to_dict())
         self.log.info("cluster %s asked for by session %s", cluster.name, user.name)
@@ -154,13 +168,17 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
             asked = read_message(msg)
             if row is not None:
                 msg = self._within_limits(row, asked).as_message()
-        except (OverLimit, BadMessage) as refused:
-            raise PublicException(str(refused)) from None
+        except OverLimit as over:
+            self.platform.metrics.refused(over)
+            raise PublicException(str(over)) from None
+        except BadMessage as error:
+            raise PublicException(str(error)) from None
         await super().forward_message_to_scheduler(cluster, msg)
 
     async def _cluster_to_running(self, cluster: Any) -> None:
         """Tell a scheduler that is there now of its first workers, before it sends them away."""
         await super()._cluster_to_running(cluster)
+        self.platform.metrics.started("scheduler", cluster.start_time)
         _, n_workers = self._early.get(cluster.name, (0.0, 0))
         if n_workers:
             wish = {"op": "scale", "count": n_workers}
@@ -175,7 +193,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         Raises
         ------
         PublicException
-            If the message is none.
+            If the message is none, or would send the first workers away.
         """
         row = self.db.get_cluster(cluster_name)
         if row is None or row.target > JobStatus.RUNNING:
@@ -188,11 +206,21 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
             self.log.warning("cluster %s says it is where it is not; it is stopped", cluster_name)
             await self.stop_cluster(cluster_name, failed=True)
             return
-        count = max(beat["count"], self._still_early(row, beat["count"]))
+        n_first = self._still_early(row, beat["count"])
         # No dashboard: the engine's proxy would show it to whoever knows the cluster's name.
         allowed = max(row.count, self._most(row))
-        cut = {**beat, "count": min(count, allowed), "dashboard_address": ""}
+        cut = {**beat, "count": min(max(beat["count"], n_first), allowed), "dashboard_address": ""}
+        if n_first:
+            cut = with_all_staying(cut)
+        waiting = [worker for worker in row.workers.values() if worker.status < JobStatus.RUNNING]
         await super().on_cluster_heartbeat(cluster_name, cut)
+        for worker in waiting:
+            if worker.status == JobStatus.RUNNING:
+                self.platform.metrics.started("worker", worker.start_time)
+        if n_first and beat["closing_workers"]:
+            raise PublicException(
+                THEY_STAY
+            )  # else the scheduler sends away who came before the wish for them
 
     def _still_early(self, row: Any, count: int) -> int:
         """The first workers of a cluster, until its scheduler has heard of them; it begins with none."""
@@ -213,7 +241,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
             asked = asked.bounded(max(bound, asked.minimum))
         most = asked.count if asked.op == "scale" else asked.maximum
         assert most is not None  # noqa: S101 - bounded above
-        others, rules = tuple(self._held(but=row.name)), (_share(row), gateway)
+        others, rules = tuple(self._held(but=row.name)), (row_share(row), gateway)
         held = cluster_held(holder_in(row.config), size_in(row.config), 0, gateway)
         check_workers(held, most, size_in(row.config), others, rules)
         if asked.op == "scale":
@@ -236,8 +264,14 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         return cluster_held(holder_in(row.config), size_in(row.config), n_workers, self.platform.gateway)
 
     def _most(self, row: Any) -> int:
-        rules = (_share(row), self.platform.gateway)
+        rules = (row_share(row), self.platform.gateway)
         return most_workers(self._held_by(row), size_in(row.config), self._held(but=row.name), rules)
+
+    def usage(self) -> dict[str, Usage]:
+        """What the clusters of each session have used so far, by its plan's id; of the last days' rows."""
+        rows = self.db.name_to_cluster.values()
+        parts = (part for row in rows for part in part_times(row, self.platform.gateway))
+        return usage_by_session(parts, now_s=time.time())  # the machine's clock, as in the rows
 
     # -- parts -----------------------------------------------------------------------------------------
 
@@ -246,7 +280,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         plan = await self._plan(cluster, "scheduler")
         yield {"place": plan.place.name}
         part = scheduler_part(cluster.name, cluster.config.grace_s, self.platform.gateway)
-        await self.platform.runner.start(plan, part, _secrets(cluster), "")
+        await self._start(plan, part, cluster, "")
 
     async def do_start_worker(self, worker: Any) -> AsyncIterator[dict[str, str]]:
         """Start a worker, from the plan as it is now."""
@@ -254,26 +288,33 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         plan = await self._plan(cluster, "worker")
         yield {"place": plan.place.name}
         part = DaskPart("worker", cluster.name, worker.name, size_in(cluster.config))
-        await self.platform.runner.start(plan, part, _secrets(cluster), cluster.scheduler_address)
+        await self._start(plan, part, cluster, cluster.scheduler_address)
+
+    async def _start(self, plan: SessionPlan, part: DaskPart, cluster: Any, scheduler: str) -> None:
+        try:
+            await self.platform.runner.start(plan, part, row_secrets(cluster), scheduler)
+        except (PartNotStarted, Unavailable):
+            self.platform.metrics.failed(part.role)
+            raise
 
     async def do_stop_cluster(self, cluster: Any) -> None:
         """End the scheduler."""
         self._asked.pop(cluster.name, None)
         self._early.pop(cluster.name, None)
-        await self.platform.runner.end(_found(cluster, cluster.name))
+        await self.platform.runner.end(row_part(cluster, cluster.name))
 
     async def do_stop_worker(self, worker: Any) -> None:
         """End a worker."""
-        await self.platform.runner.end(_found(worker.cluster, worker.name))
+        await self.platform.runner.end(row_part(worker.cluster, worker.name))
 
     async def do_check_clusters(self, clusters: list[Any]) -> list[bool]:
         """Whether the schedulers that have not answered yet are there."""
-        found = (_found(one, one.name) for one in clusters)
+        found = (row_part(one, one.name) for one in clusters)
         return await asyncio.gather(*(self.platform.runner.is_alive(one) for one in found))
 
     async def do_check_workers(self, workers: list[Any]) -> list[bool]:
         """Whether the workers that have not joined yet are there."""
-        found = (_found(one.cluster, one.name) for one in workers)
+        found = (row_part(one.cluster, one.name) for one in workers)
         return await asyncio.gather(*(self.platform.runner.is_alive(one) for one in found))
 
     async def _plan(self, cluster: Any, role: str) -> SessionPlan:
@@ -284,7 +325,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         return stored.plan
 
     async def _is_its_own(self, row: Any, beat: dict[str, Any]) -> bool:
-        address = await self.platform.runner.address(_found(row, row.name))
+        address = await self.platform.runner.address(row_part(row, row.name))
         if address is None:
             return False
         said = [urlsplit(beat[name]) for name in ("scheduler_address", "api_address")]
@@ -322,6 +363,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
             if not self._is_wanted(found) and found.age_s > ORPHAN_S:
                 self.log.warning("ending a part that belongs to no cluster: %s", found)
                 await runner.end(found)
+        self.platform.metrics.looked()
 
     def _is_wanted(self, found: FoundPart) -> bool:
         row = self.db.get_cluster(found.cluster)
@@ -329,26 +371,3 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
             return False
         worker = row.workers.get(found.name)
         return found.name == row.name or (worker is not None and worker.status < JobStatus.STOPPED)
-
-
-@api_handler(token_authenticated=True)  # type: ignore[untyped-decorator]  # dask-gateway has no types
-async def _pair(request: web.Request) -> web.Response:
-    """A cluster's certificate and key, for its own parts."""
-    row = request.app["backend"].db.get_cluster(request.match_info["cluster_name"])
-    if row is None or row.target > JobStatus.RUNNING:
-        raise web.HTTPNotFound(reason="The cluster has ended.")
-    secrets = _secrets(row)
-    return web.json_response({"certificate": secrets.certificate, "key": secrets.key})
-
-
-def _secrets(row: Any) -> Secrets:
-    return Secrets(row.token, row.tls_cert.decode(), row.tls_key.decode())
-
-
-def _share(row: Any) -> SessionShare:
-    config = row.config
-    return SessionShare(config.max_workers, config.max_threads, config.max_memory_gib)
-
-
-def _found(row: Any, name: str) -> FoundPart:
-    return FoundPart(row.config.plan_id, row.name, name, row.config.place, is_running=True, age_s=0.0)

@@ -23,7 +23,13 @@ from beamhub_spawners.dask_render import (
     read_part,
 )
 from beamhub_spawners.dask_runner import FoundPart, PartAddress, PartNotStarted, Secrets, gateway_of
-from beamhub_spawners.docker_containers import GONE, close_hosts, look_everywhere, shared_host
+from beamhub_spawners.docker_containers import (
+    GONE,
+    close_hosts,
+    look_everywhere,
+    remove_network,
+    shared_host,
+)
 from beamhub_spawners.docker_host import DockerHost
 from beamhub_spawners.docker_images import refusal_in_words
 from beamhub_spawners.docker_network import LABEL, gateway_of_network, network_name
@@ -32,6 +38,7 @@ from beamhub_spawners.session_log import keep_log
 
 STOP_S = 3
 LOG_LINES = 200
+OF_THE_SESSION = (f"{LABEL}facility", f"{LABEL}plan-id")
 SHARED_BRIDGE = "bridge"
 """The engine's default network, in which containers do not know each other by name."""
 
@@ -64,17 +71,22 @@ class DockerRunner:
             raise PartNotStarted(part.role, refusal_in_words(error)) from error
 
     async def end(self, found: FoundPart) -> None:
-        """Stop and remove the container; what it said last stays in a file of the gateway's."""
+        """Stop and remove the container; what it said last stays in a file of the gateway's.
+
+        With the last container of a session goes its network, which its own end could not remove.
+        """
         place = self._known_place(found.place)
         if place is None:
             return
-        host = shared_host(place)
+        host, labels = shared_host(place), self._labels(found)
         try:
-            for one in await host.containers(self._labels(found)):
+            for one in await host.containers(labels):
                 await host.call("stop", one["Id"], timeout=STOP_S)
                 said = await host.call("logs", one["Id"], tail=LOG_LINES)
                 keep_log(self._gateway.state_folder / "logs", f"{found.cluster}-{found.name}", said)
                 await host.call("remove_container", one["Id"], v=True, force=True)
+            if not await host.containers({name: labels[name] for name in OF_THE_SESSION}):
+                await remove_network(host, found.plan_id)
         except APIError as error:
             if error.status_code not in GONE:
                 raise Unavailable("container", f"HTTP {error.status_code}") from error

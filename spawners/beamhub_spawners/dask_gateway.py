@@ -24,7 +24,8 @@ from beamhub_spawners.web_client import WebClient
 
 START_TIMEOUT_S = 60
 CHECK_S = 5
-KEPT_S = 24 * 3600
+KEPT_S = 8 * 24 * 3600
+"""Rows of ended clusters are kept for longer than sessions live: what a session used is summed over them."""
 EXIT_CONFIG = 7
 HEX_DIGITS = 64
 

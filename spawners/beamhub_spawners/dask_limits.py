@@ -15,6 +15,8 @@ from beamhub_core.errors import BeamhubError
 from beamhub_core.session import SessionPlan
 
 EPSILON = 1e-9
+LEVELS = {"This session": "session", "You": "person", "The proposal ": "proposal", "The group ": "group"}
+"""How messages begin that name a limit, and whose limit that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,14 @@ class SessionShare:
 class OverLimit(BeamhubError):
     """A cluster would take more than is left.
 
-    `asked`, `held` and `limit` are in the unit of `what`, e.g. 'workers'.
+    `asked`, `held` and `limit` are in the unit of `what`, e.g. 'workers'. `level` is whose the limit is: of a
+    session, person, proposal or group.
     """
 
     def __init__(self, whose: str, what: str, asked: float, held: float, limit: float) -> None:
         super().__init__(whose, what, asked, held, limit)
         self.whose, self.what, self.asked, self.held, self.limit = whose, what, asked, held, limit
+        self.level = next(level for words, level in LEVELS.items() if whose.startswith(words))
 
     def __str__(self) -> str:
         return (

@@ -92,6 +92,15 @@ def read_heartbeat(msg: Any) -> dict[str, Any]:
     return beat
 
 
+def with_all_staying(beat: dict[str, Any]) -> dict[str, Any]:
+    """The same heartbeat of a scheduler that sends nobody away: who was to close is active."""
+    return {
+        **beat,
+        "active_workers": [*beat["active_workers"], *beat["closing_workers"]],
+        "closing_workers": [],
+    }
+
+
 def _count(msg: dict[str, Any], key: str) -> int:
     value = msg.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_COUNT:

@@ -73,26 +73,33 @@ class DockerView:
         Parts of clusters go first, then networks. A container of the platform that was made anew, as by an
         upgrade, is in no session's network.
         """
-        look = await self._look()
-        await self._tidy_clusters(look)
+        look = await self._tidy_clusters(await self._look())
         for place in self._config.sessions.places:
             if place.docker is None or place.docker.network_block is None or place.name in look.silent:
                 continue
             await self._tidy_host(shared_host(place.docker), look)
 
-    async def _tidy_clusters(self, look: Look) -> None:
-        """End parts that the gateway should have ended with their session; it may be gone for good."""
+    async def _tidy_clusters(self, look: Look) -> Look:
+        """End parts that the gateway should have ended with their session; it may be gone for good.
+
+        Returns what is left, so that this very pass removes the networks that they were in.
+        """
         sessions = {
             one.labels.get(f"{LABEL}plan-id") for one in look.seen if f"{LABEL}role" not in one.labels
         }
+        kept = []
         for one in look.seen:
             is_left = f"{LABEL}role" in one.labels and one.labels.get(f"{LABEL}plan-id") not in sessions
-            if is_left and time.time() - int(one.fields["Created"]) > self._settle.total_seconds():
-                log.warning("removing a part of a cluster whose session is gone: %s", one.fields["Id"][:12])
-                try:
-                    await one.host.call("remove_container", one.fields["Id"], v=True, force=True)
-                except (APIError, Unavailable) as error:
-                    log.warning("it could not be removed; the next pass tries again: %s", error)
+            if not is_left or time.time() - int(one.fields["Created"]) <= self._settle.total_seconds():
+                kept.append(one)
+                continue
+            log.warning("removing a part of a cluster whose session is gone: %s", one.fields["Id"][:12])
+            try:
+                await one.host.call("remove_container", one.fields["Id"], v=True, force=True)
+            except (APIError, Unavailable) as error:
+                log.warning("it could not be removed; the next pass tries again: %s", error)
+                kept.append(one)
+        return Look(tuple(kept), look.silent)
 
     async def _tidy_host(self, host: DockerHost, look: Look) -> None:
         used = {one.labels.get(f"{LABEL}plan-id") for one in look.seen}

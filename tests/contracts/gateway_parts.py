@@ -55,13 +55,14 @@ def free_ports(n: int, host: str = HOST) -> list[int]:
 
 def gateway_fields(folder: Path, host: str = HOST, **changes: Any) -> dict[str, Any]:
     """The section of a gateway whose files lie below a folder."""
-    listen, internal = free_ports(2)
+    listen, internal, metrics = free_ports(3)
     (folder / "secrets").mkdir(exist_ok=True, parents=True)
     (folder / "secrets/gateway-keys").write_text(base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
     return {
         "listen_host": host,
         "listen_port": listen,
         "internal_port": internal,
+        "metrics_port": metrics,
         "session_url": f"http://{host}:{listen}",
         "web_token_file": str(folder / "secrets/web-client"),
         "database_url": f"sqlite:///{folder}/gateway.sqlite",
@@ -129,6 +130,14 @@ class GatewayPart:
     def client(self, token: str) -> Any:
         """dask-gateway's own client, asynchronous."""
         return Gateway(self.url, auth=JupyterHubAuth(token), asynchronous=True)
+
+    def metrics(self) -> dict[str, float]:
+        """What its page of metrics says: each sample's name with its labels, to its value."""
+        section = self.fields["gateway"]
+        with urllib.request.urlopen(f"http://{HOST}:{section['metrics_port']}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        told = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in told}
 
     def start(self) -> None:
         """Start the process, and return when it answers."""

@@ -82,7 +82,7 @@ def test_only_the_agent_has_the_engines_socket(services: dict[str, dict[str, Any
 
 
 def test_a_service_mounts_its_own_secrets_and_no_others(services: dict[str, dict[str, Any]]) -> None:
-    needed: dict[str, set[str]] = {"agent": {"agent"}}
+    needed: dict[str, set[str]] = {"agent": {"agent"}, "gateway": {"gateway-and-hub"}}
     for homes in HOMES_OF_SECRETS.values():
         for home in homes:
             needed.setdefault(SHARED.get(home, home), set()).add(home)
@@ -116,8 +116,8 @@ def test_database_and_agent_are_reached_by_those_who_need_them(services: dict[st
         "front": {"proxy", "hub", "web"},
         "login": {"hub", "provider"},
         "database": {"database", "hub", "web"},
-        "agent": {"agent", "hub"},
-        "plans": {"agent", "web"},
+        "agent": {"agent", "hub", "gateway"},
+        "plans": {"agent", "web", "gateway"},
     }
     networks = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["networks"]
     assert {name for name, one in networks.items() if one.get("internal")} == {"database", "agent", "plans"}
@@ -135,13 +135,17 @@ def test_the_configuration_is_valid_and_names_the_containers(tmp_path: Path) -> 
     config = read_config(layout.config_file)
     place = config.sessions.places[0]
     assert place.docker is not None
-    assert {peer.container for peer in place.docker.peers} == {"beamhub-proxy", "beamhub-hub", "beamhub-web"}
+    assert {peer.container for peer in place.docker.peers} == {
+        f"beamhub-{name}" for name in ("proxy", "hub", "web", "gateway")
+    }
     assert not place.docker.unsafe_direct_socket
     assert config.hub.subdomain_host == "beamhub.localhost"
     assert config.web.internal_url == config.sessions.web_url == "http://web:8082"
-    assert {"hub", "demo", "agent"} == {client.name for client in config.web.clients}
-    agent = next(client for client in config.web.clients if client.name == "agent")
-    assert agent.scopes == ("plans:read",)
+    scopes = {client.name: client.scopes for client in config.web.clients}
+    assert set(scopes) == {"hub", "demo", "agent", "gateway"}
+    assert scopes["agent"] == scopes["gateway"] == ("plans:read",)
+    assert config.gateway is not None
+    assert config.gateway.session_url == "http://gateway:8786"
     assert build_agent_config(layout)["place"] == place.name
 
 
@@ -201,6 +205,8 @@ def test_a_secret_belongs_to_its_service_alone(layout: ComposeLayout) -> None:
             facts = path.stat()
             assert facts.st_uid == USERS.get(SHARED.get(home, home), 0)
             assert stat.S_IMODE(facts.st_mode) == 0o600
+    calls_the_agent = layout.secrets / "gateway-and-hub" / "hub-key.pem"
+    assert calls_the_agent.stat().st_uid == USERS["gateway"]
     everywhere = {path.name for path in (layout.secrets / "hub").iterdir()}
     assert "ca-key.pem" not in everywhere
     assert {path.parent.name for path in layout.secrets.rglob("ca-key.pem")} == {"authority"}

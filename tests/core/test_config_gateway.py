@@ -15,6 +15,7 @@ from core.config_parts import Make, everything, problems_of
         ({"tls_cert_file": "/x/cert.pem"}, "tls_cert_file and tls_key_file stand together"),
         ({"session_url": "https://gateway.example.org:8786"}, "where tls_cert_file stands, and only there"),
         ({"internal_port": 8786}, "internal_port and listen_port are one port"),
+        ({"metrics_port": 8786}, "metrics_port is another port's number"),
         ({"database_url": "postgresql://gateway@db/gateway"}, "no sqlite:////path/of/file"),
         ({"grace_s": 5000}, "grace_s is above max_grace_s"),
         ({"token_cache_s": 31}, "less than or equal to 30"),

@@ -55,6 +55,7 @@ def walk(root: Path, screenshots: Path | None, kind: str = "embedded") -> dict[s
         hub_death = checks.check_hub_death(journey, session)
         images = pictures.take(platform, ines, session, screenshots)
         checks.stop_session(ines, session)
+        gateway = checks.check_cluster_end(journey, session)
         refusals.append(checks.check_embargo_end(journey, oscar))
         for person in (ines, colin, oscar):
             person.close()
@@ -69,6 +70,7 @@ def walk(root: Path, screenshots: Path | None, kind: str = "embedded") -> dict[s
         "known_gaps": known_gaps,
         "hub_death": hub_death,
         "second_technique": second,
+        "gateway": gateway,
         "screenshots": images,
     }
 

@@ -15,6 +15,7 @@ from journey.person import Page, Person
 from journey.platform import Platform
 from journey.stops import PORTAL, Journey, Session, expect, run_cells, save_outputs
 
+CLUSTER_END_S = 60.0
 HUB_BACK_S = 60.0
 
 
@@ -244,6 +245,19 @@ def stop_session(person: Person, session: Session) -> None:
         next(form for form in page.forms if name in form.action and "stop" in form.action)
     )
     expect(stopped.status == 200, f"stopping answered {stopped.status}: {stopped.text[:300]}")
+
+
+def check_cluster_end(journey: Journey, session: Session) -> dict[str, Any] | None:
+    """The cluster of a session that was stopped is gone within a minute; None without a gateway."""
+    if not journey.platform.has_gateway:
+        return None
+    evidence = next(stop["evidence"] for stop in journey.stops if stop["name"] == "reduction")
+    stopped = time.monotonic()
+    while parts := journey.platform.cluster_parts(session.plan_id):
+        expect(time.monotonic() - stopped < CLUSTER_END_S, f"{parts} outlive their session")
+        time.sleep(0.5)
+    kept = {key: evidence[key] for key in ("cluster", "cluster_parts")}
+    return {**kept, "gone_after_seconds": round(time.monotonic() - stopped, 1)}
 
 
 def check_embargo_end(journey: Journey, outsider: Person) -> dict[str, Any]:

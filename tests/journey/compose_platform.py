@@ -22,7 +22,7 @@ from journey.platform import REPOSITORY, Platform, free_block
 
 NETWORK_BLOCK = "10.178.0.0/20"
 UP_S = 240.0
-SERVICES = ("database", "proxy", "provider", "web", "agent", "hub")
+SERVICES = ("database", "proxy", "provider", "web", "agent", "hub", "gateway")
 
 
 def compose_command() -> list[str] | None:
@@ -133,9 +133,10 @@ def inspect(container: str) -> dict[str, Any]:
 
 
 class ComposePlatform(Platform):
-    """Services in containers, sessions through the agent."""
+    """Services in containers, sessions and their clusters through the agent."""
 
     places = (PLACE,)
+    has_gateway = True
 
     def __init__(self, compose: Compose, setup_seconds: float) -> None:
         self.compose, self.layout = compose, ComposeLayout(compose.root)
@@ -168,6 +169,11 @@ class ComposePlatform(Platform):
         """The first process of `container:ID`."""
         kind, _, container = backend_id.rpartition(":")
         return int(inspect(container)["State"]["Pid"]) if kind == "container" else 0
+
+    def cluster_parts(self, plan_id: str) -> list[str]:
+        """The roles that the labels of the session's containers name."""
+        asked = ("ps", "--all", "--filter", f"label=org.beamhub.plan-id={plan_id}")
+        return sorted(docker(*asked, "--format", '{{.Label "org.beamhub.role"}}').split())
 
     def take_in(self, proposal: Path, subject: str) -> None:
         """To the group that has the person's number; a facility makes one for each proposal."""

@@ -50,6 +50,8 @@ class Platform(abc.ABC):
     """In which sessions may run; the last has the second technique's data."""
     harvest: dict[str, Any]
     setup_seconds: float
+    has_gateway = False
+    """Whether notebooks get Dask clusters beside their session."""
 
     @property
     @abc.abstractmethod
@@ -68,6 +70,11 @@ class Platform(abc.ABC):
     @abc.abstractmethod
     def server_pid(self, backend_id: str) -> int:
         """The process of a session, as this machine counts; 0 for none."""
+
+    def cluster_parts(self, plan_id: str) -> list[str]:
+        """Roles of the schedulers and workers beside a session, as its backend shows them."""
+        del plan_id
+        return []
 
     def take_in(self, proposal: Path, subject: str) -> None:
         """Give the folder of a new proposal the owners that the facility gives it; one user needs none."""

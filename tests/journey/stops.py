@@ -24,7 +24,12 @@ import json
 def _count(dask_scheduler):
     return len({event[0] for event in dask_scheduler.transition_log if event[2] == "memory"})
 
-_facts = {"scheduler_id": client.scheduler_info()["id"], "tasks_run": client.run_on_scheduler(_count)}
+_beside = getattr(client, "gateway_cluster", None)
+_facts = {
+    "scheduler_id": client.scheduler_info()["id"],
+    "tasks_run": client.run_on_scheduler(_count),
+    "cluster": _beside.name if _beside is not None else None,
+}
 print(json.dumps(_facts))
 """
 STOPS = ("portal", "login", "grants", "placement", "plan", "spawn", "template", "reduction", "catalogue")
@@ -56,6 +61,11 @@ class Session:
     notebook: str = ""
     kernel_id: str = ""
     stored: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def plan_id(self) -> str:
+        """The id of its plan."""
+        return str(self.stored["plan"]["id"])
 
 
 @dataclass
@@ -224,11 +234,21 @@ class Journey:
             figures=facts["figures"],
         )
         started = time.monotonic()
+        cluster = self.check_cluster(session, facts["cluster"])
         product = self.check_product(channel, experiment, facts)
-        self.note("reduction", started, **product)
+        self.note("reduction", started, **product, **cluster)
         started = time.monotonic()
         self.note("catalogue", started, **self.check_catalogue(session, product))
         return channel
+
+    def check_cluster(self, session: Session, cluster: str | None) -> dict[str, Any]:
+        """Where there is a gateway, the notebook's client was one of its clusters, which stands there."""
+        parts = self.platform.cluster_parts(session.plan_id)
+        expect(bool(cluster) is self.platform.has_gateway, f"the notebook's cluster is {cluster!r}")
+        if cluster is None:
+            return {}
+        expect("scheduler" in parts and "worker" in parts, f"the parts of cluster {cluster} are {parts}")
+        return {"cluster": cluster, "cluster_parts": parts}
 
     def check_product(
         self, channel: Channel, experiment: Experiment, facts: dict[str, Any]

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from journey.compose_platform import Compose, ComposePlatform, compose_command, docker, inspect
+from journey.compose_platform import SERVICES, Compose, ComposePlatform, compose_command, docker, inspect
 from journey.kernel import open_channel
 from journey.person import Person
 from journey.pictures import QUIET, chromium
@@ -20,7 +20,7 @@ from journey.stops import PORTAL, Journey, Session
 
 pytestmark = [pytest.mark.docker, pytest.mark.hub]
 BACK_S = 90.0
-IMAGES = ("base", "hub", "web", "proxy", "postgresql")
+IMAGES = ("base", "hub", "web", "gateway", "proxy", "postgresql")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_a_browser_finds_its_way_from_the_search_into_the_notebook(
 def test_nobody_but_the_agent_has_the_engines_socket(platform: ComposePlatform) -> None:
     holders = {
         service
-        for service in ("database", "proxy", "provider", "web", "agent", "hub")
+        for service in SERVICES
         for mount in platform.compose.facts(service)["Mounts"]
         if mount["Destination"].endswith("docker.sock")
     }

@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from docker.errors import APIError
 
-from beamhub_core.config import FacilityConfig
-from beamhub_core.config.agent import AgentConfig
-from beamhub_spawners.docker_containers import remove_network, shared_host
 from beamhub_spawners.docker_network import LABEL
-from beamhub_spawners.session_options import read_options
-from contracts.agent_parts import agent_fields, free_port, hub_tls, make_agent_files, running_agent
-from contracts.docker_parts import (
-    BASE_IMAGE,
-    NETWORK_BLOCK,
-    SOCKET_FILE,
-    DockerBackend,
-    docker_backend,
-    docker_facility,
-    engine_client,
-    needs_image,
-    own_network,
-)
-from contracts.gateway_parts import GatewayPart, gateway_fields
-from contracts.spawner_contract import OPTIONS
-from contracts.spawner_parts import make_facility
-from contracts.web_stand_in import serving_stand_in
+from beamhub_spawners.sweeper import sweep_once
+from contracts.docker_gateway import DockerGateway, docker_gateway
+from contracts.docker_parts import BASE_IMAGE, engine_client, needs_image
 
 pytestmark = pytest.mark.docker
 
-DEADLINE_S = 60.0
-SAID = "/tmp/said"  # noqa: S108 - of a container
 LOOK = """
 import json, os, re
 def mounts():
@@ -79,46 +56,9 @@ def engine() -> Iterator[Any]:
 
 
 @pytest.fixture
-def backend(tmp_path: Path, engine: Any, run: Any) -> Iterator[tuple[DockerBackend, GatewayPart]]:
-    make_facility(tmp_path)
-    make_agent_files(tmp_path)
-    port = free_port()
-    with own_network(engine) as (_, address), serving_stand_in(address) as stand_in:
-        host = {"url": f"https://127.0.0.1:{port}", "tls": hub_tls(tmp_path), "network_block": NETWORK_BLOCK}
-        fields = docker_facility(tmp_path, stand_in, host, image=BASE_IMAGE)
-        fields["sessions"]["profiles"][0] |= {"cpu": 2, "memory_gib": 2, "workers": 2}
-        fields["gateway"] = gateway_fields(tmp_path, address)
-        agent = agent_fields(tmp_path, place="hall-a", socket_file=SOCKET_FILE)
-        agent["listen"]["port"] = port
-        facility = FacilityConfig.model_validate(fields)
-        gateway = GatewayPart(tmp_path, fields, stand_in)
-        with (
-            running_agent(AgentConfig.model_validate(agent), facility),
-            docker_backend(engine, stand_in, fields, run) as sessions,
-        ):
-            gateway.start()
-            try:
-                yield sessions, gateway
-            finally:
-                gateway.stop()
-
-
-def parts(sessions: DockerBackend) -> list[Any]:
-    return [one for one in sessions.containers() if f"{LABEL}role" in one["Labels"]]
-
-
-async def until_gone(sessions: DockerBackend, timeout_s: float = DEADLINE_S) -> None:
-    async with asyncio.timeout(timeout_s):
-        while parts(sessions):
-            await asyncio.sleep(0.2)
-
-
-def started(sessions: DockerBackend, run: Any) -> tuple[Any, str]:
-    """A running session, and the token that its server got."""
-    spawner = sessions.spawner()
-    spawner.request = read_options(OPTIONS)
-    run(spawner.start())
-    return spawner, spawner.api_token
+def beside(tmp_path: Path, engine: Any, run: Any) -> Iterator[DockerGateway]:
+    with docker_gateway(tmp_path, engine, run) as found:
+        yield found
 
 
 IN_THE_NOTEBOOK = f"""
@@ -150,54 +90,18 @@ print(json.dumps(said))
 """
 
 
-@contextmanager
-def in_session(sessions: DockerBackend, plan_id: str, code: str) -> Iterator[Any]:
-    """What code in a session says first, in JSON; it goes on until the block ends, and is then killed."""
-    begin = (
-        "import os, sys; os.environ['BEAMHUB_SESSION_FILE'] = '/run/beamhub/session.json'\n"
-        "open('/tmp/held', 'w').write(str(os.getpid()))\n"
-        "sys.stdout = sys.stderr = open(" + repr(SAID) + ", 'w', buffering=1)\n"
-    )
-    engine, name = sessions.engine, f"beamhub-{plan_id}"
-    command = engine.exec_create(name, ["python", "-c", begin + code])
-    engine.exec_start(command["Id"], detach=True)
-    until = time.monotonic() + 2 * DEADLINE_S
-    while True:
-        text = engine.exec_start(engine.exec_create(name, ["cat", SAID])["Id"]).decode()
-        lines = [line for line in text.splitlines() if line.startswith("{")]
-        if lines:
-            break
-        assert engine.exec_inspect(command["Id"])["Running"], text
-        assert time.monotonic() < until, text
-        time.sleep(0.5)
-    try:
-        yield json.loads(lines[0])
-    finally:
-        with contextlib.suppress(APIError):  # the session has ended, and all in it
-            kill = "import os; os.kill(int(open('/tmp/held').read()), 9)"
-            engine.exec_start(engine.exec_create(name, ["python", "-c", kill])["Id"])
-
-
 def roles(containers: list[Any]) -> list[str]:
     return sorted(one["Config"]["Labels"][f"{LABEL}role"] for one in containers)
 
 
-async def until_networks_gone(spawner: Any, sessions: DockerBackend) -> None:
-    """What the sweeper does: a network that workers were in goes after them."""
-    await remove_network(shared_host(spawner.platform.config.sessions.places[0].docker), spawner.plan.id)
-    assert sessions.networks() == []
-
-
-def test_workers_are_what_the_notebook_is_and_end_with_it(
-    backend: tuple[DockerBackend, GatewayPart], run: Any
-) -> None:
-    sessions, gateway = backend
-    spawner, _ = started(sessions, run)
+def test_workers_are_what_the_notebook_is_and_end_with_it(beside: DockerGateway, run: Any) -> None:
+    sessions, gateway = beside.sessions, beside.gateway
+    spawner = beside.start_session(run)
     plan_id = spawner.plan.id
     notebook = json.loads(sessions.look(plan_id, LOOK))
 
-    with in_session(sessions, plan_id, HELD) as said:
-        containers = [sessions.engine.inspect_container(one["Id"]) for one in parts(sessions)]
+    with beside.running(plan_id, HELD) as said:
+        containers = [sessions.engine.inspect_container(one["Id"]) for one in beside.parts()]
         sys.stdout.write(f"two workers were ready after {said['ready_s']:.2f} s\n")  # shown by `pytest -s`
         own = sessions.engine.inspect_container(f"beamhub-{plan_id}")
         assert [json.loads(one) for one in said["looked"]] == [notebook, notebook]
@@ -212,27 +116,42 @@ def test_workers_are_what_the_notebook_is_and_end_with_it(
         gateway.kill()
         run(spawner.stop(now=True))
         gateway.start()
-        run(until_gone(sessions))
-    run(until_networks_gone(spawner, sessions))
+        run(beside.until_gone(with_networks=True))
 
 
-def test_a_notebook_is_told_the_numbers(backend: tuple[DockerBackend, GatewayPart], run: Any) -> None:
-    sessions, _ = backend
-    spawner, _ = started(sessions, run)
+def test_a_notebook_is_told_the_numbers(beside: DockerGateway, run: Any) -> None:
+    sessions = beside.sessions
+    spawner = beside.start_session(run)
     [workers, memory] = json.loads(sessions.look(spawner.plan.id, REFUSED))
     assert workers == "workers is 3; it must be from 1 to 2."
     assert memory.startswith("There is no cluster: This session may have 2 GiB of workers together")
-    assert parts(sessions) == []
+    assert beside.parts() == []
     run(spawner.stop(now=True))
 
 
-def test_a_cluster_goes_when_its_kernel_was_killed(
-    backend: tuple[DockerBackend, GatewayPart], run: Any
-) -> None:
-    sessions, _ = backend
-    spawner, _ = started(sessions, run)
+def test_a_cluster_goes_when_its_kernel_was_killed(beside: DockerGateway, run: Any) -> None:
+    spawner = beside.start_session(run)
     held = HELD.replace("connect(workers=2)", "connect(workers=1, grace_s=1)")
-    with in_session(sessions, spawner.plan.id, held):
-        assert len(parts(sessions)) == 2
-    run(until_gone(sessions))
+    with beside.running(spawner.plan.id, held):
+        assert len(beside.parts()) == 2
+    run(beside.until_gone())
     run(spawner.stop(now=True))
+
+
+def test_what_a_gateway_that_is_gone_for_good_left_goes_with_the_sweep(
+    beside: DockerGateway, run: Any
+) -> None:
+    sessions, gateway = beside.sessions, beside.gateway
+    spawner = beside.start_session(run)
+    platform = sessions.part.platform
+    with beside.running(spawner.plan.id, HELD.replace("workers=2", "workers=1")):
+        gateway.kill()
+        run(sweep_once(platform.config, platform.web, settle=timedelta(0)))
+        assert len(beside.parts()) == 2
+        run(spawner.stop(now=True))
+    run(sweep_once(platform.config, platform.web))  # what is young is left alone: it may be starting
+    assert len(beside.parts()) == 2
+    assert len(sessions.networks()) == 1
+    run(sweep_once(platform.config, platform.web, settle=timedelta(0)))
+    assert beside.parts() == []
+    assert sessions.networks() == []

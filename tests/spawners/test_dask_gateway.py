@@ -23,6 +23,7 @@ from contracts.web_stand_in import StandIn, serving_stand_in
 
 DEADLINE_S = 60.0
 N_DIALS = 100
+STATES = ("starting", "running")
 
 
 @pytest.fixture(scope="module")
@@ -155,12 +156,18 @@ def test_a_wish_beyond_the_limit_gets_the_numbers_and_adapt_is_bounded(gateway: 
             await cluster.adapt()
             async with cluster.get_client(set_as_default=False) as dask:
                 futures = dask.map(time.sleep, [0.3] * 40, pure=False)
-                n_most = 0
+                n_most, told = 0, {}
                 while not all(future.done() for future in futures):
                     n_most = max(n_most, len(parts_of(gateway)) - 1)
+                    told = told or (gateway.metrics() if n_most == 2 else {})
                     await asyncio.sleep(0.1)
                 assert n_most == 2
         gateway.end_session(plan)
+        assert told['beamhub_gateway_parts{role="scheduler",state="running"}'] == 1
+        assert sum(told[f'beamhub_gateway_cores{{role="worker",state="{one}"}}'] for one in STATES) == 2
+        assert told['beamhub_gateway_start_seconds_count{role="scheduler"}'] >= 1
+        assert told['beamhub_gateway_refusals_total{what="workers",whose="session"}'] >= 2
+        assert told["beamhub_gateway_last_look_timestamp_seconds"] > time.time() - DEADLINE_S
         await until(lambda: not parts_of(gateway))
 
     asyncio.run(work())
@@ -186,6 +193,17 @@ def test_only_size_and_grace_are_the_users_choice(gateway: GatewayPart, option: 
         gateway.end_session(plan)
 
     asyncio.run(work())
+
+
+def test_sessions_do_not_get_the_metrics_where_they_get_clusters(gateway: GatewayPart) -> None:
+    async def status(path: str, token: str) -> int:
+        async with gateway.client(token) as client:
+            await client._request("GET", f"{gateway.url}/api/version")
+            return int((await client._session.get(f"{gateway.url}{path}")).status)
+
+    plan, token = gateway.session()
+    assert [asyncio.run(status(path, token)) for path in ("/metrics", "/api/metrics")] == [404, 404]
+    gateway.end_session(plan)
 
 
 def test_only_tokens_of_running_sessions_open_the_gateway(gateway: GatewayPart) -> None:
@@ -220,26 +238,50 @@ def test_a_scheduler_that_says_it_is_elsewhere_ends_with_its_cluster(gateway: Ga
             name = await client.submit()
             await until(lambda: bool(parts_of(gateway)))
             secret = (parts_of(gateway)[0] / "token").read_text()
-            beat = {
-                "scheduler_address": "tls://127.0.0.1:1",
-                "api_address": "http://169.254.169.254:80",
-                "dashboard_address": "",
-                "count": 0,
-                "active_workers": [],
-                "closing_workers": [],
-                "closed_workers": [],
-            }
-            await client._request("GET", f"{gateway.url}/api/version")
-            answer = await client._session.post(
-                f"{gateway.url}/api/v1/clusters/{name}/heartbeat",
-                json=beat,
-                headers={"Authorization": f"token {secret}"},
+            assert (
+                await _beat(gateway, client, (name, secret), api_address="http://169.254.169.254:80") == 200
             )
-            assert answer.status == 200
             await until(lambda: not parts_of(gateway))
         gateway.end_session(plan)
 
     asyncio.run(work())
+
+
+def test_a_scheduler_that_has_not_heard_of_its_first_workers_sends_none_away(gateway: GatewayPart) -> None:
+    """A worker that joins early would be retired: a scheduler does so when its heartbeat was taken well."""
+
+    async def work() -> tuple[int, int]:
+        plan, token = gateway.session()
+        async with gateway.client(token) as client:
+            name = await client.submit(workers=1)
+            await until(lambda: bool(parts_of(gateway)))
+            own = name, (parts_of(gateway)[0] / "token").read_text()
+            early = await _beat(gateway, client, own, closing_workers=["0" * 32])
+            informed = await _beat(gateway, client, own, count=1, closing_workers=["0" * 32])
+        gateway.end_session(plan)
+        await until(lambda: not parts_of(gateway))
+        return early, informed
+
+    assert asyncio.run(work()) == (409, 200)
+
+
+async def _beat(gateway: GatewayPart, client: Any, own: tuple[str, str], **changes: Any) -> int:
+    """What the gateway answers to a heartbeat of a cluster, which has a name and a token."""
+    beat = {
+        "scheduler_address": "tls://127.0.0.1:1",
+        "api_address": "http://127.0.0.1:1",
+        "dashboard_address": "",
+        "count": 0,
+        **{key: [] for key in ("active_workers", "closing_workers", "closed_workers")},
+        **changes,
+    }
+    await client._request("GET", f"{gateway.url}/api/version")  # opens the client's HTTP session
+    answer = await client._session.post(
+        f"{gateway.url}/api/v1/clusters/{own[0]}/heartbeat",
+        json=beat,
+        headers={"Authorization": f"token {own[1]}"},
+    )
+    return int(answer.status)
 
 
 def test_no_secret_stands_in_an_environment_a_command_line_or_the_log(gateway: GatewayPart) -> None:
@@ -258,9 +300,11 @@ def test_no_secret_stands_in_an_environment_a_command_line_or_the_log(gateway: G
                 seen = (pid / entry).read_text()
                 assert name in seen or entry == "cmdline"
                 assert not any(one in seen for one in (secret, key, token))
+            told = "\n".join(gateway.metrics())
             await client.stop_cluster(name)
             await until(lambda: not parts_of(gateway))
             assert not any(one in gateway.log() for one in (secret, key, token))
+            assert not any(one in told for one in (name, plan.id, plan.account, secret))
         gateway.end_session(plan)
 
     asyncio.run(work())

@@ -57,6 +57,14 @@ class GatewayConfig(Section):
     internal_port: int = Field(
         default=8785, gt=0, lt=65536, description="Port of the loopback between the gateway and its proxy."
     )
+    metrics_host: str = Field(
+        default="127.0.0.1",
+        description="Address of the gateway's Prometheus metrics, which ask for no token: none that sessions "
+        "reach.",
+    )
+    metrics_port: int = Field(
+        default=0, ge=0, lt=65536, description="Port of the gateway's Prometheus metrics; 0 for none."
+    )
     session_url: HttpUrl = Field(
         description="The gateway as sessions and their clusters reach it; the port is `listen_port`'s."
     )
@@ -117,6 +125,8 @@ class GatewayConfig(Section):
             raise ValueError("session_url begins with https where tls_cert_file stands, and only there")
         if self.internal_port == self.listen_port:
             raise ValueError("internal_port and listen_port are one port")
+        if self.metrics_port in (self.internal_port, self.listen_port):
+            raise ValueError("metrics_port is another port's number")
         if not self.database_url.startswith("sqlite:////"):
             raise ValueError("database_url is no sqlite:////path/of/file")
         if self.grace_s > self.max_grace_s:

@@ -53,7 +53,7 @@ from beamhub_core.demo.prepare import (
 from beamhub_core.errors import BeamhubError
 
 OURS = ("config", "secrets", "state", "facility", "homes", "unmapped-homes", "prepared.json", "truth.json")
-STATES = ("hub", "web", "sessions", "database")
+STATES = ("hub", "web", "sessions", "gateway", "database")
 SECRET_HOMES = (*USERS, "agent", *SHARED)
 
 
@@ -248,9 +248,11 @@ def _write_certificates(layout: ComposeLayout) -> None:
     if not (authority / "agent-agent-key.pem").exists():
         command = [sys.executable, "-m", "beamhub_core.command", "agent", "make-certificates"]
         subprocess.run([*command, str(authority), "--host", "agent"], stdout=subprocess.DEVNULL, check=True)
+    of_hub = {"ca.pem": "ca.pem", "hub.pem": "hub.pem", "hub-key.pem": "hub-key.pem"}
     for home, files in {
         "agent": {"ca.pem": "ca.pem", "agent-agent.pem": "agent.pem", "agent-agent-key.pem": "agent-key.pem"},
-        "hub": {"ca.pem": "ca.pem", "hub.pem": "hub.pem", "hub-key.pem": "hub-key.pem"},
+        "hub": of_hub,
+        "gateway-and-hub": of_hub,
     }.items():
         for source, name in files.items():
             _secret_file(layout.secrets / home / name, (authority / source).read_text("ascii"), home)

@@ -13,6 +13,9 @@ from beamhub_core.demo.people import PEOPLE
 from beamhub_core.demo.prepare import POOLS, build_config
 
 HUB_PORT, WEB_PORT, PROXY_API_PORT, AGENT_PORT, METRICS_PORT = 8081, 8082, 8001, 8443, 9108
+GATEWAY_PORT = 8786
+PEERS = ("proxy", "hub", "web", "gateway")
+"""The platform's containers that are in every session's network, under these names."""
 PLACE = "docker-host"
 TEMPLATES = Path("/opt/beamhub/notebooks")
 """Where every image of the platform has the notebook templates."""
@@ -85,9 +88,11 @@ def build_compose_config(layout: ComposeLayout, settings: ComposeSettings) -> di
         database_url="postgresql://beamhub_web@database/beamhub_web",
         database_password_file=str(layout.secret("database-password-of-web")),
     )
-    config["web"]["clients"].append(
-        {"name": "agent", "token_file": str(layout.secret("agent-token")), "scopes": ["plans:read"]}
-    )
+    config["web"]["clients"] += [
+        {"name": name, "token_file": str(layout.secret(file)), "scopes": ["plans:read"]}
+        for name, file in (("agent", "agent-token"), ("gateway", "gateway-client-token"))
+    ]
+    config["gateway"] = _gateway(layout)
     config["sessions"].update(
         places=[_place(layout, settings)],
         environments=[{"name": "standard", "title": "Beamhub standard", "image": settings.image}],
@@ -104,7 +109,7 @@ def build_agent_config(layout: ComposeLayout) -> dict[str, Any]:
         "facility_file": str(layout.config_file),
         "place": PLACE,
         "listen": {
-            "host": "agent-for-hub",  # its address in the network that it shares with the hub alone
+            "host": "agent-for-hub",  # its address in the network that it shares with its two callers
             "port": AGENT_PORT,
             "accepted_subjects": ["beamhub-hub"],
         },
@@ -172,9 +177,20 @@ def _place(layout: ComposeLayout, settings: ComposeSettings) -> dict[str, Any]:
                 "key_file": str(tls / "hub-key.pem"),
             },
             "network_block": settings.network_block,
-            "peers": [
-                {"container": settings.container(name), "alias": name} for name in ("proxy", "hub", "web")
-            ],
+            "peers": [{"container": settings.container(name), "alias": name} for name in PEERS],
             "hub_api_url": f"http://hub:{HUB_PORT}/hub/api",
         },
+    }
+
+
+def _gateway(layout: ComposeLayout) -> dict[str, Any]:
+    state = layout.state("gateway")
+    return {
+        "listen_host": "0.0.0.0",  # noqa: S104 - of the container
+        "listen_port": GATEWAY_PORT,
+        "session_url": f"http://gateway:{GATEWAY_PORT}",
+        "web_token_file": str(layout.copies("gateway-client-token")[1]),
+        "database_url": f"sqlite:///{state / 'gateway.sqlite'}",
+        "keys_file": str(layout.secret("gateway-keys")),
+        "state_folder": str(state),
     }

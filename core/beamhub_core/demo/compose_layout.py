@@ -9,13 +9,13 @@ from beamhub_core.demo.layout import DemoLayout
 
 GROUP = 7100
 """The group of the platform's services: they read the configuration, which holds no secret."""
-USERS = {"hub": 7101, "web": 7102, "proxy": 7103, "provider": 7104, "database": 7105}
+USERS = {"hub": 7101, "web": 7102, "proxy": 7103, "provider": 7104, "database": 7105, "gateway": 7106}
 """A user each, so that none reads another's secrets; `compose.yaml` says the same numbers."""
 AGENT_USER = 0
 """The agent makes folders for people, who have numbers of their own, and opens the engine's socket."""
-SHARED = {"hub-and-web": "hub", "web-and-hub": "web"}
-"""Folders of the one secret that `facility.yaml` names once for two services: each has a copy, and web sees
-its folder under the name of the hub's."""
+SHARED = {"hub-and-web": "hub", "web-and-hub": "web", "gateway-and-hub": "gateway"}
+"""Folders of what `facility.yaml` names once for two services: each has a copy, and web and gateway see their
+folders under the names of the hub's. The gateway's has the certificate with which both call the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class ComposeLayout(DemoLayout):
         return self.root / "prepared.json"
 
     def state(self, process: str) -> Path:
-        """What one service keeps: `hub`, `web`, `sessions` or `database`."""
+        """What one service keeps: `hub`, `web`, `sessions`, `gateway` or `database`."""
         return self.root / "state" / process
 
     def secret(self, name: str) -> Path:
@@ -100,10 +100,12 @@ HOMES_OF_SECRETS: dict[str, tuple[str, ...]] = {
     "hub-crypt-key": ("hub",),
     "hub-client-token": ("web", "hub"),
     "provider-client-secret": ("hub", "provider"),
-    "web-service-token": tuple(SHARED),
+    "web-service-token": ("hub-and-web", "web-and-hub"),
     "web-cookie": ("web",),
     "demo-client-token": ("web",),
     "agent-token": ("web", "agent"),
+    "gateway-client-token": ("web", "gateway"),
+    "gateway-keys": ("gateway",),
     "database-password": ("database",),
     "database-password-of-hub": ("hub", "database"),
     "database-password-of-web": ("web", "database"),
