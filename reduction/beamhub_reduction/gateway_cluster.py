@@ -107,6 +107,8 @@ class GatewayClient(SessionClient):
                 )
                 warnings.warn(ClusterNotTold(message), stacklevel=4)
         self.gateway_cluster.close(shutdown=False)
+        # The engine's finaliser asks a loop that has ended, and its complaint would appear in notebooks.
+        self.gateway_cluster.gateway.__dict__.pop("_loop_runner", None)
 
 
 def _reason(error: Exception) -> str:
