@@ -61,7 +61,7 @@ def count_all(desk: Desk) -> Counts | None:
                 for name, condition in conditions.items()
             }
             cores = select(SessionRow.place, func.sum(SessionRow.cluster_core_s)).group_by(SessionRow.place)
-            used = {(place,): float(n) for place, n in session.execute(cores)}
+            used: dict[tuple[str, ...], float] = {(place,): float(n) for place, n in session.execute(cores)}
             waiting = waiting_tickets(session, now)
             ages: dict[tuple[str, ...], float] = {
                 (office.name,): (now - office.read_at).total_seconds()
