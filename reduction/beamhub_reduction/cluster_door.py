@@ -28,7 +28,7 @@ from tornado.web import RequestHandler
 log = logging.getLogger("distributed.scheduler")
 
 DOOR = "beamhub-door"
-PORT = 8788
+PORT = 8789
 """Beside Dask's and the gateway's ports, where a scheduler has a network address of its own."""
 LOOPBACK = "127.0.0.1"
 LOOPBACKS = (LOOPBACK, "::1")

@@ -80,6 +80,9 @@ def _build_life(serverapp: Any, sources: Sources) -> SessionLife:
         lambda: runner.reports if runner is not None else (),
     )
 
+    if runner is not None:
+        runner.when_changed = life.hurry
+
     def start_life() -> None:
         first_cell.listen(life.opened)
         for work in (life, *((runner,) if runner is not None else ())):

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from beamhub_core.long_job import (
@@ -60,6 +61,8 @@ class JobRunner:
         self._not_before = 0.0
         self.reports: tuple[JobReport, ...] = ()
         """What was seen last: the latest jobs, for web."""
+        self.when_changed: Callable[[], None] = lambda: None
+        """Called in the event loop when a job begins or ends."""
 
     @property
     def is_busy(self) -> bool:
@@ -71,7 +74,7 @@ class JobRunner:
         while True:
             try:
                 jobs = await asyncio.to_thread(jobs_in, self._home, self._server)
-                self.reports = await asyncio.to_thread(_reports, jobs)
+                self._take(await asyncio.to_thread(_reports, jobs))
                 await asyncio.to_thread(self.look, jobs)
             except OSError as error:
                 log.warning("beamhub: jobs could not be looked after: %s", error)
@@ -79,6 +82,11 @@ class JobRunner:
                 # The outermost layer of a task: one bad look must not end all that follow.
                 log.exception("beamhub: a look after jobs failed")
             await asyncio.sleep(LOOK_S)
+
+    def _take(self, reports: tuple[JobReport, ...]) -> None:
+        before, self.reports = self.reports, reports
+        if [(one.id, one.phase) for one in before] != [(one.id, one.phase) for one in reports]:
+            self.when_changed()
 
     def look(self, jobs: tuple[tuple[Path, LongJob], ...]) -> None:
         """See what became of the job that is done, and begin the next one."""

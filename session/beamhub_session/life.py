@@ -168,6 +168,10 @@ class SessionLife:
         """The session's end as web said it last."""
         return self._known.expires_at if self._known is not None else None
 
+    def hurry(self) -> None:
+        """Something happened that web should hear of before the minute is over."""
+        self._wanted.set()
+
     def opened(self) -> None:
         """Somebody looks at the session."""
         if not self.is_used:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ from beamhub_reduction.errors import BadParameter, NoSuchJob, NotInSession
 from beamhub_reduction.long_jobs import find_job, own_jobs, submit
 from beamhub_reduction.synthetic import write_powder_scan
 from beamhub_session.job_runner import JobRunner
+from session.test_session_life import FAST, session_server, wait_for
+from session.web_of_session import serve_session
 
 if TYPE_CHECKING:
     from session.conftest import Stage  # the tests' folder, not the room
@@ -149,6 +152,29 @@ def test_a_killed_job_goes_on_in_the_next_server_and_gives_the_same_numbers(
         with h5py.File(output) as found, h5py.File(expected.path) as direct:
             signal_path = _signal(direct)
             np.testing.assert_array_equal(found[signal_path][()], direct[signal_path][()])
+
+
+@pytest.mark.docker  # needs none, but ten seconds: it runs with the slow ones
+def test_the_server_does_a_job_without_a_kernel_stays_awake_and_web_hears_of_it(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEAMHUB_SESSION_FILE", str(stage.session_file))
+    monkeypatch.setenv("JUPYTERHUB_SERVER_NAME", "")
+    truth = write_powder_scan(
+        stage.root.parent / "pool", proposal="MA-5101", sample="CeO2", seed=5, n_frames=6
+    )
+    with (
+        serve_session(tmp_path / "web", FAST, timedelta(hours=4)) as web,
+        session_server(stage, web) as client,
+    ):
+        output = stage.home / "out.nxs"
+        job = submit([Job(step="azimuthal", file=truth.file, output=str(output), parameters={"bins": 50})])
+        wait_for(lambda: job.report().phase == "running")
+        wait_for(lambda: "job" in client.get("beamhub/life").json()["busy_with"] or job.is_over)
+        wait_for(lambda: job.is_over, DEADLINE_S)
+        assert job.report().phase == "done", (job.folder / "log").read_text()
+        assert output.is_file()
+        wait_for(lambda: [one["phase"] for one in web.row().jobs or ()] == ["done"])
 
 
 def _signal(file: h5py.File) -> str:
