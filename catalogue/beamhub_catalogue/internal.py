@@ -33,6 +33,7 @@ from beamhub_catalogue.people import find_principal, remove_principal, store_pri
 from beamhub_catalogue.products import take_product
 from beamhub_catalogue.recheck import recheck_sessions
 from beamhub_catalogue.session_life import seconds_of
+from beamhub_catalogue.session_usage import keep_usage
 from beamhub_catalogue.sessions import (
     FINAL_STATES,
     PlanConflict,
@@ -47,6 +48,7 @@ from beamhub_core.identity import ACCOUNT_PATTERN, Principal, account_name
 from beamhub_core.product import ProductNotice
 from beamhub_core.rights import Refusal, Refused, RelativePath
 from beamhub_core.session import SessionPlan, SessionUpdate, SessionVerdict, StoredSession
+from beamhub_core.session_usage import UsageReport
 from beamhub_core.word import Word, digest
 
 log = logging.getLogger(__name__)
@@ -115,6 +117,7 @@ class InternalApi:
             ("plans:write", ("PUT", "/tickets", queue.put, 200)),
             ("plans:write", ("DELETE", "/tickets/{account}", queue.delete, 204)),
             ("plans:write", ("POST", "/sessions/{plan_id}/update", self.update, 204)),
+            ("usage:write", ("PUT", "/usage", self.usage, 204)),
             ("sessions:recheck", ("POST", "/recheck", self.recheck, 200)),
             ("harvest:write", ("POST", "/harvest", self.harvest, 200)),
             ("acts:write", ("PUT", "/acts/{act_id}", acts.put, 200)),
@@ -260,6 +263,11 @@ class InternalApi:
                 record(session, "state", plan_id, now, context=context, state=row.state)
             if row.state in FINAL_STATES:
                 self._desk.room_freed.set()
+
+    def usage(self, report: UsageReport) -> None:
+        """Keep what the clusters of sessions have used in all."""
+        with self._database.writing() as session:
+            keep_usage(session, report)
 
     def recheck(self) -> list[SessionVerdict]:
         """The rights of every live session, evaluated again."""

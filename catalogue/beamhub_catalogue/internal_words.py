@@ -97,6 +97,7 @@ TOLD: dict[tuple[str, str], Told] = {
     ("DELETE", "/tickets/{account}"): Told(_NO_BODY),
     ("GET", "/sessions/{plan_id}"): Told({200: StoredSession, 404: Detail}),
     ("POST", "/sessions/{plan_id}/update"): Told(_NO_BODY | {404: Detail}),
+    ("PUT", "/usage"): Told(_NO_BODY),
     ("POST", "/recheck"): Told({200: list[SessionVerdict]}),
     ("POST", "/harvest"): Told({200: HarvestAnswer}),
     ("PUT", "/acts/{act_id}"): Told(

@@ -147,6 +147,7 @@ FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "beamhub_web_place_capacity": ("Sessions that a place may have", ("place",)),
     "beamhub_web_queue_waiting": ("People's places in the queue", ()),
     "beamhub_web_queue_oldest_wait_seconds": ("How long the one who waits longest has waited", ()),
+    "beamhub_web_cluster_core_seconds": ("Core-seconds of the clusters of all sessions", ("place",)),
     "beamhub_web_user_office_age_seconds": ("Since a user office was read last", ("office",)),
 }
 """What is counted in the database when somebody scrapes, with help and labels."""

@@ -60,6 +60,8 @@ def count_all(desk: Desk) -> Counts | None:
                 name: {(place,): float(n) for place, n in session.execute(per_place.where(condition))}
                 for name, condition in conditions.items()
             }
+            cores = select(SessionRow.place, func.sum(SessionRow.cluster_core_s)).group_by(SessionRow.place)
+            used: dict[tuple[str, ...], float] = {(place,): float(n) for place, n in session.execute(cores)}
             waiting = waiting_tickets(session, now)
             ages: dict[tuple[str, ...], float] = {
                 (office.name,): (now - office.read_at).total_seconds()
@@ -79,6 +81,7 @@ def count_all(desk: Desk) -> Counts | None:
     found["beamhub_web_queue_oldest_wait_seconds"] = {
         (): max((_since(ticket.joined_at, now) for ticket in waiting), default=0.0)
     }
+    found["beamhub_web_cluster_core_seconds"] = _known(used, places)
     found["beamhub_web_user_office_age_seconds"] = ages
     return found
 

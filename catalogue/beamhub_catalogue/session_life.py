@@ -44,6 +44,8 @@ def take_report(row: SessionRow, report: SessionReport, sessions: SessionsConfig
     if soon and not (told or is_new_cell or opened):
         return False
     _keep(row, after)
+    if report.jobs is not None:
+        row.jobs = [job.model_dump(mode="json") for job in report.jobs]
     if opened:
         row.prepared_until = None
     if is_new_cell and report.first_cell_ago_s is not None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import re
-from datetime import datetime
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from beamhub_catalogue.audit import record_command
 from beamhub_catalogue.known_accounts import find_account
 from beamhub_catalogue.models import SessionRow
+from beamhub_catalogue.session_usage import usage_by, usage_of
 from beamhub_catalogue.sessions import FINAL_STATES, live_sessions, stored_session
 from beamhub_catalogue.shown import opened_service, show, table
 from beamhub_catalogue.ticket_queue import waiting_tickets
@@ -67,11 +69,32 @@ def run_list(arguments: argparse.Namespace) -> int:
             query = select(SessionRow).where(SessionRow.account == account)
             rows = list(session.scalars(query.order_by(SessionRow.created_at).limit(MAX_LISTED)))
         n_waiting = len(waiting_tickets(session, service.clock()))
-        facts = [_facts(row) for row in rows]
+        now = service.clock()
+        facts = [_facts(row) | {"usage": asdict(usage_of(row, now))} for row in rows]
     head = ("ID", "STATE", "PLACE", "PROFILE", "ACCOUNT", "SERVER", "SINCE", "ENDS")
     cells = [[str(fact[name.lower()])[:32] for name in head] for fact in facts]
     lines = [*(table(head, cells) if cells else ["Nothing runs."]), f"{n_waiting} wait for room"]
     show(arguments, {"sessions": facts, "waiting": n_waiting}, lines)
+    return 0
+
+
+def run_usage(arguments: argparse.Namespace) -> int:
+    """Core hours and GiB hours by person or proposal, of sessions that began in the last days."""
+    with opened_service(arguments) as service, service.database.reading() as session:
+        now = service.clock()
+        since = now - timedelta(days=arguments.days)
+        query = (
+            select(SessionRow)
+            .where(SessionRow.created_at >= since)
+            .options(selectinload(SessionRow.proposals))
+        )
+        sums = usage_by(session.scalars(query), arguments.by, now)
+    facts = {name: asdict(used) for name, used in sorted(sums.items())}
+    head = (arguments.by.upper(), "NOTEBOOK CORE H", "CLUSTER CORE H", "NOTEBOOK GIB H", "CLUSTER GIB H")
+    names = ("notebook_core_s", "cluster_core_s", "notebook_memory_gib_s", "cluster_memory_gib_s")
+    cells = [[name, *(f"{fact[one] / 3600:.2f}" for one in names)] for name, fact in facts.items()]
+    lines = table(head, cells) if cells else ["No session began in this time."]
+    show(arguments, {"by": arguments.by, "since": since.isoformat(), "usage": facts}, lines)
     return 0
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -14,6 +16,7 @@ from beamhub_catalogue.ticket_queue import drop_ticket
 from beamhub_catalogue.views import SessionView
 from beamhub_core.config.storage import SessionsConfig
 from beamhub_core.errors import BeamhubError
+from beamhub_core.long_job import JobReport
 from beamhub_core.placement_words import placement_words
 from beamhub_core.session import (
     LIVE_STATES,
@@ -200,4 +203,14 @@ def _view(row: SessionRow) -> SessionView:
         why=placement_words(plan.explain),
         idle_stop_at=row.idle_stop_at,
         prepared_until=row.prepared_until,
+        jobs=_jobs(row),
     )
+
+
+def _jobs(row: SessionRow) -> tuple[JobReport, ...]:
+    """Its long jobs as it told of them; one of another version's shape is left out."""
+    found = []
+    for told in row.jobs or ():
+        with suppress(ValidationError):
+            found.append(JobReport.model_validate(told))
+    return tuple(found)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from beamhub_core.long_job import JobReport
 from beamhub_core.rights import RefusalCode
 from beamhub_core.session import PlannedDataset, SessionState
 
@@ -212,6 +213,8 @@ class SessionView:
     """When it is stopped because nothing happens in it; None while something does."""
     prepared_until: datetime | None = None
     """Until when it waits to be opened; None for one that somebody opened."""
+    jobs: tuple[JobReport, ...] = ()
+    """Its long jobs, as far as they were when it reported last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from beamhub_core.long_job import MAX_SHOWN, JobReport
 from beamhub_core.word import Word
 
-BusyWith = Literal["kernel", "terminal", "program"]
-"""A kernel that computes, a terminal with a program in front, or processes that use the processor."""
+BusyWith = Literal["kernel", "terminal", "program", "job"]
+"""A kernel that computes, a terminal with a program in front, processes that compute, a long job."""
 
 
 class SessionReport(Word):
@@ -19,13 +20,16 @@ class SessionReport(Word):
     idle_s: Annotated[float, Field(ge=0, le=1e8)] = Field(
         description="Seconds since somebody last did something there; 0 while something computes."
     )
-    busy_with: tuple[BusyWith, ...] = Field(default=(), max_length=3, description="What computes now.")
+    busy_with: tuple[BusyWith, ...] = Field(default=(), max_length=4, description="What computes now.")
     told_of: datetime | None = Field(
         default=None, description="The stop for idleness of which the session was told last."
     )
     is_used: bool = Field(default=False, description="Somebody opened it, or ran something in it.")
     first_cell_ago_s: Annotated[float, Field(ge=0, le=1e8)] | None = Field(
         default=None, description="Seconds since the first cell was executed; absent before that."
+    )
+    jobs: tuple[JobReport, ...] | None = Field(
+        default=None, max_length=MAX_SHOWN, description="Its long jobs; absent where it never had any."
     )
 
 

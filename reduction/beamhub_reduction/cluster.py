@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Security, Worker
+from distributed import LocalCluster, Security, Worker
 
+from beamhub_reduction.cluster_client import ClusterFacts, SessionClient
 from beamhub_reduction.errors import BadParameter
 from beamhub_reduction.pipeline.memory import memory_limit, processor_count
 from beamhub_reduction.session_info import gateway, read_session
@@ -35,14 +36,16 @@ def connect(
     processes: bool = False,
     memory_gib: float | None = None,
     grace_s: int | None = None,
-) -> Client:
+) -> SessionClient:
     """A client of a Dask cluster for this session: the facility's gateway makes it where there is one.
 
     There the workers stand beside the session, with its image, identity and mounts, each with the threads
     that its plan says. Elsewhere the cluster is on this machine, and every worker takes one thread; a
     reduction does not need that one: without a client it runs in threads of this process, just as fast.
 
-    Close it with `client.close()`, or use it in a `with` block; the cluster ends with it.
+    Close it with `client.close()`, or use it in a `with` block; the cluster ends with it. In a notebook it
+    shows what it has, what it costs and how long it may go on, with buttons to scale and to stop it;
+    `client.scale(n)` does the same from code.
 
     Parameters
     ----------
@@ -82,7 +85,7 @@ def connect(
     allowed = max(1, limits.max_workers * limits.threads_per_worker) if limits else MAX_WORKERS
     n_workers = worker_count(workers, allowed)
     if not processes:
-        return _threads(n_workers)
+        return _threads(n_workers, allowed)
     own = int(memory_gib * 1024**3) if memory_gib is not None else memory_limit()
     if limits is not None:
         own = min(own, int(limits.memory_gib * 1024**3))
@@ -117,10 +120,10 @@ def session_threads(workers: int | None) -> int:
     return worker_count(workers, allowed)
 
 
-def _threads(n_workers: int) -> Client:
+def _threads(n_workers: int, allowed: int) -> SessionClient:
     with dask.config.set(NO_PAGES):
         # Workers in one process cannot be limited in memory one by one: the session's own limit holds.
-        return Client(  # type: ignore[no-untyped-call]  # distributed has no types
+        cluster = LocalCluster(  # type: ignore[no-untyped-call]  # distributed has no types
             processes=False,
             n_workers=n_workers,
             threads_per_worker=1,
@@ -129,9 +132,11 @@ def _threads(n_workers: int) -> Client:
             scheduler_kwargs={"dashboard": False, "dashboard_address": LOOPBACK},
             worker_class=_LoopbackWorker,
         )
+        return SessionClient(cluster, ClusterFacts("threads", allowed))
 
 
-def _processes(n_workers: int, memory_bytes: int) -> Client:
+def _processes(n_workers: int, memory_bytes: int) -> SessionClient:
+    security = Security.temporary()  # type: ignore[no-untyped-call]  # distributed has no types
     with dask.config.set({**NO_PAGES, **NO_SPILL}):
         cluster = LocalCluster(  # type: ignore[no-untyped-call]  # distributed has no types
             processes=True,
@@ -140,23 +145,13 @@ def _processes(n_workers: int, memory_bytes: int) -> Client:
             memory_limit=memory_bytes,
             host="127.0.0.1",
             protocol="tls://",
-            security=Security.temporary(),  # type: ignore[no-untyped-call]  # distributed has no types
+            security=security,
             dashboard_address=None,
             worker_dashboard_address=LOOPBACK,
             scheduler_kwargs={"dashboard": False, "dashboard_address": LOOPBACK},
         )
-        return _OwningClient(cluster)  # type: ignore[no-untyped-call]  # distributed has no types
-
-
-class _OwningClient(Client):
-    """A client that ends its cluster with itself, as one does that made the cluster from its arguments."""
-
-    def close(self, *arguments: Any, **settings: Any) -> Any:
-        """Close the client, then its cluster."""
-        closed = super().close(*arguments, **settings)  # type: ignore[no-untyped-call]  # no types
-        if self.cluster is not None:
-            self.cluster.close()
-        return closed
+        # More workers than at the start would have more memory together than was asked for.
+        return SessionClient(cluster, ClusterFacts("processes", n_workers))
 
 
 class _LoopbackWorker(Worker):

@@ -108,6 +108,28 @@ class ClusterRefused(ReductionError):
         return f"There is no cluster: {self.reason}"
 
 
+class NotInSession(ReductionError):
+    """Something was asked for that only a session of the platform has."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        return "Long jobs run in a session of the platform; this is none. Use `beamhub reduce` here."
+
+
+class NoSuchJob(ReductionError):
+    """No job, or several, begin with this id."""
+
+    exit_code = 3
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"There is not one job {self.text[:40]!r}; `beamhub job list` names them."
+
+
 class NothingLeft(ReductionError):
     """After masks and skipped parts, no data remain."""
 

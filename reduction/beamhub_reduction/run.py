@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from beamhub_core.session import PlannedDataset, SessionInfo
+from beamhub_reduction.batch import Job
 from beamhub_reduction.errors import RunNotFound
+from beamhub_reduction.long_jobs import SubmittedJob, submit
 from beamhub_reduction.nexus import Header, open_header
 from beamhub_reduction.nexus.access import real_file
 from beamhub_reduction.pipeline.engine import Engine
@@ -136,6 +138,36 @@ class Run(AzimuthalSteps, ScanSteps, EventSteps, FrameSteps, FrameBatches):
         if display is not None:
             display.finish(_summary(kind, reduced))
         return Result.of(reduced, kind, self.header, self.planned, self.session)
+
+    def submit(
+        self,
+        step: str,
+        output: str | Path,
+        *,
+        workers: int | None = None,
+        title: str = "",
+        **parameters: Any,
+    ) -> SubmittedJob:
+        """As `reduce`, then `write`, done by the session's server: without this kernel, without a browser.
+
+        Parameters
+        ----------
+        output:
+            A new file for the product.
+        workers:
+            Of a cluster of the job's own; without it threads of the session do the work.
+        title:
+            How it is called in lists.
+
+        Raises
+        ------
+        NotInSession
+            Outside of a session.
+        BadParameter, ProductExists, ProductNotWritten
+        """
+        file = self.pid or (self.file if self.dataset is None else f"{self.file}::{self.dataset}")
+        job = Job(step=step, file=file, output=str(output), parameters=parameters)
+        return submit([job], workers=workers, title=title)
 
 
 def _summary(kind: StepKind, reduced: Reduced) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import getpass
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 from pydantic import ValidationError
 
+from beamhub_core.cluster_record import records_folder
 from beamhub_core.session import PlannedDataset, SessionInfo
 from beamhub_reduction.errors import SessionFileInvalid
 
@@ -76,6 +78,31 @@ def web_service() -> WebService | None:
 def gateway() -> Gateway | None:
     """The gateway of this session; None outside of one, and in a facility that has none."""
     return Gateway.from_environment("BEAMHUB_GATEWAY_URL")
+
+
+def server_name() -> str:
+    """The name of this person's server; empty for the default one, and outside of a hub."""
+    return os.environ.get("JUPYTERHUB_SERVER_NAME", "")[:255]
+
+
+def session_end() -> datetime | None:
+    """When the session ends as it was planned; None outside of one, and where its file cannot be read."""
+    try:
+        session = read_session()
+    except SessionFileInvalid:
+        return None
+    return session.expires_at if session is not None else None
+
+
+def cluster_records() -> Path | None:
+    """The folder by which the session's server learns of clusters; None outside of a Jupyter server."""
+    return records_folder(os.environ)
+
+
+def cluster_pages(cluster: str) -> str | None:
+    """The dashboards of a cluster, as a path on this server's host; None outside of a hub's server."""
+    prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "")
+    return f"{prefix.rstrip('/')}/beamhub/clusters/{cluster}/status" if prefix.startswith("/") else None
 
 
 def user_name() -> str:

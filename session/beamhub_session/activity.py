@@ -140,8 +140,14 @@ def count_deeds_only() -> None:
 class ActivityProbe:
     """Looks at the parts of one Jupyter server."""
 
-    def __init__(self, serverapp: Any, use: ProcessorUse | None = None) -> None:
-        self._app, self._use = serverapp, use or ProcessorUse()
+    def __init__(
+        self,
+        serverapp: Any,
+        use: ProcessorUse | None = None,
+        *,
+        has_job: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._app, self._use, self._has_job = serverapp, use or ProcessorUse(), has_job
 
     def look(self, now: datetime | None = None) -> Activity:
         """What happens now. A kernel of which nobody can tell counts as busy."""
@@ -152,6 +158,8 @@ class ActivityProbe:
             busy.append("terminal")
         if self._use.is_busy():
             busy.append("program")
+        if self._has_job():
+            busy.append("job")
         last: datetime = self._app.web_app.last_activity()
         idle_s = max(0.0, ((now or utc_now()) - last).total_seconds())
         return Activity(0.0 if busy else idle_s, tuple(busy))

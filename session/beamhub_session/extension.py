@@ -12,10 +12,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from beamhub_core.cluster_record import records_folder
 from beamhub_session.activity import ActivityProbe, count_deeds_only
+from beamhub_session.cluster_routes import build_cluster_routes
+from beamhub_session.clusters import ClusterDoors
 from beamhub_session.errors import SessionProblem, SessionUnknown
 from beamhub_session.first_cell import FirstCell
 from beamhub_session.handlers import build_routes
+from beamhub_session.job_runner import JobRunner
 from beamhub_session.knowledge import Sources, read_session
 from beamhub_session.life import SessionLife
 from beamhub_session.life_handlers import build_life_routes
@@ -41,6 +45,8 @@ def _load_jupyter_server_extension(serverapp: Any) -> None:
     opener.when_opened, opener.known_end = life.opened, lambda: life.expires_at
     serverapp.web_app.add_handlers(".*$", build_routes(base_url, opener))
     serverapp.web_app.add_handlers(".*$", build_life_routes(base_url, life))
+    doors = ClusterDoors(records_folder(os.environ))
+    serverapp.web_app.add_handlers(".*$", build_cluster_routes(base_url, doors))
     offer_to_lab(serverapp)
     try:
         path = opener.open()
@@ -63,17 +69,38 @@ def _build_life(serverapp: Any, sources: Sources) -> SessionLife:
 
     count_deeds_only()
     first_cell = FirstCell(serverapp)
-    probe = ActivityProbe(serverapp)
-    life = SessionLife(WebLink.from_environment(os.environ), probe.look, lambda: first_cell.ago_s, file_end)
+    runner = _job_runner(sources)
+    has_job = (lambda: runner.is_busy) if runner is not None else (lambda: False)
+    probe = ActivityProbe(serverapp, has_job=has_job)
+    life = SessionLife(
+        WebLink.from_environment(os.environ),
+        probe.look,
+        lambda: first_cell.ago_s,
+        file_end,
+        lambda: runner.reports if runner is not None else (),
+    )
+
+    if runner is not None:
+        runner.when_changed = life.hurry
 
     def start_life() -> None:
         first_cell.listen(life.opened)
-        task = asyncio.ensure_future(life.run())
-        _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
+        for work in (life, *((runner,) if runner is not None else ())):
+            task = asyncio.ensure_future(work.run())
+            _tasks.add(task)
+            task.add_done_callback(_tasks.discard)
 
     serverapp.io_loop.add_callback(start_life)
     return life
+
+
+def _job_runner(sources: Sources) -> JobRunner | None:
+    """The runner of the session's long jobs; None for an ordinary server."""
+    try:
+        info = read_session(sources)
+    except SessionUnknown:
+        return None
+    return JobRunner(Path(info.home), os.environ.get("JUPYTERHUB_SERVER_NAME", ""))
 
 
 def offer_to_lab(serverapp: Any) -> None:

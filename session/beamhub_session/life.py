@@ -12,6 +12,7 @@ from typing import Literal
 
 from beamhub_core.clock import utc_now
 from beamhub_core.errors import Unavailable
+from beamhub_core.long_job import JobReport
 from beamhub_core.session_life import BusyWith, SessionNow, SessionReport
 from beamhub_core.word import Word
 from beamhub_session.activity import Activity
@@ -66,9 +67,11 @@ class SessionLife:
         look: Callable[[], Activity],
         first_cell_ago_s: Callable[[], float | None],
         file_end: Callable[[], datetime | None],
+        jobs: Callable[[], tuple[JobReport, ...]] = tuple,
     ) -> None:
         self._link, self._look = link, look
         self._first_cell_ago_s, self._file_end = first_cell_ago_s, file_end
+        self._jobs = jobs
         self._known: SessionNow | None = None
         self._heard, self._began = 0.0, time.monotonic()
         self._kept_at: float | None = None
@@ -128,6 +131,7 @@ class SessionLife:
             told_of=self._known.idle_stop_at if self._known is not None else None,
             is_used=self.is_used or kept,
             first_cell_ago_s=self._first_cell_ago_s(),
+            jobs=self._jobs() or None,
         )
 
     def _take(self, now: SessionNow) -> None:
@@ -163,6 +167,10 @@ class SessionLife:
     def expires_at(self) -> datetime | None:
         """The session's end as web said it last."""
         return self._known.expires_at if self._known is not None else None
+
+    def hurry(self) -> None:
+        """Something happened that web should hear of before the minute is over."""
+        self._wanted.set()
 
     def opened(self) -> None:
         """Somebody looks at the session."""

@@ -45,6 +45,7 @@ from beamhub_spawners.dask_messages import (
 from beamhub_spawners.dask_metrics import GatewayMetrics, MetricsServer
 from beamhub_spawners.dask_options import PlanClusterConfig, SessionOptions, holder_in, size_in
 from beamhub_spawners.dask_render import DaskPart, scheduler_part
+from beamhub_spawners.dask_report import UsageTeller
 from beamhub_spawners.dask_rows import answer_pair, row_part, row_secrets, row_share
 from beamhub_spawners.dask_runner import FoundPart, PartNotStarted, Runner
 from beamhub_spawners.dask_sessions import SessionDirectory, SessionUser
@@ -95,6 +96,7 @@ class PlanBackend(DBBackendBase):  # type: ignore[misc]  # dask-gateway has no t
         self._pages = MetricsServer(self.platform.metrics, self.platform.gateway)
         await self._pages.start(self.db)
         self.task_pool.spawn(self._watch())
+        self.task_pool.spawn(UsageTeller(self.usage, self.platform.directory.tell_usage).run())
 
     async def do_cleanup(self) -> None:
         """Leave the parts as they are: another gateway finds them."""

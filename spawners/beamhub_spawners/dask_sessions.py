@@ -22,6 +22,7 @@ from beamhub_core.clock import Clock
 from beamhub_core.errors import Unavailable
 from beamhub_core.rights import Refused
 from beamhub_core.session import SessionPlan, StoredSession
+from beamhub_core.session_usage import UsageReport
 from beamhub_spawners.session_environment import token_digest
 from beamhub_spawners.web_client import WebClient
 
@@ -99,6 +100,15 @@ class SessionDirectory:
         except Refused:
             return None
         return stored if self.may_have_clusters(stored) else None
+
+    async def tell_usage(self, report: UsageReport) -> None:
+        """Tell web what clusters have used.
+
+        Raises
+        ------
+        Unavailable, Refused
+        """
+        await self._web.tell_usage(report)
 
     def may_have_clusters(self, stored: StoredSession) -> bool:
         """Whether a session runs, and its time is not over."""

@@ -15,6 +15,7 @@ from beamhub_core.linked_identity import IdentityAnswer, IdentityToLink
 from beamhub_core.queue import TicketAnswer, TicketWanted
 from beamhub_core.rights import GrantAnswer, Refusal, Refused
 from beamhub_core.session import SessionPlan, SessionUpdate, SessionVerdict, StoredSession
+from beamhub_core.session_usage import UsageReport
 from beamhub_core.word import Word, digest
 from beamhub_spawners.web_refusals import TAKEN_BACK, web_refusal
 
@@ -98,6 +99,10 @@ class WebClient:
     async def live_sessions(self) -> tuple[StoredSession, ...]:
         """Every session that is not ended or failed."""
         return _read(_SESSIONS, await self._send("GET", "/sessions?live=true"))
+
+    async def tell_usage(self, report: UsageReport) -> None:
+        """Tell what the clusters of sessions have used in all; told twice it counts once."""
+        await self._send("PUT", "/usage", report)
 
     async def take_ticket(self, wanted: TicketWanted) -> TicketAnswer:
         """A place in the queue for a start that found no room; the place it has, where it waits already."""

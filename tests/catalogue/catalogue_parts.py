@@ -172,6 +172,7 @@ class Facility:
                                 "principals:write",
                                 "grants:read",
                                 "plans:read",
+                                "usage:write",
                                 "plans:write",
                                 "sessions:recheck",
                                 "harvest:write",

@@ -111,7 +111,7 @@ def test_only_the_token_of_a_live_session_speaks_for_it(tmp_path: Path, path: st
         {"idle_s": "nan"},
         {"idle_s": 1e12},
         {"busy_with": ["mining"]},
-        {"busy_with": ["kernel"] * 4},
+        {"busy_with": ["kernel"] * 5},
         {"told_of": "soon"},
         {"account": "u-" + "a" * 26},
         {"first_cell_ago_s": -5},

@@ -51,6 +51,8 @@ class StandIn:
     is_down: bool = False
     answers: dict[str, GrantAnswer] = field(default_factory=dict)
     tickets: list[dict[str, Any]] = field(default_factory=list)
+    used: dict[str, float] = field(default_factory=dict)
+    """Core-seconds of clusters, as told last, by plan."""
     refusals: list[Refusal] = field(default_factory=list)
     """What the next plans are refused with."""
 
@@ -165,6 +167,8 @@ def _route(stand_in: StandIn, method: str, path: str, body: Any) -> tuple[int, A
             return stand_in.ticket(body)
         case ("PUT", ["sessions", plan_id]):
             return stand_in.store(plan_id, body)
+        case ("PUT", ["usage"]):
+            return 204, stand_in.used.update({one["plan_id"]: one["core_s"] for one in body["sessions"]})
         case ("POST", ["sessions", plan_id, "update"]):
             return stand_in.update(plan_id, body)
         case ("GET", ["sessions", plan_id]) if plan_id in stand_in.sessions:

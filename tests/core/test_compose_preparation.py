@@ -143,7 +143,8 @@ def test_the_configuration_is_valid_and_names_the_containers(tmp_path: Path) -> 
     assert config.web.internal_url == config.sessions.web_url == "http://web:8082"
     scopes = {client.name: client.scopes for client in config.web.clients}
     assert set(scopes) == {"hub", "demo", "agent", "gateway"}
-    assert scopes["agent"] == scopes["gateway"] == ("plans:read",)
+    assert scopes["agent"] == ("plans:read",)
+    assert scopes["gateway"] == ("plans:read", "usage:write")
     assert config.gateway is not None
     assert config.gateway.session_url == "http://gateway:8786"
     assert build_agent_config(layout)["place"] == place.name

@@ -204,7 +204,9 @@ def test_the_demo_has_a_gateway_when_asked(tmp_path: Path) -> None:
     config = read_config(layout.config_file)
     assert config.gateway is not None
     assert config.gateway.session_url == "http://127.0.0.1:8005"
-    assert [client.scopes for client in config.web.clients if client.name == "gateway"] == [("plans:read",)]
+    assert [client.scopes for client in config.web.clients if client.name == "gateway"] == [
+        ("plans:read", "usage:write")
+    ]
 
 
 def test_people_keep_their_proposals_when_the_demo_moves_to_other_ports(tmp_path: Path) -> None:

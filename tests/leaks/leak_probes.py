@@ -323,6 +323,7 @@ ROUTES: dict[tuple[str, str], Callable[[Secret], list[Probe]]] = {
     ("GET", "/metrics"): _internal("GET", "/metrics"),
     ("POST", "/internal/session/report"): _internal("POST", "/internal/session/report", {"idle_s": 1}),
     ("POST", "/internal/session/extend"): _internal("POST", "/internal/session/extend"),
+    ("PUT", "/internal/usage"): _internal("PUT", "/internal/usage", {"sessions": []}),
     ("POST", "/internal/products"): _internal("POST", "/internal/products", {"path": "/x.h5"}),
     ("PUT", "/internal/principals/{account}"): _internal("PUT", f"/internal/principals/{_NOBODY}", {}),
     ("DELETE", "/internal/principals/{account}"): _internal("DELETE", f"/internal/principals/{_NOBODY}"),

@@ -40,6 +40,9 @@ class SessionRow(Base):
     idle_stop_at: Mapped[datetime | None]
     idle_told: Mapped[bool] = mapped_column(server_default=false(), default=False)
     prepared_until: Mapped[datetime | None]
+    cluster_core_s: Mapped[float] = mapped_column(Double, server_default="0", default=0.0)
+    cluster_memory_gib_s: Mapped[float] = mapped_column(Double, server_default="0", default=0.0)
+    jobs: Mapped[list[Any] | None]
 
     proposals: Mapped[list[SessionProposalRow]] = relationship(cascade="all, delete-orphan")
     mounts: Mapped[list[SessionMountRow]] = relationship(

@@ -73,7 +73,8 @@ class GatewayConfig(Section):
     )
     tls_key_file: SecretFile | None = Field(default=None, description="The key of `tls_cert_file`.")
     web_token_file: SecretFile = Field(
-        description="Token of the gateway at the web service; its client there has the scope `plans:read`."
+        description="Token of the gateway at the web service; its client there has the scopes `plans:read` "
+        "and `usage:write`."
     )
     database_url: DatabaseUrl = Field(
         description="The gateway's own database, a file, so that clusters outlive the gateway's process: "

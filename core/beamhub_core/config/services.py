@@ -116,6 +116,7 @@ class WebClientConfig(Section):
             "audit:write",
             "harvest:write",
             "metrics:read",
+            "usage:write",
         ],
         ...,
     ] = Field(description="What the caller may ask for; see docs/reference/internal-api.md.")

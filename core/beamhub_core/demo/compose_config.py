@@ -89,8 +89,11 @@ def build_compose_config(layout: ComposeLayout, settings: ComposeSettings) -> di
         database_password_file=str(layout.secret("database-password-of-web")),
     )
     config["web"]["clients"] += [
-        {"name": name, "token_file": str(layout.secret(file)), "scopes": ["plans:read"]}
-        for name, file in (("agent", "agent-token"), ("gateway", "gateway-client-token"))
+        {"name": name, "token_file": str(layout.secret(file)), "scopes": scopes}
+        for name, file, scopes in (
+            ("agent", "agent-token", ["plans:read"]),
+            ("gateway", "gateway-client-token", ["plans:read", "usage:write"]),
+        )
     ]
     config["gateway"] = _gateway(layout)
     config["sessions"].update(

@@ -308,7 +308,7 @@ def build_config(layout: DemoLayout, ports: Ports, templates: Path) -> dict[str,
 def with_gateway(content: dict[str, Any], layout: DemoLayout, ports: Ports) -> dict[str, Any]:
     """The same configuration with a gateway, which web knows."""
     token = str(layout.secret("gateway-client-token"))
-    client = {"name": "gateway", "token_file": token, "scopes": ["plans:read"]}
+    client = {"name": "gateway", "token_file": token, "scopes": ["plans:read", "usage:write"]}
     web = {**content["web"], "clients": [*content["web"]["clients"], client]}
     gateway = {
         "listen_port": ports.gateway,

@@ -171,6 +171,10 @@
       isEnabled: () => life !== null && Boolean(life.extends_by_s),
       execute: extend,
     });
+    app.commands.addCommand("beamhub-session:clusters", {
+      label: "Clusters of This Session",
+      execute: () => void window.open(URLExt.join(settings.baseUrl, "beamhub", "clusters"), "_blank", "noopener"),
+    });
     window.addEventListener("pagehide", () => clearInterval(timer));
   }
 
@@ -191,7 +195,7 @@
       optional: [IStatusBar, ICommandPalette],
       activate: (app, statusBar, palette) => {
         activate(parts, app, statusBar);
-        for (const name of ["show", "extend"])
+        for (const name of ["show", "extend", "clusters"])
           if (palette) palette.addItem({ command: `beamhub-session:${name}`, category: "Session" });
       },
     };
