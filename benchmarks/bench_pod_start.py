@@ -2,8 +2,9 @@
 
 Both hubs are real JupyterHub processes on this machine, with the same cluster and namespace; plain
 KubeSpawner starts the image of stock packages, ours starts that one and our own. Starts alternate, so that
-what else the machine does falls on all. Requests to the API server are counted in a proxy before it, which
-both use; watches are not. A bare pod of each image gives the floor.
+what else the machine does falls on all. Requests to the API server are counted in a proxy before it, one for
+each hub, since KubeSpawner lists pods and events anew all the time; watches are not counted. A bare pod of
+each image gives the floor. Where our time goes is what the spawner told web of its phases.
 
     eval "$(shared/cluster/cluster env)"
     python benchmarks/bench_pod_start.py --json docs/measurements/session-pod-start.json
@@ -301,17 +302,19 @@ def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
         "create", "rolebinding", "plain", "--clusterrole=edit", f"--serviceaccount={cluster.namespace}:hub"
     )
     own_kubeconfig = Path(fields["sessions"]["places"][0]["kubernetes"]["kubeconfig"])
-    proxy: CountingProxy = enter(CountingProxy(own_kubeconfig).serving())
-    counted = proxy.kubeconfig(folder / "counted.kubeconfig")
+    proxies: dict[str, CountingProxy] = {
+        name: enter(CountingProxy(own_kubeconfig).serving()) for name in ("plain", "ours")
+    }
+    counted = {name: one.kubeconfig(folder / f"{name}.kubeconfig") for name, one in proxies.items()}
     for place in fields["sessions"]["places"]:
-        place["kubernetes"] |= {"kubeconfig": str(counted), "hub_api_url": None}
+        place["kubernetes"] |= {"kubeconfig": str(counted["ours"]), "hub_api_url": None}
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]
     paths.append(str(Path(__file__).resolve().parents[1] / "tests"))
     plain = enter(
         hub(
             folder / "plain",
             PLAIN.format(namespace=cluster.namespace, image=STOCK_IMAGE),
-            KUBECONFIG=str(counted),
+            KUBECONFIG=str(counted["plain"]),
         )
     )
     ours = enter(
@@ -321,15 +324,15 @@ def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
         )
     )
     wanted = {"datasets": [GRANTED_PID]}
-    kinds: dict[str, tuple[HubClient, dict[str, Any]]] = {
-        "plain": (plain, {}),
-        "ours": (ours, wanted),
-        "ours_stock": (ours, {**wanted, "environment": "stock"}),
+    kinds: dict[str, tuple[HubClient, dict[str, Any], CountingProxy]] = {
+        "plain": (plain, {}, proxies["plain"]),
+        "ours": (ours, wanted, proxies["ours"]),
+        "ours_stock": (ours, {**wanted, "environment": "stock"}, proxies["ours"]),
     }
     times: dict[str, list[float]] = {name: [] for name in (*kinds, "bare", "bare_stock")}
     requests: dict[str, list[int]] = {name: [] for name in kinds}
     for i in range(n_rounds + 1):
-        for name, (client, options) in kinds.items():
+        for name, (client, options, proxy) in kinds.items():
             account = account_name(ISSUER, f"p{i}")
             home = Path(fields["sessions"]["homes_folder"]) / account
             home.mkdir(exist_ok=True)
