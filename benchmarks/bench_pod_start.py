@@ -4,7 +4,7 @@ Both hubs are real JupyterHub processes on this machine, with the same cluster a
 KubeSpawner starts the image of stock packages, ours starts that one and our own. Starts alternate, so that
 what else the machine does falls on all. Requests to the API server are counted in a proxy before it, one for
 each hub, since KubeSpawner lists pods and events anew all the time; watches are not counted. A bare pod of
-each image gives the floor. Where our time goes is what the spawner told web of its phases.
+each image gives the floor. Where our time goes is what the hub's metrics say of its phases.
 
     eval "$(shared/cluster/cluster env)"
     python benchmarks/bench_pod_start.py --json docs/measurements/session-pod-start.json
@@ -17,6 +17,7 @@ import asyncio
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 import signal
@@ -90,7 +91,9 @@ class Spawner(KubernetesSessionSpawner):
 config = FacilityConfig.model_validate({fields!r})
 Spawner.platform = Platform(config=config, clock=utc_now, web=WebClient({web_url!r}, {web_token!r}))
 c.JupyterHub.spawner_class = Spawner
+c.JupyterHub.authenticate_prometheus = False
 """
+PHASE_SUM = re.compile(r'^beamhub_start_phase_seconds_sum\{phase="(plan|create|boot)"\} (\S+)$', re.MULTILINE)
 
 
 class CountingProxy:
@@ -242,6 +245,11 @@ def timed(client: HubClient, name: str, options: dict[str, Any], proxy: Counting
     return took, n_requests
 
 
+def phase_sums(client: HubClient) -> dict[str, float]:
+    """The seconds that a hub spent in each phase of its starts so far; nothing where it has no phases."""
+    return {name: float(seconds) for name, seconds in PHASE_SUM.findall(client.metrics())}
+
+
 def quantiles(values: list[float]) -> dict[str, float]:
     """Median, 95th percentile and extremes."""
     ordered = sorted(values)
@@ -331,24 +339,27 @@ def measure(stack: ExitStack, image: str, n_rounds: int) -> dict[str, Any]:
     }
     times: dict[str, list[float]] = {name: [] for name in (*kinds, "bare", "bare_stock")}
     requests: dict[str, list[int]] = {name: [] for name in kinds}
+    phases: dict[str, list[float]] = {}
     for i in range(n_rounds + 1):
         for name, (client, options, proxy) in kinds.items():
             account = account_name(ISSUER, f"p{i}")
             home = Path(fields["sessions"]["homes_folder"]) / account
             home.mkdir(exist_ok=True)
             os.chown(home, 4711, 4711)
+            before = phase_sums(client)
             took, n_requests = timed(client, account, options, proxy)
             if i:  # the first starts read the image from the disk
                 times[name].append(took)
                 requests[name].append(n_requests)
+                for phase, seconds in phase_sums(client).items():
+                    phases.setdefault(f"{name}_{phase}", []).append(seconds - before.get(phase, 0.0))
         if 1 <= i <= N_BARE:
             times["bare"].append(bare_start(cluster, image))
             times["bare_stock"].append(bare_start(cluster, STOCK_IMAGE))
         sys.stderr.write(f"round {i} of {n_rounds}\n")
     found: dict[str, Any] = {f"{name}_s": quantiles(values) for name, values in times.items()}
-    return found | {
-        f"{name}_requests_per_start": statistics.median(values) for name, values in requests.items()
-    }
+    found |= {f"{name}_requests_per_start": statistics.median(values) for name, values in requests.items()}
+    return found | {"phases_p50_s": {name: statistics.median(values) for name, values in phases.items()}}
 
 
 if __name__ == "__main__":
