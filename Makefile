@@ -115,7 +115,7 @@ soak-sessions: $(VENV)/.kernels ## on Docker (attacks and kills also on a cluste
 	cd tests && ../$(BIN)/python -m spawners.hub_kills --json ../docs/measurements/sessions-sigkill.json
 	cd tests && ../$(BIN)/python -m spawners.crowd --json ../docs/measurements/sessions-crowd.json
 	cd tests && ../$(BIN)/python -m spawners.crowd --image lab --starts 24 --slots 16 --json ../docs/measurements/sessions-crowd-lab.json
-	test -z "$$KUBECONFIG" || BEAMHUB_SOAK=1 $(BIN)/python -m pytest -m kubernetes -k many_attempts tests/spawners
+	test -z "$$KUBECONFIG" || { cd tests && ../$(BIN)/python -m spawners.raw_attempts --on kubernetes --json ../docs/measurements/sessions-raw-attempts-pods.json; }
 	test -z "$$KUBECONFIG" || { cd tests && ../$(BIN)/python -m spawners.hub_kills --on kubernetes --json ../docs/measurements/sessions-sigkill-pods.json; }
 
 reference: $(READY) ## regenerate the configuration's schema and reference page, and the internal API's document

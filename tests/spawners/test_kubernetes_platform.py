@@ -27,9 +27,8 @@ def hub(small_image: str) -> Iterator[KubernetesPlatform]:
 
 
 def test_a_killed_hub_loses_no_pod_and_leaves_none_after_one_sweep(hub: KubernetesPlatform) -> None:
-    made = trial(hub, n_people=2, n_watched=1, seed=8, settle=timedelta(seconds=3))
+    made = trial(hub, n_people=2, n_watched=0, seed=8, settle=timedelta(seconds=3))
     for _ in range(N_KILLS):
         made.kill_once()
     found = made.sweep_and_look()
     assert found.is_whole(), (found, hub.log.read_text()[-3000:])
-    assert (made.kills.kernels_asked, made.kills.kernels_forgot) == (1, 0)
