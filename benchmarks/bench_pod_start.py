@@ -52,7 +52,7 @@ from session_peers import (
 
 from beamhub_core.identity import account_name
 from contracts.cluster_parts import HOST, TestCluster, load_image, test_namespace
-from contracts.docker_parts import engine_client
+from contracts.docker_parts import BASE_IMAGE, engine_client
 from contracts.kubernetes_parts import cluster_facility
 from contracts.spawner_parts import GRANTED_PID, ISSUER, TOKEN, make_facility
 from contracts.web_stand_in import serving_stand_in
@@ -257,10 +257,22 @@ def quantiles(values: list[float]) -> dict[str, float]:
     return {"p50": statistics.median(ordered), "p95": p95, "least": ordered[0], "most": ordered[-1]}
 
 
+def compared(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Ours beside plain, which runs the stock image: with that image, and with our own."""
+    plain = figures["plain_s"]["p50"]
+    return {
+        what: {
+            "ratio_p50": figures[f"{ours}_s"]["p50"] / plain,
+            "p95_over_bare_s": figures[f"{ours}_s"]["p95"] - figures[f"{bare}_s"]["p50"],
+        }
+        for what, ours, bare in (("same image", "ours_stock", "bare_stock"), ("own image", "ours", "bare"))
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
-        "--image", default=STOCK_IMAGE, help="image of both; the stock one is built when absent"
+        "--image", default=BASE_IMAGE, help="our own image; the stock one is built when absent"
     )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--quick", action="store_true", help="three rounds, to see that it works")
@@ -269,14 +281,12 @@ def main() -> int:
     n_rounds = 3 if asked.quick else asked.rounds
     with ExitStack() as stack:
         figures = measure(stack, asked.image, n_rounds)
-    ratio = figures["ours_s"]["p50"] / figures["plain_s"]["p50"]
-    over = figures["ours_s"]["p95"] - figures["bare_s"]["p50"]
-    holds = ratio <= RATIO_LIMIT and over <= OVER_BARE_S
+    comparison = compared(figures)
+    same = comparison["same image"]
+    holds = same["ratio_p50"] <= RATIO_LIMIT and same["p95_over_bare_s"] <= OVER_BARE_S
     figures |= {
-        "ratio_p50": ratio,
-        "ratio_limit": RATIO_LIMIT,
-        "p95_over_bare_s": over,
-        "p95_over_bare_limit_s": OVER_BARE_S,
+        "compared": comparison,
+        "limits": {"ratio_p50": RATIO_LIMIT, "p95_over_bare_s": OVER_BARE_S},
         "image": asked.image,
         "rounds": n_rounds,
         "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
