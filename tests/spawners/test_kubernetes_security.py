@@ -94,7 +94,7 @@ print(json.dumps(found))
 def test_a_volume_is_shown_without_what_is_mounted_below_and_recursive_read_only_is_what_it_says(
     small_image: str,
 ) -> None:
-    """Why a pool says `recursive_read_only` in vain: of all volumes only a whole folder of a node shows it."""
+    """Why a pool says `recursive_read_only` in vain: of all volumes only a node's whole folder shows it."""
     read_only = {"readOnly": True, "recursiveReadOnly": "Enabled"}
     with test_namespace(pod_security="privileged") as cluster:
         load_image(small_image, cluster.run_folder, NODES[:1])
