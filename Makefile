@@ -114,12 +114,14 @@ soak: $(VENV)/.kernels ## compare policy, login and the decoding of chunks with 
 	cd tests && ../$(BIN)/python -m core.entitlement_fuzz
 	BEAMHUB_HYPOTHESIS=soak BEAMHUB_SOAK=1 $(BIN)/python -m pytest $(PARALLEL) $(SOAKED)
 
-soak-sessions: $(VENV)/.kernels ## on Docker (attacks also on a cluster, KUBECONFIG): kill the hub, attack raw data, start more than there is room for; as root
+soak-sessions: $(VENV)/.kernels ## on Docker (attacks and kills also on a cluster, KUBECONFIG): kill the hub, attack raw data, start more than there is room for; as root
 	cd tests && ../$(BIN)/python -m spawners.raw_attempts --json ../docs/measurements/sessions-raw-attempts.json
 	cd tests && ../$(BIN)/python -m spawners.hub_kills --json ../docs/measurements/sessions-sigkill.json
 	cd tests && ../$(BIN)/python -m spawners.crowd --json ../docs/measurements/sessions-crowd.json
 	cd tests && ../$(BIN)/python -m spawners.crowd --image lab --starts 24 --slots 16 --json ../docs/measurements/sessions-crowd-lab.json
-	test -z "$$KUBECONFIG" || BEAMHUB_SOAK=1 $(BIN)/python -m pytest -m kubernetes -k 'many_attempts or journey_passes' tests/spawners tests/helm
+	test -z "$$KUBECONFIG" || BEAMHUB_SOAK=1 $(BIN)/python -m pytest -m kubernetes -k journey_passes tests/helm
+	test -z "$$KUBECONFIG" || { cd tests && ../$(BIN)/python -m spawners.raw_attempts --on kubernetes --json ../docs/measurements/sessions-raw-attempts-pods.json; }
+	test -z "$$KUBECONFIG" || { cd tests && ../$(BIN)/python -m spawners.hub_kills --on kubernetes --json ../docs/measurements/sessions-sigkill-pods.json; }
 
 reference: $(READY) ## regenerate the configuration's schema and reference page, and the internal API's document
 	$(BIN)/beamhub config write-reference

@@ -1,8 +1,9 @@
 """How long a session takes from the request until its server answers HTTP, beside plain DockerSpawner.
 
 One engine, one run, subjects in turn: plain DockerSpawner with stock packages, ours with the same image, ours
-with images/base, and a bare JupyterLab of each image without any hub, which is the limit. Then twenty starts
-at once, and the same start with ten and with ten thousand known users. Wants root, Docker and images/base.
+with images/base, and a bare JupyterLab of each image without any hub, which is the limit. Then the click on a
+session that was prepared, twenty starts at once, and the same start with ten and with ten thousand known
+users. Wants root, Docker and images/base.
 
 All hubs run without a proxy, whose route is JupyterHub's own and the same for all.
 """
@@ -24,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import httpx
 from session_peers import STOCK_IMAGE, HubClient, bare_start, ensure_stock_image, plain_hub
 from side_by_side import describe_load, describe_machine, parse_arguments
 
@@ -36,6 +38,7 @@ from beamhub_catalogue.models import PrincipalRow, SessionRow  # noqa: E402
 from beamhub_core.process_table import read_processes  # noqa: E402
 from contracts.docker_parts import BASE_IMAGE, engine_client  # noqa: E402  # the tests' folder
 from contracts.docker_platform import DockerPlatform, running_docker_platform  # noqa: E402  # as above
+from contracts.real_platform import BEARER  # noqa: E402  # as above
 from portal.portal_parts import person  # noqa: E402  # as above
 from portal.queue_hub import OPERATOR  # noqa: E402  # as above
 
@@ -45,6 +48,8 @@ PLAIN, SAME, OURS = "plain DockerSpawner, stock image", "ours, the same image", 
 BARE_STOCK, BARE_BASE = "bare server, stock image", "bare server, images/base"
 ENGINE_PROCESSES = ("dockerd", "containerd", "containerd-shim", "runc", "docker-proxy")
 WANTED_OF_PLAIN, WANTED_OVER_BARE_S, WANTED_AT_ONCE, WANTED_REFUSAL_S = 0.6, 1.0, 1.3, 2.0
+WANTED_PREPARED_S = 1.0
+CLICK = "prepared, click to Lab's page, s"
 USER_ID_OF_NEW = 1_000_000
 
 
@@ -73,6 +78,7 @@ def main() -> int:
             found = {
                 "starts": rows,
                 "phases of ours, images/base, median s": phases,
+                CLICK: prepared(platform, n),
                 "at once": at_once(platform, arguments.at_once),
                 "known users": known_users(platform, arguments.users, max(2, n // 2)),
             }
@@ -134,6 +140,25 @@ def phases_of(platform: DockerPlatform) -> dict[str, float]:
         for name, value in one.items():
             seconds.setdefault(name, []).append(float(value))
     return {name: round(statistics.median(values), 3) for name, values in seconds.items()}
+
+
+def prepared(platform: DockerPlatform, n: int) -> list[float]:
+    """Seconds from the click on a prepared session until Lab's page is there: the hub says where it is, and
+    the server, which nobody has asked for a page yet, gives it."""
+    client, one = HubClient(platform.api_url, OPERATOR), person("early")
+    platform.introduce(one)
+    times = []
+    for _ in range(n):
+        client.start(one.account, {"environment": "base", "prepare": True})
+        host = platform.address(one.account)
+        began = time.perf_counter()
+        path = platform.servers()[f"{one.account}/"]["url"]
+        page = httpx.get(f"http://{host}{path}lab", headers=BEARER, timeout=60, follow_redirects=True)
+        times.append(round(time.perf_counter() - began, 3))
+        if "jupyter-config-data" not in page.text:
+            raise SystemExit(f"no Lab: HTTP {page.status_code}")
+        client.stop(one.account)
+    return sorted(times)
 
 
 def at_once(platform: DockerPlatform, n: int) -> dict[str, Any]:
@@ -302,6 +327,7 @@ def tell(arguments: argparse.Namespace, found: dict[str, Any], n: int) -> int:
         text += f"  {row['x plain']:5.2f} x plain"
         print(text + (f"  p95 {over:+.2f} s over a bare server" if over is not None else ""))
     print(f"  phases of ours, images/base: {found['phases of ours, images/base, median s']}")
+    print(f"  click on a prepared session until Lab's page: {found[CLICK]} s")
     crowd, users = found["at once"], found["known users"]
     print(
         f"  {crowd['starts']} at once: {crowd['failed']} failed, all ready in {crowd['all ready, s']} s, "
@@ -315,6 +341,7 @@ def tell(arguments: argparse.Namespace, found: dict[str, Any], n: int) -> int:
         "ours p95 over a bare server, s, at most": WANTED_OVER_BARE_S,
         "at once, of the limit, at most": WANTED_AT_ONCE,
         "refusal, s, at most": WANTED_REFUSAL_S,
+        "prepared, s, at most": WANTED_PREPARED_S,
     }
     facts = {
         "machine": describe_machine(),

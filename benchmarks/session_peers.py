@@ -133,6 +133,11 @@ class HubClient:
         self._http.delete(f"/users/{name}/server")
         await_that(lambda: not self._server(name), f"the end of {name}'s server")
 
+    def metrics(self) -> str:
+        """The hub's metrics; empty where it shows them to nobody."""
+        answer = self._http.get(f"{str(self._http.base_url).removesuffix('/api/')}/metrics")
+        return answer.text if answer.status_code == 200 else ""
+
     def _is_ready(self, name: str) -> bool:
         server = self._server(name)
         if not server:

@@ -56,7 +56,15 @@ def _pools(config: FacilityConfig, watch: PoolWatch, *, live: bool) -> Iterator[
     for i, pool in enumerate(config.pools):
         state = states[pool.name]
         where = f"pools[{i}].root"
-        if not state.is_readable:
+        elsewhere = _seen_elsewhere(pool, config.sessions)
+        if state.reason and elsewhere:
+            yield Finding(
+                "note",
+                f"pools[{i}]",
+                f"{pool.name}: {pool.root} here: {state.reason}; for sessions it is looked at on the hosts "
+                f"of {', '.join(elsewhere)}, by their agents, and web must see it to harvest it",
+            )
+        elif not state.is_readable:
             hint = "mount the storage here, or correct the path"
             if state.since is not None:
                 hint = "look at the file server; sessions that need this pool are refused meanwhile"
@@ -69,6 +77,12 @@ def _pools(config: FacilityConfig, watch: PoolWatch, *, live: bool) -> Iterator[
         else:
             tried = "answers, can be written to" if live and pool.takes_writes else "answers"
             yield Finding("note", f"pools[{i}]", f"{pool.name} {tried}; declared: {declared(pool)}")
+
+
+def _seen_elsewhere(pool: PoolConfig, sessions: SessionsConfig) -> tuple[str, ...]:
+    """The places whose sessions mount a pool, where none of them mounts it on this machine."""
+    places = [place for place in sessions.places if pool.name in place.pools]
+    return () if any(looks_here(place) for place in places) else tuple(place.name for place in places)
 
 
 def _person_folders(config: FacilityConfig, watch: PoolWatch, *, live: bool) -> Iterator[Finding]:

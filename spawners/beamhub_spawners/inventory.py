@@ -19,6 +19,10 @@ from beamhub_core.word import Word
 
 MAX_TEMPLATE_BYTES = 10_000_000
 NO_RECURSION = "demands recursive read-only mounts, which the engine there cannot make (25 and later can)"
+NOT_SHOWN = (
+    "demands that what is mounted below its folders is seen, and pods do not see it; make each such file "
+    "system a pool of its own"
+)
 
 
 class HostStorage(Word):
@@ -94,7 +98,7 @@ def place_of(
         elif state is None:
             faults[name] = "its host says nothing of it"
         elif configured[name].recursive_read_only and not said.recursive_read_only:
-            faults[name] = NO_RECURSION
+            faults[name] = NOT_SHOWN if place.backend == "kubernetes" else NO_RECURSION
         else:
             if state.reason:
                 faults[name] = state.reason

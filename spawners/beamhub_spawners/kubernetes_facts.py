@@ -44,7 +44,7 @@ async def ask_kubernetes_place(place: PlaceConfig, config: FacilityConfig) -> Ho
     except ApiRefused as refused:
         raise Unavailable("cluster", f"HTTP {refused.status}") from refused
     if nodes is None:  # then the scheduler finds out, and says so
-        return HostStorage(pools=pools, recursive_read_only=kubernetes.recursive_read_only)
+        return HostStorage(pools=pools)
     return storage_of(place, config, nodes, _taken(cluster, pods.values()), pools)
 
 

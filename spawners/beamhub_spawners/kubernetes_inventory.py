@@ -62,7 +62,6 @@ def storage_of(
     return HostStorage(
         pools=dict(pools),
         images=tuple(sorted(present)),
-        recursive_read_only=kubernetes.recursive_read_only and all(node.is_recursive for node in usable),
         fault=place_fault(own, kubernetes),
         image_faults=_image_faults(usable, present, references, kubernetes),
         gpus=int(sum(node.allocatable.get(kubernetes.gpu_resource, 0) for node in with_gpus)),
@@ -98,6 +97,8 @@ def node_fault(node: NodeSeen, kubernetes: KubernetesPlaceConfig) -> str | None:
             return f"is set apart (taint {taint.key})"
     if kubernetes.supplemental_groups == "strict" and not node.is_strict:
         return "cannot keep an image's groups out"
+    if kubernetes.recursive_read_only and not node.is_recursive:
+        return "cannot make what is mounted below a read-only mount read-only"
     return None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import stat
 import sys
 from collections.abc import Iterator
@@ -139,7 +138,7 @@ def walk_beneath(root_fd: int, parts: tuple[str, ...]) -> int:
 
 
 def _openat2(root_fd: int, path: str) -> int:
-    if sys.platform != "linux" or platform.machine() == "alpha":
+    if sys.platform != "linux" or os.uname().machine == "alpha":
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long

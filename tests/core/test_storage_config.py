@@ -85,6 +85,24 @@ def test_check_says_each_pools_state_and_modes(facility_config: Make) -> None:
     assert list((file.folder / "pool").iterdir()) == []
 
 
+def test_a_pool_of_an_agents_place_is_no_problem_of_this_machine(facility_config: Make) -> None:
+    file = facility_config()
+    (file.folder / "pool").rename(file.folder / "elsewhere")
+    problem = {("problem", "pools[0].root")}
+    assert {(one.level, one.path) for one in found(file)} >= problem
+    data = file.copy()
+    [place] = data["sessions"]["places"]
+    tls = {name: str(file.folder / f"{name}.pem") for name in ("ca_file", "cert_file", "key_file")}
+    docker = {"url": "https://node1.example.org:8443", "tls": tls}
+    data["sessions"]["places"] = [{**place, "backend": "docker", "docker": docker}]
+    file.write(data)
+    said = {(one.level, one.path): one.message for one in found(file)}
+    assert not problem & set(said)
+    words = said["note", "pools[0]"]
+    assert "no such folder" in words
+    assert f"on the hosts of {place['name']}, by their agents" in words
+
+
 def test_a_quota_that_is_only_measured_is_said_plainly(facility_config: Make) -> None:
     file = facility_config()
     data = file.copy()

@@ -1,9 +1,10 @@
 """A hub that is killed at random moments of starts and stops, and what is left of it after one sweep.
 
     cd tests && python -m spawners.hub_kills --json ../docs/measurements/sessions-sigkill.json
+    cd tests && python -m spawners.hub_kills --on kubernetes --json FILE
 
-Real JupyterHub, agent, web and engine. Most servers are small images, so that many kills fit into an hour;
-those that are watched are JupyterLab, with a kernel that holds a variable.
+Real JupyterHub, agent, web, and engine or cluster (KUBECONFIG). Most servers are small images, so that many
+kills fit into an hour; those that are watched are JupyterLab, with a kernel that holds a variable.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,11 +28,12 @@ from typing import Any
 import httpx
 
 from beamhub_core.identity import Principal
-from beamhub_spawners.docker_network import LABEL
-from beamhub_spawners.docker_render import RUNNING
 from beamhub_spawners.sweeper import SETTLE
+from contracts.cluster_parts import load_image, test_namespace
 from contracts.docker_parts import BASE_IMAGE, engine_client
-from contracts.docker_platform import DockerPlatform, Kernel, running_docker_platform
+from contracts.docker_platform import running_docker_platform
+from contracts.kubernetes_platform import running_kubernetes_platform
+from contracts.real_platform import Kernel, RealPlatform
 from contracts.small_image import make_image
 from portal.portal_parts import person
 
@@ -42,13 +46,13 @@ class Truth:
     """What hub, web and engine disagree on after a sweep; all empty when nothing was lost."""
 
     orphans: list[str] = field(default_factory=list)
-    """Containers and networks of no live row."""
+    """Containers, networks and pods of no live row."""
     doubles: list[str] = field(default_factory=list)
-    """Servers with two containers or two live rows."""
+    """Servers with two containers or pods, or two live rows."""
     lost: list[str] = field(default_factory=list)
     """Servers that run and the hub does not offer, or that it offers and do not run."""
     unsaid: list[str] = field(default_factory=list)
-    """Live rows without a container, or whose container runs and that do not say so."""
+    """Live rows without a container or pod, or whose one runs and that do not say so."""
 
     def is_whole(self) -> bool:
         """Whether all agree."""
@@ -67,28 +71,25 @@ class Kills:
     kernels_forgot: int = 0
 
 
-def truth(hub: DockerPlatform) -> Truth:
-    """Compare what the hub offers, the rows of web, and what the engine has."""
+def truth(hub: RealPlatform) -> Truth:
+    """Compare what the hub offers, the rows of web, and what the engine or cluster has."""
     offered = {name for name, server in hub.settled_servers().items() if server["ready"]}
     live = hub.live_sessions()
     rows = {one.plan.id: f"{one.plan.account}/{one.plan.server_name}" for one in live}
     states = {one.plan.id: one.record.state for one in live}
-    containers = hub.containers()
+    objects = hub.objects()
     running: Counter[str] = Counter()
     found = Truth()
-    for one in containers:
-        plan_id = one["Labels"][f"{LABEL}plan-id"]
-        if plan_id not in rows:
-            found.orphans.append(f"container {plan_id} ({one['State']})")
-        if one["State"] in RUNNING:
-            running[f"{one['Labels'][f'{LABEL}account']}/{one['Labels'][f'{LABEL}server']}"] += 1
-            if states.get(plan_id) != "running":
-                found.unsaid.append(f"{plan_id} runs; its row says {states.get(plan_id)}")
-    has_container = {one["Labels"][f"{LABEL}plan-id"] for one in containers}
-    found.orphans += [
-        f"network {one['Name']}" for one in hub.networks() if one["Labels"][f"{LABEL}plan-id"] not in rows
-    ]
-    found.unsaid += [f"row {one} has no container" for one in rows if one not in has_container]
+    for one in objects:
+        if one.plan_id not in rows:
+            found.orphans.append(one.name)
+        if one.is_running:
+            running[one.server] += 1
+            if states.get(one.plan_id) != "running":
+                found.unsaid.append(f"{one.plan_id} runs; its row says {states.get(one.plan_id)}")
+    found.orphans += hub.remains(set(rows))
+    planned = {one.plan_id for one in objects}
+    found.unsaid += [f"row {one} has nothing" for one in rows if one not in planned]
     found.doubles += [name for name, n in (running + Counter()).items() if n > 1]
     found.doubles += [name for name, n in Counter(rows.values()).items() if n > 1]
     found.lost += [f"{name} runs unseen" for name in set(running) - offered]
@@ -103,7 +104,7 @@ LOOKS, LOOK_PAUSE_S = 8, 5.0
 class Trial:
     """A hub that is killed again and again, and the people whose servers start and stop meanwhile."""
 
-    hub: DockerPlatform
+    hub: RealPlatform
     people: list[Principal]
     watched: dict[str, Kernel]
     draw: random.Random
@@ -152,7 +153,7 @@ class Trial:
             pass  # the hub was killed: that is what this is about
 
 
-def trial(hub: DockerPlatform, *, n_people: int, n_watched: int, seed: int, settle: timedelta) -> Trial:
+def trial(hub: RealPlatform, *, n_people: int, n_watched: int, seed: int, settle: timedelta) -> Trial:
     """People whose servers come and go, and some whose kernels hold a variable."""
     people = [person(f"p{i}") for i in range(n_people)]
     keepers = [person(f"keeper{i}") for i in range(n_watched)]
@@ -173,6 +174,7 @@ def trial(hub: DockerPlatform, *, n_people: int, n_watched: int, seed: int, sett
 def main() -> int:
     """Kill, sweep, compare, and write what came of it; 1 when anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--on", choices=("docker", "kubernetes"), default="docker")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--per-sweep", type=int, default=10, help="kills before each sweep")
     parser.add_argument("--settle-s", type=float, default=SETTLE.total_seconds())
@@ -182,7 +184,7 @@ def main() -> int:
     with engine_client() as engine:
         make_image(engine, SMALL_IMAGE)
         try:
-            with running_docker_platform(engine, images=IMAGES) as hub:
+            with running_platform(engine, arguments.on) as hub:
                 settle = timedelta(seconds=arguments.settle_s)
                 made = trial(hub, n_people=8, n_watched=2, seed=arguments.seed, settle=settle)
                 for i in range(1, arguments.kills + 1):
@@ -203,6 +205,20 @@ def main() -> int:
     return int(bool(wrong + made.kills.kernels_forgot))
 
 
+@contextmanager
+def running_platform(engine: Any, on: str) -> Iterator[RealPlatform]:
+    """A platform on this machine's engine, or on the cluster of KUBECONFIG."""
+    if on == "docker":
+        with running_docker_platform(engine, images=IMAGES) as hub:
+            yield hub
+        return
+    with test_namespace() as cluster:
+        for image in IMAGES.values():
+            load_image(image, cluster.run_folder)
+        with running_kubernetes_platform(cluster, images=IMAGES) as pods:
+            yield pods
+
+
 def report(kills: Kills, arguments: argparse.Namespace) -> dict[str, Any]:
     """The figures, with the machine, the date and the command."""
     serving = sorted(kills.serving_s)
@@ -210,6 +226,7 @@ def report(kills: Kills, arguments: argparse.Namespace) -> dict[str, Any]:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python -m spawners.hub_kills", *sys.argv[1:]]),
+        "on": arguments.on,
         "kills": kills.n,
         "during": dict(kills.acts),
         "sweeps": len(kills.rounds),

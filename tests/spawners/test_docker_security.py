@@ -18,7 +18,13 @@ from contracts.small_image import make_image
 from contracts.spawner_contract import OPTIONS
 from contracts.spawner_parts import make_facility
 from contracts.web_stand_in import StandIn
-from spawners.raw_attempts import GID, UID, attempts, start  # the folder of these tests, not the room
+from spawners.raw_attempts import (
+    GID,
+    UID,
+    attempts,
+    mounted_here,
+    start,
+)  # the folder of these tests, not the room
 
 pytestmark = pytest.mark.docker
 N_ATTEMPTS = 300
@@ -42,7 +48,7 @@ def test_nothing_of_many_attempts_changes_raw_data_or_leads_out(
     """Only the mount protects the files: they belong to the session's own user, with write permission."""
     if os.geteuid() != 0:
         pytest.skip("only root can give files to another user and mount")
-    said = attempts(backend, run, tmp_path, count=N_ATTEMPTS, seed=7)
+    said = attempts(backend, run, tmp_path / "pools/hall-a", mounted_here, count=N_ATTEMPTS, seed=7)
     assert said["of"] == N_ATTEMPTS
     assert said["succeeded"] == 0, said
     assert said["reasons"].get("EROFS", 0) > N_ATTEMPTS / 10  # it was the mount that said no

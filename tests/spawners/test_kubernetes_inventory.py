@@ -13,7 +13,7 @@ from beamhub_core.config import FacilityConfig
 from beamhub_core.config.storage import PlaceConfig
 from beamhub_core.rights import Refused
 from beamhub_core.session import Place
-from beamhub_spawners.inventory import place_of
+from beamhub_spawners.inventory import NOT_SHOWN, place_of
 from beamhub_spawners.kubernetes_inventory import full_name, healthy_pools, storage_of, taken_of
 from beamhub_spawners.kubernetes_objects import NodeSeen, NotAQuantity, kept_pod, node_seen, read_quantity
 from beamhub_spawners.kubernetes_pod import Pod
@@ -34,6 +34,7 @@ def node(name: str = "node-a", **changes: Any) -> dict[str, Any]:
         "spec": {},
         "images": [{"names": [IMAGE, "registry.example.org/base:1"], "sizeBytes": 1}],
         "strict": True,
+        "recursive": True,
         **changes,
     }
     return {
@@ -44,7 +45,7 @@ def node(name: str = "node-a", **changes: Any) -> dict[str, Any]:
             "conditions": [{"type": "Ready", "status": parts["ready"]}],
             "images": parts["images"],
             "features": {"supplementalGroupsPolicy": parts["strict"]},
-            "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": True}}],
+            "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": parts["recursive"]}}],
         },
     }
 
@@ -122,6 +123,7 @@ FAULTS = [
     ({"ready": "False"}, "its node does not answer"),
     ({"spec": {"taints": [{"key": "beam", "effect": "NoSchedule"}]}}, r"is set apart \(taint beam\)"),
     ({"strict": False}, "cannot keep an image's groups out"),
+    ({"recursive": False}, "cannot make what is mounted below a read-only mount read-only"),
 ]
 
 
@@ -143,6 +145,20 @@ def test_several_faults_are_counted_and_one_good_node_is_enough() -> None:
         "none of its 2 nodes takes sessions: 1 does not answer, 1 is cordoned (closed to new sessions)"
     )
     assert place_now(*bad, node("c")).fault is None
+
+
+def test_a_place_that_does_without_takes_nodes_that_cannot_mount_recursively_read_only() -> None:
+    assert place_now(node(recursive=False), recursive_read_only=False).fault is None
+
+
+def test_a_pool_whose_nested_file_systems_must_be_seen_is_refused_by_name() -> None:
+    config = FacilityConfig.model_validate(kubernetes_facility())
+    pools = [config.pools[0].model_copy(update={"recursive_read_only": True})]
+    place = config.sessions.places[0]
+    states = healthy_pools(place, config, lambda: NOW)
+    seen = [node_seen(node())]
+    found = place_of(place, pools, storage_of(place, config, seen, {}, states), [])
+    assert (found.healthy_pools, found.pool_faults) == ((), {"hall-a": NOT_SHOWN})
 
 
 def test_a_tolerated_taint_keeps_nothing_out() -> None:

@@ -19,10 +19,10 @@ from contracts.spawner_contract import OPTIONS
 from contracts.spawner_parts import ACCOUNT, granted_answer
 from contracts.web_stand_in import StandIn, serving_stand_in
 from spawners.kubernetes_tests import Fields, backend_of, small_facility, start, with_image
-from spawners.raw_attempts import ATTEMPTS, GID, UID, tree_digest  # the folder of these tests, not the room
+from spawners.raw_attempts import GID, UID, attempts, on_the_node  # the folder of these tests, not the room
 
 pytestmark = pytest.mark.kubernetes
-N_ATTEMPTS = 10_000 if os.environ.get("BEAMHUB_SOAK") else 300
+N_ATTEMPTS = 300
 SAY_GROUPS = "import os; print(os.getgroups())"
 SAY_WHO = """
 import json, os
@@ -68,34 +68,69 @@ def backend(
 def test_nothing_of_many_attempts_changes_raw_data_or_leads_out(backend: KubernetesBackend, run: Any) -> None:
     """Only the mount protects the files: they belong to the session's own user, with write permission."""
     pool = backend.part.platform.config.pools[0].root
-    raw = pool / "MA-5101/raw"
-    for i in range(4):
-        (raw / f"sample-1/part-{i}").mkdir()
-        (raw / f"sample-1/part-{i}/frames {i}.h5").write_text("frames" * i or "x")
-    (raw / "sample-1/nested").mkdir()
-    for path in [raw, *raw.rglob("*")]:
-        os.chown(path, UID, GID)
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    below = "pools/hall-a/MA-5101/raw/sample-1/nested"
-    with backend.cluster.mounted(NODES[0], below, f"uid={UID},gid={GID},mode=777") as nested:
-        spawner = start(backend, run, uid=UID, gid=GID)
-        before = tree_digest(raw)
-        asked = {
-            "raw": "/data/hall-a/MA-5101/raw/sample-1",
-            "neighbour": "/data/hall-a/MA-6202",
-            "count": N_ATTEMPTS,
-            "seed": 8,
-        }
-        code = f"import sys; sys.argv = ['', {json.dumps(asked)!r}]\n" + ATTEMPTS.read_text().replace(
-            "from __future__ import annotations\n", ""
-        )
-        said = json.loads(backend.look(spawner.plan.id, code))
-        assert said["of"] == N_ATTEMPTS
-        assert said["succeeded"] == 0, said
-        assert said["reasons"].get("EROFS", 0) > N_ATTEMPTS / 10  # it was the mount that said no
-        assert tree_digest(raw) == before
-        assert list(nested.iterdir()) == []
-        run(spawner.stop(now=True))
+    said = attempts(backend, run, pool, on_the_node(backend.cluster), count=N_ATTEMPTS, seed=8)
+    assert (said["of"], said["succeeded"]) == (N_ATTEMPTS, 0), said
+    assert said["reasons"].get("EROFS", 0) > N_ATTEMPTS / 10  # it was the mount that said no
+    assert said["tree is unchanged"]
+    # A volume's folder is shown without what is mounted below it, so there is nothing there to write to.
+    assert not said["the mount below is shown"]
+
+
+SHOWN = """
+import errno, json, os
+found = {}
+for folder in ("claim", "part", "node", "plain"):
+    try:
+        open(f"/{folder}/nested/made", "w").close()
+        written = ""
+    except OSError as error:
+        written = errno.errorcode[error.errno]
+    found[folder] = ["here" in os.listdir(f"/{folder}/nested"), written]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_volume_is_shown_without_what_is_mounted_below_and_recursive_read_only_is_what_it_says(
+    small_image: str,
+) -> None:
+    """Why a pool says `recursive_read_only` in vain: of all volumes only a node's whole folder shows it."""
+    read_only = {"readOnly": True, "recursiveReadOnly": "Enabled"}
+    with test_namespace(pod_security="privileged") as cluster:
+        load_image(small_image, cluster.run_folder, NODES[:1])
+        cluster.claim("pool", NODES[0], "pool/raw")
+        nested = cluster.folder_of(NODES[0], "pool/raw/nested")
+        volumes = [
+            {"name": "claim", "persistentVolumeClaim": {"claimName": "pool"}},
+            {"name": "whole", "hostPath": {"path": f"/facility/{cluster.namespace}/pool/raw"}},
+            {"name": "above", "hostPath": {"path": f"/facility/{cluster.namespace}/pool"}},
+        ]
+        mounts = [
+            {"name": "claim", "mountPath": "/claim", **read_only},
+            {"name": "above", "mountPath": "/part", "subPath": "raw", **read_only},
+            {"name": "whole", "mountPath": "/node", **read_only},
+            {"name": "whole", "mountPath": "/plain", "readOnly": True},
+        ]
+        container = {"name": "session", "image": small_image, "imagePullPolicy": "Never"}
+        spec = {"nodeName": NODES[0], "terminationGracePeriodSeconds": 1, "volumes": volumes}
+        on_node = str(nested.relative_to(cluster.node_folder(NODES[0])))
+        with cluster.mounted(NODES[0], on_node, "mode=777") as below:
+            (below / "here").write_text("x")
+            cluster.apply(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {"name": "looks"},
+                    "spec": {**spec, "containers": [{**container, "volumeMounts": mounts}]},
+                }
+            )
+            phase = ("get", "pod", "looks", "-o=jsonpath={.status.phase}")
+            cluster.wait(lambda: cluster.kubectl(*phase) == "Running")
+            found = json.loads(cluster.execute("looks", SHOWN))
+            cluster.kubectl("delete", "pod", "looks", "--grace-period=1")
+    assert found["claim"] == found["part"] == [False, "EROFS"]
+    assert found["node"] == [True, "EROFS"]
+    assert found["plain"] == [True, ""]  # read-only, but not recursively: only the field protects it
 
 
 def test_a_session_is_the_person_with_no_right_of_the_cluster(backend: KubernetesBackend, run: Any) -> None:

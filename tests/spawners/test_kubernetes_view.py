@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -135,6 +137,41 @@ def test_parts_of_a_cluster_are_no_sessions_and_go_when_theirs_is_gone(
     assert asyncio.run(work()) == [PLANS[0]]
     left = {pod["metadata"]["name"] for pod in cluster.pods()}
     assert left == {pod_name(PLANS[0]), f"{pod_name(PLANS[0])}-w"}
+
+
+LOOK = """
+import asyncio, sys
+from pathlib import Path
+from beamhub_core.config import FacilityConfig
+from beamhub_spawners.kubernetes_view import KubernetesView, close_lists
+
+config = FacilityConfig.model_validate_json(Path(sys.argv[1]).read_text())
+look = asyncio.run(KubernetesView(config).look())
+close_lists()
+print(sorted(look.silent), "kubernetes.client.api.core_v1_api" in sys.modules)
+"""
+
+
+def test_a_look_does_without_the_clients_hundreds_of_models(config: FacilityConfig, tmp_path: Path) -> None:
+    """They would take seconds of a hub's first minute, and 90 MiB of its memory."""
+    file = tmp_path / "facility.json"
+    file.write_text(config.model_dump_json())
+    said = subprocess.run([sys.executable, "-c", LOOK, str(file)], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[] False"
+
+
+def test_an_account_that_may_not_look_takes_the_cluster_for_silent(
+    cluster: TestCluster, config: FacilityConfig, tmp_path: Path
+) -> None:
+    powerless = cluster.kubeconfig_of("powerless", [], tmp_path / "powerless.kubeconfig")
+    fields = config.model_dump(mode="json")
+    for place in fields["sessions"]["places"]:
+        place["kubernetes"]["kubeconfig"] = str(powerless)
+    try:
+        look = asyncio.run(KubernetesView(FacilityConfig.model_validate(fields)).look())
+    finally:
+        close_lists()
+    assert (look.found, set(look.silent)) == ((), {"hall-a", "hall-b"})
 
 
 def test_a_cluster_that_does_not_answer_is_silent_and_its_silence_is_counted(tmp_path: Path) -> None:

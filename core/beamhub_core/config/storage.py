@@ -42,7 +42,8 @@ class PoolConfig(Section):
     recursive_read_only: bool = Field(
         default=False,
         description="Sessions must see file systems that are mounted below its folders, read-only too. "
-        "Needs engine 25 on Docker hosts; a place that cannot is refused. Excludes propagation.",
+        "Needs engine 25 on Docker hosts; a place that cannot, as all on Kubernetes, is refused. Excludes "
+        "propagation.",
     )
     must_be_mount: bool = Field(
         default=False,
