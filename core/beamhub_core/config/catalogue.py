@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from beamhub_core.config.publication import PublicationConfig
 from beamhub_core.config.section import (
     AbsolutePath,
     HoldsSecret,
@@ -96,6 +97,10 @@ class CatalogueConfig(Section):
     )
     harvest_roots: tuple[HarvestRoot, ...] = ()
     audit: AuditConfig = AuditConfig()
+    publication: PublicationConfig | None = Field(
+        default=None,
+        description="What harvesters and DataCite are told; absent: nothing, and `/oai` is not there.",
+    )
     harvest_interval_s: float = Field(
         default=30.0, gt=0, description="Seconds between two looks at the harvest roots."
     )

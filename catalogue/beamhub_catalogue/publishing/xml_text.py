@@ -1,0 +1,25 @@
+"""Text that XML can hold, and elements made of it."""
+
+from __future__ import annotations
+
+import re
+
+from lxml import etree
+
+Element = etree._Element  # lxml exports no public name of its element type
+_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Source: XML 1.0 (fifth edition), production 2, Char."""
+
+
+def xml_text(text: str) -> str:
+    """A text without what no XML document may hold, such as control characters."""
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def add(parent: Element, tag: str, text: str | None = None, **attributes: str | None) -> Element:
+    """A new last child, in the parent's own vocabulary when the tag is a qualified name."""
+    given = {name: xml_text(value) for name, value in attributes.items() if value}
+    child = etree.SubElement(parent, tag, given)
+    if text is not None:
+        child.text = xml_text(text)
+    return child
