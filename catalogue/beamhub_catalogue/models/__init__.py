@@ -30,6 +30,7 @@ from beamhub_catalogue.models.documents import (
     PublicationDatasetRow,
     PublicationRow,
 )
+from beamhub_catalogue.models.oai import OaiRecordRow, OaiStateRow
 from beamhub_catalogue.models.rights import (
     ActRow,
     ClockRow,
@@ -76,6 +77,8 @@ __all__ = [
     "LogbookRow",
     "LostEntitlementRow",
     "MemberRow",
+    "OaiRecordRow",
+    "OaiStateRow",
     "ParameterRow",
     "PersonRow",
     "PolicyRow",

@@ -1,4 +1,4 @@
-"""Tables of the OAI-PMH provider: what was told to the public, when it last changed, and what was taken back."""
+"""Tables of the OAI-PMH provider: what the public was told, when that last changed, and what is gone."""
 
 from __future__ import annotations
 

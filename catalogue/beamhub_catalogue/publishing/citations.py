@@ -1,6 +1,6 @@
 """Citations in the forms that people and reference managers read.
 
-Source: APA style, 7th edition, section 10.9 (data sets); BibTeX; RIS format specification of 2001 with `DATA`;
+Source: APA style, 7th edition, section 10.9 (data sets); BibTeX; RIS format specification of 2001;
 Citation Style Language 1.0.2, csl-data.json.
 """
 

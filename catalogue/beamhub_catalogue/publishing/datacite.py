@@ -119,7 +119,9 @@ def _contributors(record: Record) -> list[Attributes]:
     if record.publisher_ror:
         identifier = {"nameIdentifier": record.publisher_ror, "nameIdentifierScheme": "ROR"}
         host["nameIdentifiers"] = [identifier | {"schemeUri": "https://ror.org"}]
-    people = [_name(one) | {"contributorType": ROLES[one.role]} for one in record.creators if one.role in ROLES]
+    people = [
+        _name(one) | {"contributorType": ROLES[one.role]} for one in record.creators if one.role in ROLES
+    ]
     return [*people, host | {"contributorType": "HostingInstitution"}]
 
 

@@ -44,7 +44,7 @@ def _json(make: Callable[[Record, str], Any]) -> _Write:
 
 
 def _datacite_document(record: Record, _: str) -> str:
-    return etree.tostring(datacite_xml(record), encoding="unicode")
+    return str(etree.tostring(datacite_xml(record), encoding="unicode"))
 
 
 FORMS: tuple[Form, ...] = (
@@ -98,7 +98,9 @@ def chosen_form(accept: str) -> Form | None:
     """
     ranges = [_parse_range(text) for text in accept.split(",")[:MAX_RANGES]]
     best: Form | None = None
-    best_weight = max((weight for kind, _, weight in ranges if kind in (HTML, "application/xhtml+xml")), default=0)
+    best_weight = max(
+        (weight for kind, _, weight in ranges if kind in (HTML, "application/xhtml+xml")), default=0
+    )
     for form in FORMS:
         weight = max((weight for kind, profile, weight in ranges if _fits(form, kind, profile)), default=0.0)
         if weight > best_weight:

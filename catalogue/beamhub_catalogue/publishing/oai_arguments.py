@@ -70,7 +70,9 @@ def parse_request(pairs: Sequence[tuple[str, str]]) -> OaiRequest:
     """
     verbs = [value for name, value in pairs if name == "verb"]
     if len(verbs) != 1 or verbs[0] not in VERBS:
-        found = "no verb" if not verbs else "several verbs" if len(verbs) > 1 else f"the verb {verbs[0][:60]!r}"
+        found = (
+            "no verb" if not verbs else "several verbs" if len(verbs) > 1 else f"the verb {verbs[0][:60]!r}"
+        )
         raise OaiError("badVerb", f"The request has {found}; it has to be one of {', '.join(VERBS)}.")
     verb, arguments = verbs[0], _arguments(pairs, verbs[0])
     if "resumptionToken" in arguments:

@@ -87,7 +87,9 @@ class Listing:
             ("year", OaiRecordRow.year),
         ):
             query = select(column).where(OaiRecordRow.deleted.is_(False)).distinct().order_by(column)
-            values = [str(one) for one in self._session.scalars(query.limit(MAX_SETS)) if one not in ("", None)]
+            values = [
+                str(one) for one in self._session.scalars(query.limit(MAX_SETS)) if one not in ("", None)
+            ]
             if values:
                 found.append((kind, KINDS[kind]))
                 found += [(f"{kind}:{encoded(value)}", value) for value in values]

@@ -68,7 +68,7 @@ class OaiProvider:
         try:
             request = parse_request(pairs)
         except OaiError as error:
-            return self._error(error, {}, asked_at)
+            return self._error(error, dict(pairs), asked_at)
         arguments = {"verb": request.verb, **request.arguments}
         try:
             with self._desk.reading(None) as catalogue:
@@ -78,11 +78,11 @@ class OaiProvider:
                 self._fill(_Answer(root, catalogue, listing, horizon), request)
                 return written(root)
         except OaiError as error:
-            wrong = error.code in ("badVerb", "badArgument")
-            return self._error(error, {} if wrong else arguments, asked_at)
+            return self._error(error, arguments, asked_at)
 
     def _error(self, error: OaiError, arguments: dict[str, str], asked_at: datetime) -> bytes:
-        root = envelope(self._places.oai_url, arguments, asked_at)
+        wrong = error.code in ("badVerb", "badArgument")
+        root = envelope(self._places.oai_url, {} if wrong else arguments, asked_at)
         add_error(root, error)
         return written(root)
 
@@ -188,7 +188,9 @@ class OaiProvider:
         """What the public may see now of told records: nothing of one that was hidden or withdrawn since."""
         builder = RecordBuilder(answer.catalogue, self._desk.config, self._places)
         of = {
-            "dataset": builder.datasets([row.pid for row in rows if row.kind == "dataset" and not row.deleted]),
+            "dataset": builder.datasets(
+                [row.pid for row in rows if row.kind == "dataset" and not row.deleted]
+            ),
             "document": builder.documents(
                 [row.pid for row in rows if row.kind == "document" and not row.deleted]
             ),

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from lxml import etree
 
-from beamhub_catalogue.publishing.datacite_xml import SCHEMA_LOCATION, XSI, datacite_xml
 from beamhub_catalogue.publishing.datacite import COAR_TYPES, SCHEMA_VERSION
+from beamhub_catalogue.publishing.datacite_xml import SCHEMA_LOCATION, XSI, datacite_xml
 from beamhub_catalogue.publishing.dublin_core import OAI_DC, dublin_core_xml
 from beamhub_catalogue.publishing.oai_arguments import OaiError
 from beamhub_catalogue.publishing.record import Record
@@ -76,7 +76,7 @@ def envelope(base_url: str, arguments: Mapping[str, str], answered_at: datetime)
 
 def written(root: Element) -> bytes:
     """A tree as a document."""
-    return etree.tostring(root, xml_declaration=True, encoding="UTF-8")
+    return bytes(etree.tostring(root, xml_declaration=True, encoding="UTF-8"))
 
 
 def add_error(root: Element, error: OaiError) -> None:

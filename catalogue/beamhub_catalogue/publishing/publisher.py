@@ -5,8 +5,8 @@ alone. So the tables are compared with what was told: a cheap fingerprint of eac
 the candidates, and a digest of what is told decides.
 
 No change may fall between two harvests. A harvester that asks at second R is told what is as old as R, and
-comes again with `from` R: so nothing may get a datestamp up to R once R was told. `publishing_since` is set in
-a transaction of its own, and each datestamp is the second after the clock's, read after that. Who asks
+comes again with `from` R: so nothing may get a datestamp up to R once R was told. `publishing_since` is set
+in a transaction of its own, and each datestamp is the second after the clock's, read after that. Who asks
 before sees no state and asks in a second before the datestamps; who asks later sees the state, and is told
 only what is as old as it.
 """
@@ -108,9 +108,7 @@ class Publisher:
     def _release(self, summary: str) -> None:
         mine = update(OaiStateRow).where(OaiStateRow.id == 1, OaiStateRow.holder == self._holder)
         with self._desk.database.writing() as session:
-            session.execute(
-                mine.values(holder=None, held_until=None, publishing_since=None, summary=summary)
-            )
+            session.execute(mine.values(holder=None, held_until=None, publishing_since=None, summary=summary))
 
     def _all_told(self) -> Iterator[list[Told]]:
         with self._desk.database.reading() as session:
@@ -166,7 +164,9 @@ class Publisher:
             ).all()
             seen = {
                 row.id: fingerprint(
-                    tuple(row), around.of_document(row.id), bool(row.opens_at and row.opens_at <= catalogue.now)
+                    tuple(row),
+                    around.of_document(row.id),
+                    bool(row.opens_at and row.opens_at <= catalogue.now),
                 )
                 for row in rows
                 if row.id in around.parts
@@ -260,7 +260,8 @@ def _rows_of(session: Session, told: Iterable[Told]) -> Mapping[tuple[str, str],
 def _changed(session: Session, kind: str, seen: Mapping[str, str], known: set[str]) -> list[str]:
     """The names whose surroundings are not as they were when they were last told of."""
     query = select(OaiRecordRow.pid, OaiRecordRow.seen).where(OaiRecordRow.kind == kind)
-    before = dict(session.execute(query.where(among(session, OaiRecordRow.pid, list(seen)))).tuples().all())
+    told = session.execute(query.where(among(session, OaiRecordRow.pid, list(seen))))
+    before = {row.pid: row.seen for row in told}
     return [pid for pid, now in seen.items() if before.get(pid) != now and (pid in before or pid in known)]
 
 

@@ -148,9 +148,7 @@ class RecordBuilder:
             making=_making(product) if product else None,
         )
 
-    def _document(
-        self, row: ProposalRow, creators: tuple[Contributor, ...], parts: list[Relation]
-    ) -> Record:
+    def _document(self, row: ProposalRow, creators: tuple[Contributor, ...], parts: list[Relation]) -> Record:
         decision = self._catalogue.judge.on_proposal(row.id)
         began = row.start or row.end
         midnight = datetime.combine(began, time.min, tzinfo=self._catalogue.policy.zone) if began else None
@@ -196,7 +194,7 @@ class RecordBuilder:
         query = select(
             MemberRow.id, MemberRow.proposal, MemberRow.name, MemberRow.role, MemberRow.orcid
         ).where(among(self._session, MemberRow.proposal, proposals), MemberRow.removed_at.is_(None))
-        rows = sorted(self._session.execute(query), key=lambda row: (_ROLES[row.role], row.id))
+        rows = sorted(self._session.execute(query).all(), key=lambda row: (_ROLES[row.role], row.id))
         found: dict[str, dict[str, Contributor]] = defaultdict(dict)
         for row in rows:
             if row.name:
@@ -214,7 +212,9 @@ class RecordBuilder:
         found: dict[Any, dict[int, Contributor]] = defaultdict(dict)
         for row in self._session.scalars(query):
             place = (
-                (Affiliation(row.affiliation.name, row.affiliation.ror),) if row.affiliation is not None else ()
+                (Affiliation(row.affiliation.name, row.affiliation.ror),)
+                if row.affiliation is not None
+                else ()
             )
             of = found[getattr(row, column.key)]
             known = of.get(row.author_id)
@@ -257,9 +257,7 @@ class RecordBuilder:
         self._add_papers(found, ids)
         self._add_successors(found, [row for row in rows if row.replaced_by])
         for row in rows:
-            found[row.id].append(
-                Relation("IsPartOf", self._places.document(row.proposal), "", "Collection")
-            )
+            found[row.id].append(Relation("IsPartOf", self._places.document(row.proposal), "", "Collection"))
         return found
 
     def _add_papers(self, found: dict[int, list[Relation]], ids: Sequence[int]) -> None:
@@ -270,20 +268,20 @@ class RecordBuilder:
             .order_by(PublicationRow.pid)
         )
         for one, doi, title in self._session.execute(papers):
-            found[one].append(Relation("IsCitedBy", doi, title, "JournalArticle"))
+            found[one].append(Relation("IsCitedBy", str(doi), title, "JournalArticle"))
 
     def _add_successors(self, found: dict[int, list[Relation]], rows: Sequence[DatasetRow]) -> None:
         """Newer versions, where the reader may know of these."""
         if not rows:
             return
         query = self._catalogue.guard.datasets(DatasetRow.pid, DatasetRow.doi, DatasetRow.title)
-        query = query.where(among(self._session, DatasetRow.pid, [str(row.replaced_by) for row in rows]))
+        successors = {row.id: str(row.replaced_by) for row in rows}
+        query = query.where(among(self._session, DatasetRow.pid, successors.values()))
         newer = {pid: (doi, title) for pid, doi, title in self._session.execute(query)}
-        for row in rows:
-            if row.replaced_by in newer:
-                doi, title = newer[row.replaced_by]
-                place = doi or self._places.dataset(row.replaced_by)
-                found[row.id].append(Relation("IsPreviousVersionOf", place, title))
+        for one, pid in successors.items():
+            if pid in newer:
+                doi, title = newer[pid]
+                found[one].append(Relation("IsPreviousVersionOf", doi or self._places.dataset(pid), title))
 
     def _parts(self, proposals: Sequence[str]) -> dict[str, list[Relation]]:
         """The datasets of proposals, as far as the reader may know, and not more than a page may hold."""
@@ -306,14 +304,14 @@ def _access(decision: Decision) -> AccessState:
 
 def _files(row: DatasetRow) -> tuple[RecordFile, ...]:
     return tuple(
-        RecordFile(
-            file.name,
-            file.path,
-            file.size_bytes,
-            file.checksum.removeprefix("sha256:") if (file.checksum or "").startswith("sha256:") else None,
-        )
+        RecordFile(file.name, file.path, file.size_bytes, _sha256(file.checksum or ""))
         for file in row.files[:MAX_FILES]
     )
+
+
+def _sha256(checksum: str) -> str | None:
+    kind, _, digits = checksum.partition(":")
+    return digits if kind == "sha256" else None
 
 
 def _making(product: Product) -> Making:

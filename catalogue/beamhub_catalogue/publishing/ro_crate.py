@@ -64,7 +64,11 @@ def _entities(record: Record) -> Iterator[Item]:
     for i, person in enumerate(record.creators):
         yield _person(person, _person_id(record, i))
         for place in person.affiliations:
-            yield {"@id": place.ror or _affiliation_id(place.name), "@type": "Organization", "name": place.name}
+            yield {
+                "@id": place.ror or _affiliation_id(place.name),
+                "@type": "Organization",
+                "name": place.name,
+            }
     publisher_id = record.publisher_ror or f"{record.url}#publisher"
     yield {"@id": publisher_id, "@type": "Organization", "name": record.publisher}
     for one in record.relations:

@@ -11,7 +11,9 @@ from typing import Any
 from beamhub_catalogue.publishing.record import HDF5_MEDIA_TYPE, Contributor, Record
 
 Item = dict[str, Any]
-_INERT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+_INERT = str.maketrans(
+    {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+)
 
 
 def schema_org(record: Record, *, catalogue_url: str, download_url: str | None = None) -> Item:
@@ -84,7 +86,10 @@ def _keywords(record: Record) -> list[Any]:
     if record.technique_label:
         term: Item = {"@type": "DefinedTerm", "name": record.technique_label}
         if record.technique:
-            term |= {"@id": record.technique, "inDefinedTermSet": "http://purl.org/pan-science/PaNET/PaNET.owl"}
+            term |= {
+                "@id": record.technique,
+                "inDefinedTermSet": "http://purl.org/pan-science/PaNET/PaNET.owl",
+            }
         words.insert(0, term)
     return words
 
@@ -110,7 +115,9 @@ def _of_dataset(record: Record, download_url: str | None) -> Item:
 def _distribution(record: Record, address: str) -> list[Item]:
     total = record.size_bytes
     whole = {"@type": "DataDownload", "name": record.title, "contentUrl": address}
-    whole |= {"encodingFormat": HDF5_MEDIA_TYPE} | ({"contentSize": f"{total} B"} if total is not None else {})
+    whole |= {"encodingFormat": HDF5_MEDIA_TYPE} | (
+        {"contentSize": f"{total} B"} if total is not None else {}
+    )
     files = [
         {
             "@type": "DataDownload",
@@ -143,8 +150,12 @@ def _relations(record: Record) -> Item:
     for one in record.relations:
         name = _RELATIONS.get(one.relation)
         if name is not None:
-            kind = {"Dataset": "Dataset", "Collection": "Collection"}.get(one.general_type, "ScholarlyArticle")
-            linked = {"@type": kind, "@id": one.url, "url": one.url} | ({"name": one.title} if one.title else {})
+            kind = {"Dataset": "Dataset", "Collection": "Collection"}.get(
+                one.general_type, "ScholarlyArticle"
+            )
+            linked = {"@type": kind, "@id": one.url, "url": one.url} | (
+                {"name": one.title} if one.title else {}
+            )
             found.setdefault(name, []).append(linked)
     if record.making is not None:
         words = [f"{name} {version}" for name, version in record.making.software]

@@ -38,12 +38,18 @@ def links_of(record: Record) -> list[Link]:
     if record.license_url:
         links.append(Link("license", record.license_url))
     links.append(Link("type", "https://schema.org/AboutPage"))
-    links.append(Link("type", "https://schema.org/Dataset" if record.is_dataset else "https://schema.org/Collection"))
+    links.append(
+        Link("type", "https://schema.org/Dataset" if record.is_dataset else "https://schema.org/Collection")
+    )
     links += [Link("collection", one.url) for one in record.relations if one.relation == "IsPartOf"]
     if record.access == "open" and record.is_dataset:
         links.append(Link("item", f"{record.url}/files", HDF5_MEDIA_TYPE))
     links += [Link("item", one.url) for one in record.relations if one.relation == "HasPart"]
-    links += [Link("successor-version", one.url) for one in record.relations if one.relation == "IsPreviousVersionOf"]
+    links += [
+        Link("successor-version", one.url)
+        for one in record.relations
+        if one.relation == "IsPreviousVersionOf"
+    ]
     return links
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement
 
-from beamhub_catalogue.models import FILES, DatasetRow
+from beamhub_catalogue.models import DatasetRow
+from beamhub_catalogue.models.data import FILES
 from beamhub_core.config.facility import FacilityConfig
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from lxml import etree
 
-Element = etree._Element  # lxml exports no public name of its element type
+Element = Any
+"""An element of lxml, which exports no name of its type."""
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Source: XML 1.0 (fifth edition), production 2, Char."""
 

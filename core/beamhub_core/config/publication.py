@@ -21,7 +21,9 @@ class DoiConfig(Section):
         description="DataCite's REST API; https://api.test.datacite.org for tests.",
     )
     user: str = Field(
-        min_length=1, max_length=80, description="Repository account, e.g. BL.BEAMLINE; never a member account."
+        min_length=1,
+        max_length=80,
+        description="Account of the repository, e.g. BL.BEAMLINE.",
     )
     password_file: SecretFile = Field(description="A file that holds the account's password.")
     timeout_s: float = Field(
@@ -46,13 +48,13 @@ class OaiConfig(Section):
         default=4,
         ge=1,
         le=100,
-        description="Answers that are made at the same time; further harvesters are asked to come again later.",
+        description="Answers made at the same time; further harvesters are asked to come again later.",
     )
     publish_interval_s: float = Field(
         default=60.0,
         gt=0,
         le=86_400,
-        description="Seconds after which what changed in the catalogue gets its new datestamp, at the latest.",
+        description="Seconds after which a change in the catalogue has its datestamp, at the latest.",
     )
 
 
