@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from beamhub_catalogue.publishing.record import HDF5_MEDIA_TYPE, AccessState, Contributor, Record
+from beamhub_catalogue.publishing.record import HDF5_MEDIA_TYPE, AccessState, Contributor, Record, files_url
 
 Item = dict[str, Any]
 EU_ACCESS: dict[AccessState, str] = {
@@ -71,6 +71,7 @@ def _distribution(record: Record) -> Item:
         "@type": "dcat:Distribution",
         "dct:title": _text(record.title),
         "dcat:accessURL": {"@id": record.url},
+        "dcat:downloadURL": {"@id": files_url(record)},
         "dcat:mediaType": {"@id": f"https://www.iana.org/assignments/media-types/{HDF5_MEDIA_TYPE}"},
         "dct:format": HDF5_MEDIA_TYPE,
         "dct:conformsTo": {"@id": "https://www.nexusformat.org/"},

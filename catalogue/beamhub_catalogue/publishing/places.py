@@ -29,11 +29,11 @@ class PublicPlaces:
 
     def dataset(self, pid: str) -> str:
         """The landing page of a dataset."""
-        return f"{self.base_url}/datasets/{quote(pid, safe='')}"
+        return f"{self.base_url}/datasets/{quote(pid, safe=':')}"
 
     def document(self, proposal: str) -> str:
         """The landing page of a proposal's document."""
-        return f"{self.base_url}/documents/{quote(proposal, safe='')}"
+        return f"{self.base_url}/documents/{quote(proposal, safe=':')}"
 
     def oai_identifier(self, kind: str, pid: str) -> str:
         """The identifier of a record of OAI-PMH; `kind` is 'dataset' or 'document'."""

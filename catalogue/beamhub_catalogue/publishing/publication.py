@@ -6,6 +6,7 @@ import logging
 import time
 
 from fastapi import APIRouter
+from sqlalchemy import func, select
 
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.models import DatasetRow
@@ -16,11 +17,14 @@ from beamhub_catalogue.publishing.places import PublicPlaces, public_places
 from beamhub_catalogue.publishing.publisher import Publisher, PublishingTaken
 from beamhub_catalogue.publishing.record import Record
 from beamhub_catalogue.publishing.record_building import RecordBuilder
-from beamhub_catalogue.publishing.sources import own_sources
-from beamhub_catalogue.queries import equals
+from beamhub_catalogue.publishing.sources import is_own
+from beamhub_catalogue.texts import is_storable
 from beamhub_core.identity import Principal
 
 log = logging.getLogger(__name__)
+
+PAGES_OF_SITEMAP = 10_000
+"""Source: the sitemaps protocol allows 50,000 addresses and 50 MB."""
 
 
 class Publication:
@@ -61,19 +65,33 @@ class Publication:
             log.info("published", extra={"records": n_changed})
 
     def dataset(self, principal: Principal | None, pid: str) -> Record | None:
-        """A dataset as a reader may see it, with its files; None where there is none, or none to know of.
-
-        None as well for a dataset of a mirrored catalogue, which is the one to describe it.
-        """
+        """A dataset as a reader may see it, with its files; None where there is none, or none to know of."""
+        if not is_storable(pid):
+            return None
         with self._desk.reading(principal) as catalogue:
-            query = catalogue.guard.datasets(DatasetRow.source).where(equals(DatasetRow.pid, pid))
-            if catalogue.session.scalar(query) not in own_sources(self._desk.config):
-                return None
             builder = RecordBuilder(catalogue, self._desk.config, self.places)
             return builder.datasets([pid], with_files=True).get(pid)
 
     def document(self, principal: Principal | None, proposal: str) -> Record | None:
         """A proposal's document as a reader may see it; None where there is none, or none to know of."""
+        if not is_storable(proposal):
+            return None
         with self._desk.reading(principal) as catalogue:
             builder = RecordBuilder(catalogue, self._desk.config, self.places)
             return builder.documents([proposal]).get(proposal)
+
+    def landing_pages(self, page: int) -> list[str]:
+        """Addresses of the landing pages that everybody may see: one page of them, from 1."""
+        with self._desk.reading(None) as catalogue:
+            known = catalogue.guard.datasets(DatasetRow.pid).where(is_own(self._desk.config))
+            ordered = (
+                known.order_by(DatasetRow.id).limit(PAGES_OF_SITEMAP).offset((page - 1) * PAGES_OF_SITEMAP)
+            )
+            return [self.places.dataset(pid) for pid in catalogue.session.scalars(ordered)]
+
+    def n_sitemaps(self) -> int:
+        """How many pages of landing pages there are, at least one."""
+        with self._desk.reading(None) as catalogue:
+            known = catalogue.guard.datasets(DatasetRow.id).where(is_own(self._desk.config))
+            n_known = catalogue.session.scalar(select(func.count()).select_from(known.subquery())) or 0
+        return max(-(-n_known // PAGES_OF_SITEMAP), 1)

@@ -129,6 +129,8 @@ class Record:
     version: str | None = None
     keywords: tuple[str, ...] = ()
     relations: tuple[Relation, ...] = ()
+    ours: bool = True
+    """Whether it is ours to publish; of a mirrored catalogue, that catalogue describes it."""
     full: bool = False
     """Whether the reader sees all of it; what follows is empty where not."""
     size_bytes: int | None = None
@@ -173,6 +175,12 @@ LICENSE_URLS = {
     "CC-BY-SA-4.0": "https://creativecommons.org/licenses/by-sa/4.0/",
     "CC-BY-NC-4.0": "https://creativecommons.org/licenses/by-nc/4.0/",
 }
+
+
+def files_url(record: Record) -> str:
+    """Where programs get the list of a dataset's files, as far as they may."""
+    base, _, name = record.url.rpartition("/datasets/")
+    return f"{base}/api/Datasets/{name}/files"
 
 
 def doi_url(doi: str) -> str:

@@ -32,6 +32,7 @@ from beamhub_catalogue.publishing.record import (
     RecordKind,
     Relation,
 )
+from beamhub_catalogue.publishing.sources import own_sources
 from beamhub_catalogue.queries import Catalogue, plain_number
 from beamhub_catalogue.texts import among
 from beamhub_core.config.facility import FacilityConfig
@@ -64,6 +65,7 @@ class RecordBuilder:
         publication = config.catalogue.publication
         self._publisher = (publication.publisher if publication else None) or config.name
         self._ror = publication.publisher_ror if publication else None
+        self._own = own_sources(config)
 
     def datasets(self, pids: Iterable[str], *, with_files: bool = False) -> dict[str, Record]:
         """The records of those of these datasets that the reader may know of, by pid."""
@@ -140,6 +142,7 @@ class RecordBuilder:
             version=row.version,
             keywords=tuple(str(word) for word in row.keywords),
             relations=tuple(around.relations.get(row.id, ())),
+            ours=row.source in self._own,
             full=full,
             size_bytes=row.size_bytes if full else None,
             sample=row.sample if full else None,

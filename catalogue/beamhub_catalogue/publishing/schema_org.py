@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from beamhub_catalogue.publishing.record import HDF5_MEDIA_TYPE, Contributor, Record
+from beamhub_catalogue.publishing.record import HDF5_MEDIA_TYPE, Contributor, Record, files_url
 
 Item = dict[str, Any]
 _INERT = str.maketrans(
@@ -16,8 +16,8 @@ _INERT = str.maketrans(
 )
 
 
-def schema_org(record: Record, *, catalogue_url: str, download_url: str | None = None) -> Item:
-    """The description of a record; `download_url` is where a reader who may gets its files."""
+def schema_org(record: Record, *, catalogue_url: str) -> Item:
+    """The description of a record."""
     publisher: Item = {"@type": "Organization", "name": record.publisher}
     if record.publisher_ror:
         publisher |= {"@id": record.publisher_ror, "identifier": record.publisher_ror}
@@ -45,7 +45,7 @@ def schema_org(record: Record, *, catalogue_url: str, download_url: str | None =
         **_relations(record),
     }
     if record.is_dataset:
-        item |= _of_dataset(record, download_url)
+        item |= _of_dataset(record)
     return {name: value for name, value in item.items() if value not in (None, [], "")}
 
 
@@ -94,7 +94,7 @@ def _keywords(record: Record) -> list[Any]:
     return words
 
 
-def _of_dataset(record: Record, download_url: str | None) -> Item:
+def _of_dataset(record: Record) -> Item:
     item: Item = {
         "temporalCoverage": _span(record),
         "measurementTechnique": record.technique or record.technique_label,
@@ -108,7 +108,7 @@ def _of_dataset(record: Record, download_url: str | None) -> Item:
         "size": f"{record.size_bytes} B" if record.size_bytes is not None else None,
     }
     if record.access == "open" and record.full:
-        item["distribution"] = _distribution(record, download_url or record.url)
+        item["distribution"] = _distribution(record, files_url(record))
     return item
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beamhub_catalogue.publishing.forms import FORMS, LINKSET
-from beamhub_catalogue.publishing.record import HDF5_MEDIA_TYPE, Record
+from beamhub_catalogue.publishing.record import Record, files_url
 
 MAX_HEADER_LINKS = 40
 """Links of one kind; those that are more stand in the linkset alone."""
@@ -43,7 +43,7 @@ def links_of(record: Record) -> list[Link]:
     )
     links += [Link("collection", one.url) for one in record.relations if one.relation == "IsPartOf"]
     if record.access == "open" and record.is_dataset:
-        links.append(Link("item", f"{record.url}/files", HDF5_MEDIA_TYPE))
+        links.append(Link("item", files_url(record), "application/json"))
     links += [Link("item", one.url) for one in record.relations if one.relation == "HasPart"]
     links += [
         Link("successor-version", one.url)
