@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from beamhub_catalogue.audit_command import add_account, add_audit
+from beamhub_catalogue.publishing.words import add_publishing
 from beamhub_catalogue.session_command import add_session
 
 _VERBS = "beamhub_catalogue.verbs"
@@ -43,6 +44,7 @@ def _add_catalogue(subparsers: Any) -> None:
     openapi.add_argument("--root", type=Path, default=Path(), help="the checkout (this folder)")
     openapi.add_argument("--check", action="store_true", help="write nothing; fail when the file is stale")
     openapi.set_defaults(run="beamhub_catalogue.internal_openapi:run_openapi")
+    add_publishing(verbs)
 
 
 def _add_dataset(subparsers: Any) -> None:

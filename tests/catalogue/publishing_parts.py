@@ -157,9 +157,11 @@ def text_of(parent: Any, name: str) -> str:
 
 
 @contextmanager
-def publishing(folder: Path, fill: Any = furnish) -> Iterator[Published]:
+def publishing(
+    folder: Path, fill: Any = furnish, publication: dict[str, Any] = PUBLICATION
+) -> Iterator[Published]:
     """A facility in a folder that publishes the furnished catalogue."""
-    facility = Facility(folder, changes={"publication": PUBLICATION})
+    facility = Facility(folder, changes={"publication": publication})
     facility.prepare()
     service = facility.service()
     try:

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 from rdflib import Graph
-from rdflib.namespace import DCAT, DCTERMS, PROV
+from rdflib.namespace import DCAT, PROV
 
 from beamhub_catalogue.publishing import citations
 from beamhub_catalogue.publishing.datacite import datacite_attributes
 from beamhub_catalogue.publishing.datacite_xml import datacite_xml
 from beamhub_catalogue.publishing.dcat import dcat
 from beamhub_catalogue.publishing.dublin_core import dublin_core_xml
+from beamhub_catalogue.publishing.fair import MAXIMUM, assess
 from beamhub_catalogue.publishing.forms import FORMS, chosen_form
 from beamhub_catalogue.publishing.places import PublicPlaces
 from beamhub_catalogue.publishing.record import Contributor, Record
@@ -130,14 +131,11 @@ def test_an_embargo_is_two_dates_and_its_end_is_the_year_of_publication() -> Non
     assert {"sizes"}.isdisjoint(attributes)
 
 
+@pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated")  # rdflib uses its own old class
 @EVERY
 def test_an_rdf_library_reads_the_dcat_description(record: Record) -> None:
     graph = Graph().parse(data=json.dumps(dcat(record, catalogue_url=HOME)), format="json-ld")
-    (dataset,) = (
-        graph.subjects(DCTERMS.title, None)
-        if record.access != "open"
-        else graph.subjects(DCAT.landingPage, None)
-    )
+    (dataset,) = graph.subjects(DCAT.landingPage, None)
     assert str(dataset) == record.identifier
     assert graph.value(dataset, PROV.wasGeneratedBy) is not None
     assert (graph.value(dataset, DCAT.distribution) is not None) is (record.access == "open")
@@ -157,6 +155,16 @@ def test_a_crate_names_each_thing_once_and_all_that_it_refers_to(record: Record)
                 assert not isinstance(linked, dict) or linked["@id"] in described
     action = next(one for one in graph if one["@type"] == "CreateAction")
     assert action["result"] == {"@id": record.identifier}
+
+
+def test_an_open_record_with_a_doi_is_as_fair_as_can_be_told_without_asking_outside() -> None:
+    points = {one.name: one.points for one in assess(RECORD, HOME)}
+    assert MAXIMUM == 26
+    assert sum(points.values()) >= 24
+    without = {one.name: one.points for one in assess(replace(RECORD, doi=None, license=None), HOME)}
+    assert {name for name in points if without[name] < points[name]} == {"FsF-F1-02", "FsF-R1.1-01"}
+    assert sum(one.points for one in assess(EMBARGOED, HOME)) < 24
+    assert sum(one.points for one in assess(replace(RECORD, ours=False), HOME)) < 10
 
 
 def test_a_form_with_a_profile_is_given_to_who_names_it() -> None:

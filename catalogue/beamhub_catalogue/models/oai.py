@@ -15,6 +15,7 @@ class OaiRecordRow(Base):
 
     `kind` is 'dataset' or 'document'. Instrument, technique and year are the sets that it is in, or was in
     when it was deleted. `seen` is the state of the tables that `digest`, of what is told, was made from.
+    `registered` is the digest of what DataCite was told last of the record with this `doi`.
     """
 
     __tablename__ = "oai_records"
@@ -29,6 +30,8 @@ class OaiRecordRow(Base):
     year: Mapped[int | None]
     seen: Mapped[str] = mapped_column(String(32))
     digest: Mapped[str] = mapped_column(String(32))
+    doi: Mapped[str | None] = mapped_column(String(300))
+    registered: Mapped[str | None] = mapped_column(String(32))
 
     __table_args__ = (
         Index(None, "kind", "pid", unique=True),

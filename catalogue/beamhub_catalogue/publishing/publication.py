@@ -10,6 +10,8 @@ from sqlalchemy import func, select
 
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.models import DatasetRow
+from beamhub_catalogue.publishing.doi_registry import DoiRegistry
+from beamhub_catalogue.publishing.minting import Minter
 from beamhub_catalogue.publishing.oai_api import OaiApi
 from beamhub_catalogue.publishing.oai_provider import OaiProvider
 from beamhub_catalogue.publishing.oai_tokens import TokenSigner
@@ -19,6 +21,7 @@ from beamhub_catalogue.publishing.record import Record
 from beamhub_catalogue.publishing.record_building import RecordBuilder
 from beamhub_catalogue.publishing.sources import is_own
 from beamhub_catalogue.texts import is_storable
+from beamhub_core.errors import ConfigInvalid
 from beamhub_core.identity import Principal
 
 log = logging.getLogger(__name__)
@@ -63,6 +66,19 @@ class Publication:
             return
         if n_changed:
             log.info("published", extra={"records": n_changed})
+
+    def minter(self) -> Minter:
+        """What gives DOIs.
+
+        Raises
+        ------
+        ConfigInvalid
+            Where the configuration names no account at DataCite, or its password cannot be read.
+        """
+        if self.config is None or self.config.doi is None:
+            reason = "catalogue.publication.doi: is absent; docs/operate/publishing.md says what it holds"
+            raise ConfigInvalid("the configuration", (reason,))
+        return Minter(self._desk, self.places, DoiRegistry(self.config.doi))
 
     def dataset(self, principal: Principal | None, pid: str) -> Record | None:
         """A dataset as a reader may see it, with its files; None where there is none, or none to know of."""

@@ -232,6 +232,7 @@ def _write(session: Session, row: OaiRecordRow | None, told: Told, stamp: dateti
         row.deleted, row.digest = False, told.digest
         row.instrument, row.technique = record.instrument, technique_id(record.technique)
         row.year = record.created.astimezone(UTC).year
+        row.doi = record.doi
     if changed:
         row.datestamp = stamp
     return changed

@@ -120,14 +120,14 @@ class RecordBuilder:
         return Record(
             pid=row.pid,
             kind=cast(RecordKind, row.kind),
-            title=row.title,
+            title=row.title.strip() or row.pid,
             url=self._places.dataset(row.pid),
             publisher=row.publisher or self._publisher,
             publisher_ror=self._ror if row.publisher in (None, self._publisher) else None,
             created=created,
             issued=self._issued(decision.opens_at, created),
             access=_access(decision),
-            doi=row.doi,
+            doi=None if row.doi_state == "draft" else row.doi,  # a draft leads nowhere yet
             creators=around.authors.get(row.id) or makers,
             ended=row.end,
             available=decision.opens_at,

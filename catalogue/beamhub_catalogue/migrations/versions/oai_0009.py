@@ -37,6 +37,8 @@ def upgrade() -> None:
         sa.Column("year", sa.Integer(), nullable=True),
         sa.Column("seen", sa.String(32), nullable=False),
         sa.Column("digest", sa.String(32), nullable=False),
+        sa.Column("doi", sa.String(300), nullable=True),
+        sa.Column("registered", sa.String(32), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_oai_records")),
     )
     for names in INDEXES:
