@@ -96,6 +96,17 @@ class CatalogueConfig(Section):
     )
     harvest_roots: tuple[HarvestRoot, ...] = ()
     audit: AuditConfig = AuditConfig()
+    nexus_mapping_file: AbsolutePath | None = Field(
+        default=None,
+        description="YAML of what is kept of a NeXus file; docs/reference/nexus-mapping.md. "
+        "Absent: the mapping that comes with the package.",
+    )
+    unfinished_wait_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds since its last change before a file that cannot be read counts as damaged, "
+        "not as being written.",
+    )
     harvest_interval_s: float = Field(
         default=30.0, gt=0, description="Seconds between two looks at the harvest roots."
     )
