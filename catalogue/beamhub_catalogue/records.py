@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from beamhub_catalogue.acts import is_withdrawn
 from beamhub_catalogue.file_report import FileReport
-from beamhub_catalogue.models import DatasetRow, FileRow, GovernorRow, InputRow, ParameterRow
+from beamhub_catalogue.models import DatasetRow, FileRow, GovernorRow, InputRow, ParameterRow, SampleRow
 from beamhub_catalogue.walk import FoundFile
 from beamhub_core.config.facility import FacilityConfig
 from beamhub_core.errors import BeamhubError
@@ -79,16 +79,16 @@ def store_raw(
     technique = report.technique_pid if _PANET.fullmatch(report.technique_pid or "") else ""
     row.proposal, row.pool, row.file, row.folder = file.proposal, file.pool, file.path, folder
     row.title = report.title or Path(file.path).stem
-    row.technique = technique or ""
-    row.technique_label = _label(technique or "", report)
+    row.set_techniques((technique or "", _label(technique or "", report)))
     row.instrument = (report.instrument or "")[:MAX_INSTRUMENT]
-    row.sample = report.sample
+    row.set_samples(*([SampleRow(name=report.sample)] if report.sample else []))
     row.start, row.end = (_instant(text, config) for text in (report.start_time, report.end_time))
     row.size_bytes = file.size_bytes + sum(size for _, size in linked)
     row.link_closure = _closure(file.pool, folder, [found for found, _ in linked])
     missing = (f"{link.target}: {link.reason}"[:500] for link in report.missing_links)
     row.missing_links = list(dict.fromkeys(missing))
-    row.private_to, row.product, row.harvested_at = None, None, now
+    row.private_to, row.product = None, None
+    row.harvested_at = row.changed_at = now
     row.files = [_file_row(file.pool, file.path, file.size_bytes)]
     row.files += [_file_row(pool, path, size) for (pool, path), size in linked]
     row.parameters = [
@@ -184,6 +184,8 @@ def store_product(
     row = session.scalar(select(DatasetRow).where(DatasetRow.pid == product.pid))
     if row is not None and (row.private_to is None or where.private_to == row.private_to):
         return row
+    first = next(row for row in inputs if row.pid == product.inputs[0])
+    samples = [SampleRow(pid=s.pid, name=s.name, description=s.description) for s in first.samples]
     for old in session.scalars(
         select(DatasetRow).where(
             DatasetRow.pool == where.file.pool,
@@ -191,23 +193,25 @@ def store_product(
             DatasetRow.pid != product.pid,
         )
     ):
-        old.withdrawn, old.has_preview = True, False
+        old.withdrawn, old.has_preview, old.changed_at = True, False, now
     if row is None:
         row = DatasetRow(pid=product.pid, kind="product", has_preview=False)
         row.withdrawn = is_withdrawn(session, product.pid)
         session.add(row)
-    first = next(row for row in inputs if row.pid == product.inputs[0])
     row.proposal = first.proposal if where.private_to else product.proposal
     row.pool = where.file.pool
     row.folder = row.file = where.file.path
     row.title = product.title[:1000] or "Product"
-    row.technique = product.technique if _PANET.fullmatch(product.technique) else first.technique
-    row.technique_label = technique_label(row.technique) if row.technique in LABELS else first.technique_label
-    row.instrument, row.sample = first.instrument, first.sample
+    technique = product.technique if _PANET.fullmatch(product.technique) else first.technique
+    label = technique_label(technique) if technique in LABELS else first.technique_label
+    row.set_techniques((technique, label))
+    row.instrument = first.instrument
+    row.set_samples(*samples)
     row.start = row.end = product.made_at if product.made_at.tzinfo else now
     row.size_bytes = where.file.size_bytes
     row.link_closure, row.missing_links = [], []
-    row.private_to, row.harvested_at = where.private_to, now
+    row.private_to = where.private_to
+    row.harvested_at = row.changed_at = now
     row.product = product.model_dump(mode="json")
     row.files = [_file_row(row.pool, row.file, row.size_bytes)]
     row.parameters = _product_parameters(product)

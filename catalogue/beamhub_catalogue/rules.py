@@ -25,6 +25,17 @@ from beamhub_core.policy_file import read_policy
 
 POLICY_SOURCE = "policy"
 MAX_UNGOVERNED = 50
+_GOVERNED = (
+    "withdrawn",
+    "extension_months",
+    "released_on",
+    "support_until",
+    "rule",
+    "embargo_class",
+    "opens_at",
+    "ends_at",
+    "metadata_public",
+)
 
 
 @dataclass(slots=True)
@@ -91,7 +102,7 @@ class RuleBook:
             self.offices.store(session, news, policy.zone, self._clock())
             names = [POLICY_SOURCE, *self.offices.labels]
             session.execute(delete(SourceRow).where(SourceRow.name.not_in(names)))
-            apply_policy(session, policy)
+            apply_policy(session, policy, self._clock())
             session.flush()
             row = source_row(session, POLICY_SOURCE)
             row.problems = [*row.problems, *_ungoverned(session, self._config.policy_file.name)]
@@ -127,15 +138,16 @@ def _keep_document(session: Session, policy: PolicyDocument, now: datetime) -> N
     row.in_force_since = now
 
 
-def apply_policy(session: Session, policy: PolicyDocument) -> None:
+def apply_policy(session: Session, policy: PolicyDocument, now: datetime) -> None:
     """Write on every proposal what acts and the policy make of it, by the function that decides."""
     acts = standing_acts(session)
     for row in session.scalars(select(ProposalRow)):
-        govern(row, acts.get(row.id, ()), policy)
+        govern(row, acts.get(row.id, ()), policy, now)
 
 
-def govern(row: ProposalRow, acts: Sequence[ActRow], policy: PolicyDocument) -> None:
-    """Write on one proposal what its standing acts and the policy make of it."""
+def govern(row: ProposalRow, acts: Sequence[ActRow], policy: PolicyDocument, now: datetime) -> None:
+    """Write on one proposal what its standing acts and the policy make of it, and when that changed."""
+    before = [getattr(row, name) for name in _GOVERNED]
     row.withdrawn = any(act.kind == "withdrawal" and act.pid is None for act in acts)
     row.extension_months = [act.months for act in acts if act.kind == "extension" and act.months]
     row.released_on = min((act.day for act in acts if act.kind == "early_release" and act.day), default=None)
@@ -147,6 +159,8 @@ def govern(row: ProposalRow, acts: Sequence[ActRow], policy: PolicyDocument) -> 
     row.rule, row.embargo_class = chosen or (None, None)
     row.opens_at, row.ends_at = opens_under(rules, facts, policy), ends_at(facts, policy)
     row.metadata_public = rules.metadata == "public"
+    if row.changed_at is None or before != [getattr(row, name) for name in _GOVERNED]:
+        row.changed_at = now
 
 
 def _ungoverned(session: Session, file: str) -> list[dict[str, Any]]:
