@@ -1,4 +1,4 @@
-"""A mapping applied to one open NeXus file, in the confined child: nothing of it is loaded but small fields."""
+"""A mapping applied to one open NeXus file, in the confined child: only small fields are loaded."""
 
 from __future__ import annotations
 
@@ -153,11 +153,11 @@ def map_fields(nexus: NexusFile, entry: Node, mapping: NexusMapping) -> MappedFi
     for rule in mapping.parameters:
         _map_parameter(finder, rule, found)
     for group in finder.groups(mapping.samples.groups):
-        name = finder.first_text(mapping.samples.name, group)
-        if name is not None:
+        called = finder.first_text(mapping.samples.name, group)
+        if called is not None:
             about = finder.first_text(mapping.samples.description, group)
-            found.samples.append(ReportedSample(name=name[0], description=about[0] if about else None))
-            found.found_at.append(("sample", name[1]))
+            found.samples.append(ReportedSample(name=called[0], description=about[0] if about else None))
+            found.found_at.append(("sample", called[1]))
     for group in finder.groups(mapping.people.groups):
         _map_person(finder, mapping, group, found)
     return found

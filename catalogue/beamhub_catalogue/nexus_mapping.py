@@ -60,7 +60,10 @@ FieldName = Literal[
 
 
 class ParameterRule(Word):
-    """A parameter; `unit` counts where the file gives none. Arrays give NAME (their mean), NAME_min and NAME_max."""
+    """A parameter; `unit` counts where the file gives none.
+
+    Arrays give NAME (their mean), NAME_min and NAME_max.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,99}$")]
     sources: Selectors

@@ -14,7 +14,8 @@ def is_orcid(text: str) -> bool:
     """
     if not _ORCID.fullmatch(text):
         return False
-    *digits, check = text.replace("-", "")
+    plain = text.replace("-", "")
+    digits, check = plain[:-1], plain[-1]
     total = 0
     for digit in digits:
         total = (total + int(digit)) * 2

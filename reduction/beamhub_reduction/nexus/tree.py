@@ -252,7 +252,7 @@ class NexusFile:
             return handle[target.path]
 
     def groups_of(self, parent: Node) -> list[tuple[Node, str | None]]:
-        """The member groups of a group with their classes; remembered, because readers ask again and again."""
+        """The member groups of a group with their classes; remembered, for readers ask again and again."""
         key = parent.target, parent.named
         if key not in self._groups:
             groups = [child for child in parent.children() if not child.is_dataset]
