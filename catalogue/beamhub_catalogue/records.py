@@ -16,8 +16,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.acts import is_withdrawn
+from beamhub_catalogue.authors import Author, set_authors
 from beamhub_catalogue.file_report import FileReport
 from beamhub_catalogue.models import DatasetRow, FileRow, GovernorRow, InputRow, ParameterRow, SampleRow
+from beamhub_catalogue.units import in_si
 from beamhub_catalogue.walk import FoundFile
 from beamhub_core.config.facility import FacilityConfig
 from beamhub_core.errors import BeamhubError
@@ -81,7 +83,7 @@ def store_raw(
     row.title = report.title or Path(file.path).stem
     row.set_techniques((technique or "", _label(technique or "", report)))
     row.instrument = (report.instrument or "")[:MAX_INSTRUMENT]
-    row.set_samples(*([SampleRow(name=report.sample)] if report.sample else []))
+    row.set_samples(*(SampleRow(name=s.name, description=s.description or "") for s in report.samples))
     row.start, row.end = (_instant(text, config) for text in (report.start_time, report.end_time))
     row.size_bytes = file.size_bytes + sum(size for _, size in linked)
     row.link_closure = _closure(file.pool, folder, [found for found, _ in linked])
@@ -91,16 +93,10 @@ def store_raw(
     row.harvested_at = row.changed_at = now
     row.files = [_file_row(file.pool, file.path, file.size_bytes)]
     row.files += [_file_row(pool, path, size) for (pool, path), size in linked]
-    row.parameters = [
-        ParameterRow(
-            name=p.name,
-            number=p.value if isinstance(p.value, float) else None,
-            word=p.value if isinstance(p.value, str) else None,
-            unit=p.unit,
-        )
-        for p in report.parameters
-    ]
+    row.parameters = [parameter_row(p.name, p.value, p.unit) for p in report.parameters]
+    row.description = report.description or ""
     session.flush()
+    set_authors(session, row, [Author(p.name, p.orcid, p.role, p.affiliation) for p in report.people])
     return row
 
 
@@ -230,6 +226,16 @@ def _store_ancestry(session: Session, row: DatasetRow, inputs: list[DatasetRow])
     session.flush()
 
 
+def parameter_row(name: str, value: float | str | None, unit: str | None) -> ParameterRow:
+    """A parameter as it was told, with its value in SI where its unit is known."""
+    number = value if isinstance(value, float) else None
+    si_number, dimension = in_si(number, unit) or (None, None)
+    word = value if isinstance(value, str) else None
+    return ParameterRow(
+        name=name, number=number, word=word, unit=unit, si_number=si_number, dimension=dimension
+    )
+
+
 def _raw_pid(session: Session, config: FacilityConfig, file: FoundFile) -> str:
     stem = Path(file.path).stem
     plain = _UNSAFE.sub("-", stem)[:MAX_STEM].strip("-") or "dataset"
@@ -291,5 +297,5 @@ def _product_parameters(product: Product) -> list[ParameterRow]:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         number = float(value) if is_number and abs(value) < 1e300 else None
         word = None if number is not None else str(value)[:1000]
-        rows.append(ParameterRow(name=name[:120], number=number, word=word, unit=None))
+        rows.append(parameter_row(name[:120], word if number is None else number, None))
     return rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, func, select
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from beamhub_catalogue.acts import standing_acts
 from beamhub_catalogue.database import Database
-from beamhub_catalogue.models import ActRow, PolicyRow, ProposalRow, SourceRow
+from beamhub_catalogue.models import ActRow, DatasetRow, PolicyRow, ProposalRow, SourceRow
 from beamhub_catalogue.offices import UserOffices, source_row
 from beamhub_catalogue.views import ProblemView
 from beamhub_core.clock import Clock
@@ -141,7 +141,9 @@ def _keep_document(session: Session, policy: PolicyDocument, now: datetime) -> N
 def apply_policy(session: Session, policy: PolicyDocument, now: datetime) -> None:
     """Write on every proposal what acts and the policy make of it, by the function that decides."""
     acts = standing_acts(session)
+    told = _told_embargoes(session)
     for row in session.scalars(select(ProposalRow)):
+        row.not_before = told.get(row.id)
         govern(row, acts.get(row.id, ()), policy, now)
 
 
@@ -161,6 +163,13 @@ def govern(row: ProposalRow, acts: Sequence[ActRow], policy: PolicyDocument, now
     row.metadata_public = rules.metadata == "public"
     if row.changed_at is None or before != [getattr(row, name) for name in _GOVERNED]:
         row.changed_at = now
+
+
+def _told_embargoes(session: Session) -> dict[str, date]:
+    """The last day to which another catalogue keeps some dataset of a proposal closed, by proposal."""
+    last = select(DatasetRow.proposal, func.max(DatasetRow.embargo_until))
+    rows = session.execute(last.where(DatasetRow.embargo_until.is_not(None)).group_by(DatasetRow.proposal))
+    return {proposal: day for proposal, day in rows if day is not None}
 
 
 def _ungoverned(session: Session, file: str) -> list[dict[str, Any]]:
@@ -196,6 +205,7 @@ def proposal_facts(proposal: str, row: ProposalRow | Row[Any] | None) -> Proposa
         extension_months=tuple(row.extension_months),
         released_on=row.released_on,
         support_until=row.support_until,
+        not_before=row.not_before,
     )
 
 
@@ -213,6 +223,7 @@ FACTS = tuple(
         "extension_months",
         "released_on",
         "support_until",
+        "not_before",
     )
 )
 """The columns that make the facts of a proposal; of the table, so that rows need not pass the mapper."""

@@ -161,6 +161,7 @@ def test_the_child_cannot_open_the_database_a_secret_or_a_raw_file_to_write(
         roots=(str(facility.pool),),
         scratch=str(scratch),
         cache=str(cache),
+        mapping=default_mapping(),
         memory_bytes=2**30,
         cpu_seconds=60,
     )

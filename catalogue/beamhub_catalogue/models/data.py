@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, text
@@ -54,8 +54,10 @@ class DatasetRow(Base):
     `pool` is 'home' for a product in its maker's home, and `private_to` then names the maker's account.
     `technique` and `sample` are the first of `techniques` and `samples`, which are written together with them
     by `set_techniques` and `set_samples`. `source` is the adapter that told of it ('files' is harvest) and
-    `source_id` its name there. `changed_at` is the last change of what is told of the dataset itself; what
-    is told also changes with its proposal. `tombstone` says why the data of a withdrawn dataset is gone.
+    `source_id` its name there; `told_digest` is of what it told, and `embargo_until` the day to which it
+    keeps the data closed, the last of all days where it names none. `changed_at` is the last change of what
+    is told of the dataset itself; what is told also changes with its proposal. `tombstone` says why the data
+    of a withdrawn dataset is gone.
     """
 
     __tablename__ = "datasets"
@@ -85,6 +87,8 @@ class DatasetRow(Base):
     changed_at: Mapped[datetime] = mapped_column(default=_harvested_at, index=True)
     source: Mapped[str] = mapped_column(String(80), default=FILES)
     source_id: Mapped[str | None] = mapped_column(String(300))
+    told_digest: Mapped[str | None] = mapped_column(String(64))
+    embargo_until: Mapped[date | None]
     description: Mapped[str] = mapped_column(Text, default="")
     keywords: Mapped[list[Any]] = mapped_column(default=list)
     lifecycle: Mapped[str] = mapped_column(String(12), default="online")

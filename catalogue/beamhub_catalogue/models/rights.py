@@ -18,7 +18,8 @@ class ProposalRow(Base):
     they are written anew whenever user office, policy or acts change, so that guards can be SQL.
     `policy_class` is None where user offices contradict each other. `embargo_class` is the class of the
     policy that holds, None where no rule of the policy applies. `changed_at` is when any of it last changed,
-    and with it what is told of the proposal's datasets. `summary`, `doi` and `keywords` are told by whoever
+    and with it what is told of the proposal's datasets. `not_before` is the day to
+    which another catalogue keeps a dataset of it closed. `summary`, `doi` and `keywords` are told by whoever
     catalogues the proposal as a document.
     """
 
@@ -42,6 +43,7 @@ class ProposalRow(Base):
     opens_at: Mapped[datetime | None]
     metadata_public: Mapped[bool] = mapped_column(default=False)
     changed_at: Mapped[datetime | None] = mapped_column(index=True)
+    not_before: Mapped[date | None]
     summary: Mapped[str] = mapped_column(Text, default="")
     doi: Mapped[str | None] = mapped_column(String(300), index=True, unique=True)
     keywords: Mapped[list[Any]] = mapped_column(default=list)

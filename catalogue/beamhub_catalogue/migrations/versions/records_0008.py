@@ -53,7 +53,6 @@ INDEXES = (
 )
 TABLES = (
     "adapter_cursors",
-    "deleted_records",
     "document_parameters",
     "publication_datasets",
     "publications",
@@ -229,8 +228,7 @@ def _create_publications() -> None:
 
 def _create_records() -> None:
     op.create_table(
-        "deleted_records",
-        sa.Column("pid", sa.String(300), nullable=False),
+            sa.Column("pid", sa.String(300), nullable=False),
         sa.Column("deleted_at", UtcDateTime(), nullable=False),
         sa.Column("sets", sa.JSON(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
