@@ -95,7 +95,8 @@ class Minter:
             OaiRecordRow.doi.is_not(None), OaiRecordRow.registered.is_distinct_from(OaiRecordRow.digest)
         )
         with self._desk.database.reading() as session:
-            return [tuple(row) for row in session.execute(query.order_by(OaiRecordRow.id))]
+            rows = session.execute(query.order_by(OaiRecordRow.id)).all()
+        return [(_kind(kind), pid, str(doi), deleted) for kind, pid, doi, deleted in rows]
 
     def _public_record(self, kind: Kind, pid: str) -> Record:
         with self._desk.reading(None) as catalogue:
@@ -137,3 +138,7 @@ class Minter:
             row = session.scalar(query)
             if row is not None:
                 row.registered = digest
+
+
+def _kind(word: str) -> Kind:
+    return "dataset" if word == "dataset" else "document"

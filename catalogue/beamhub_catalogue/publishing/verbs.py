@@ -7,7 +7,7 @@ import sys
 
 from beamhub_catalogue.audit import record_command
 from beamhub_catalogue.publishing.fair import MAXIMUM, assess
-from beamhub_catalogue.publishing.minting import Minted
+from beamhub_catalogue.publishing.minting import Kind, Minted
 from beamhub_catalogue.shown import opened_service, show
 from beamhub_core.errors import BeamhubError
 
@@ -18,7 +18,7 @@ def run_mint(arguments: argparse.Namespace) -> int:
         with opened_service(arguments) as service:
             minter = service.publication.minter()
             record_command(service.database, "catalogue doi mint", service.clock())
-            kind = "document" if arguments.document else "dataset"
+            kind: Kind = "document" if arguments.document else "dataset"
             minted = minter.mint(kind, arguments.pid, draft=arguments.draft)
             service.publication.publish()
     except BeamhubError as error:
