@@ -53,6 +53,7 @@ INDEXES = (
 )
 TABLES = (
     "adapter_cursors",
+    "deleted_records",
     "document_parameters",
     "publication_datasets",
     "publications",
@@ -228,7 +229,8 @@ def _create_publications() -> None:
 
 def _create_records() -> None:
     op.create_table(
-            sa.Column("pid", sa.String(300), nullable=False),
+        "deleted_records",
+        sa.Column("pid", sa.String(300), nullable=False),
         sa.Column("deleted_at", UtcDateTime(), nullable=False),
         sa.Column("sets", sa.JSON(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
