@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beamhub_catalogue.file_report import ChildSettings
+from beamhub_catalogue.nexus_mapping import default_mapping
 from beamhub_catalogue.reader import FileReader
 from beamhub_core.landlock import available_abi
 from catalogue.catalogue_parts import Facility, write_master, write_product
