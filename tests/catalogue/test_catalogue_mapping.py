@@ -29,9 +29,9 @@ def report_on(path: Path, mapping: NexusMapping = MAPPING) -> FileReport:
     return read_file(FileRequest(path=str(path), explain=True), mapping, (str(path.parent),))
 
 
-def write_group(parent: Any, name: str, nx_class: str, **members: Any) -> Any:
+def write_group(parent: Any, called: str, nx_class: str, /, **members: Any) -> Any:
     """A group of a class with members; a pair is a value and its units."""
-    group = parent.create_group(name)
+    group = parent.create_group(called)
     group.attrs["NX_class"] = nx_class
     for member, value in members.items():
         number, units = value if isinstance(value, tuple) else (value, None)
@@ -41,13 +41,14 @@ def write_group(parent: Any, name: str, nx_class: str, **members: Any) -> Any:
     return group
 
 
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that the tests write anew."""
+    return tmp_path_factory.mktemp("mapping") / "file.nxs"
+
+
 class TestByClass:
     """Values come from classes, and the first path that gives one wins."""
-
-    @pytest.fixture(scope="class")
-    def path(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """A file that all laws write anew."""
-        return tmp_path_factory.mktemp("mapping") / "file.nxs"
 
     @given(names=st.lists(st.text("abcdefgh", min_size=1, max_size=8), min_size=4, max_size=4, unique=True))
     @settings(max_examples=15)
@@ -69,8 +70,8 @@ class TestByClass:
         with h5py.File(path, "w") as file:
             entry = write_group(file, "entry", "NXentry", definition="NXtomo")
             told = {"name": "Ines", "role": "PI", "email": "i@example.org", "ORCID": "0000-0002-1825-0097"}
-            write_group(entry, "user", "NXuser", **told)
-            write_group(entry, "other", "NXuser", name="Sam", ORCID="0000-0002-1825-0098")
+            write_group(entry, "user_1", "NXuser", **told)
+            write_group(entry, "user_2", "NXuser", name="Sam", ORCID="0000-0002-1825-0098")
             write_group(entry, "s", "NXsample", name="Si", temperature=(np.array([1.0, 3.0, np.nan]), "K"))
             write_group(entry, "c", "NXcollection", ring=7.0)
         report = report_on(path)

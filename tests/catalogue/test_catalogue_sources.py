@@ -25,7 +25,6 @@ PRODUCT = {
     "pid": "test:700002:product-1",
     "title": "Pattern",
     "who": "Ines Ferreira",
-    "contact": "Ines Ferreira",
     "proposal": "MA-2",
     "folder": "/data/MA-2/processed",
     "made_at": "2026-05-01T10:00:00+00:00",
@@ -185,6 +184,8 @@ def test_of_two_embargoes_the_stricter_one_holds(mirrored: Mirrored) -> None:
 
 
 def test_a_product_is_written_back_where_the_catalogue_takes_it(mirrored: Mirrored) -> None:
+    mirrored.server.add(mirrored.dataset(1))
+    mirror(mirrored.service, mirrored.config)
     with open_source(mirrored.config) as source:
         if mirrored.server.kind in ("mymdc", "beamhub"):
             with pytest.raises(CatalogueBroken, match="takes no products"):
