@@ -1,13 +1,13 @@
 """JSON in the search API's own shape, with relations nested as `include` returns them, as told records.
 
-Unknown keys are let pass: what an API of another version adds does no harm. `isPublic` and `releaseDate` of a
-proposal count nothing: who may read is the policy's matter.
+Unknown keys are let pass: what an API of another version adds does no harm. `isPublic` opens nothing: who may
+read is the policy's matter. That of a dataset may only refuse it a place in a proposal that is open here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -74,6 +74,7 @@ def dataset_of(entry: dict[str, Any], source_id: str | None = None) -> ToldDatas
             "size_bytes": entry.get("size") or 0,
             "doi": entry.get("doi"),
             "license": entry.get("license"),
+            "closed_until": date.max if entry.get("isPublic") is False else None,
             "techniques": [_technique(one) for one in _objects(entry, "techniques")],
             "samples": [_known(one, "pid", "name", "description") for one in _objects(entry, "samples")],
             "parameters": [_known(one, "name", "value", "unit") for one in _objects(entry, "parameters")],

@@ -111,11 +111,12 @@ def _harvest_source(
         "stored": len(report.stored),
         "unchanged": report.n_unchanged,
         "removed": report.removed,
+        "written_back": report.written,
         "problems": problems,
     }
     head = (
         f"{len(report.stored)} stored, {report.n_unchanged} unchanged, {len(report.removed)} removed, "
-        f"{len(problems)} problem(s)"
+        f"{len(report.written)} written back, {len(problems)} problem(s)"
     )
     show(arguments, facts, [head, *_lines(problems, "record")])
     return 0

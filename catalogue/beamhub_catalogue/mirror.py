@@ -15,6 +15,7 @@ from beamhub_catalogue.sources.catalogue import CatalogueSource, Cursor, Page
 from beamhub_catalogue.sources.open_source import open_source
 from beamhub_catalogue.told import Gone
 from beamhub_catalogue.told_store import StoreReport, Teller, n_of_source, remove_datasets
+from beamhub_catalogue.write_back import write_back
 from beamhub_core.config.catalogue_sources import CatalogueSourceConfig
 
 MAX_KEPT_PROBLEMS = 500
@@ -30,6 +31,7 @@ class MirrorReport:
     stored: list[str] = field(default_factory=list)
     n_unchanged: int = 0
     removed: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -49,6 +51,8 @@ def mirror(service: CatalogueService, config: CatalogueSourceConfig, *, full: bo
         for page in source.changes(cursor):
             _keep(service, teller, page, report)
         _find_gone(service, teller, source, report)
+        if config.write_back:
+            report.written = write_back(service, source)
     return report
 
 

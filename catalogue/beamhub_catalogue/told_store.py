@@ -73,6 +73,7 @@ def store_datasets(
     """Write datasets; those that are as they were are not touched."""
     report = StoreReport()
     held = _held(session, teller, records)
+    open_here = _open_proposals(session, records, now)
     fresh: dict[str, ToldDataset] = {}
     changed: dict[int, ToldDataset] = {}
     told = set[str]()
@@ -80,6 +81,8 @@ def store_datasets(
         pid = teller.pid_of(record)
         row = held.get(record.source_id) or held.get(PID + pid)
         reason = "is told twice at once" if pid in told else _objection(row, teller, record, pid)
+        if reason is None and not teller.is_authority and record.proposal in open_here:
+            reason = _closed_elsewhere(record, now)
         told.add(pid)
         if reason is not None:
             report.refused.append((pid, reason))
@@ -185,6 +188,19 @@ def _objection(row: Row[Any] | None, teller: Teller, record: ToldDataset, pid: s
     return f"is known here as {row.pid!r}" if row.pid != pid else None
 
 
+def _open_proposals(session: Session, records: Sequence[ToldDataset], now: datetime) -> set[str]:
+    """Of the records' proposals, those that are open here."""
+    named = among(session, ProposalRow.id, {record.proposal for record in records})
+    return set(session.scalars(select(ProposalRow.id).where(named, ProposalRow.opens_at <= now)))
+
+
+def _closed_elsewhere(record: ToldDataset, now: datetime) -> str | None:
+    """What is wrong with a record for an open proposal: a product may rest on closed data, say."""
+    if record.closed_until is None or record.closed_until < now.date():
+        return None
+    return f"is not public where it comes from, but its proposal {record.proposal!r} is open here"
+
+
 def _embargo(teller: Teller, record: ToldDataset) -> date | None:
     return record.closed_until if teller.is_authority else None
 
@@ -235,7 +251,7 @@ def _techniques(record: ToldDataset) -> list[tuple[str, str]]:
     found: dict[tuple[str, str], None] = {}
     for told in record.techniques:
         term = told.pid.rpartition("/")[2]
-        found[PANET + term if term in labels() else "", told.label] = None
+        found[PANET + term if PANET + term in labels() else "", told.label] = None
     return list(found) or [UNKNOWN_TECHNIQUE]
 
 

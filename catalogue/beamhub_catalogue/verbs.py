@@ -16,7 +16,7 @@ from beamhub_core.rights import Refusal, Refused
 def run_list(arguments: argparse.Namespace) -> int:
     """A page of datasets."""
     with opened_service(arguments) as service:
-        reader = _person(service, arguments.reader)
+        reader = person_named(service, arguments.reader)
         filters = SearchFilters(proposal=arguments.proposal, readable_only=arguments.readable)
         page = service.search(reader, " ".join(arguments.text), filters, arguments.page, arguments.limit)
     lines = [f"{hit.pid}\t{hit.embargo.state}\t{hit.title}" for hit in page.hits]
@@ -28,7 +28,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 def run_get(arguments: argparse.Namespace) -> int:
     """One dataset."""
     with opened_service(arguments) as service:
-        view = service.dataset_page(_person(service, arguments.reader), arguments.pid)
+        view = service.dataset_page(person_named(service, arguments.reader), arguments.pid)
     if isinstance(view, Refusal):
         raise Refused(view)
     facts = dataclasses.asdict(view)
@@ -36,7 +36,7 @@ def run_get(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _person(service: CatalogueService, name: str | None) -> Principal | None:
+def person_named(service: CatalogueService, name: str | None) -> Principal | None:
     """The reader that an operator names, None for an anonymous one."""
     if name is None:
         return None

@@ -65,7 +65,7 @@ class ProposalFacts:
     released_on: date | None = None
     support_until: datetime | None = None
     not_before: date | None = None
-    """The last day to which another catalogue keeps its data closed; the last of all days where it names none."""
+    """The last day to which another catalogue keeps its data closed; the last of days: it names none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class CatalogueSource(Protocol):
         """
 
     def write_product(self, product: dict[str, Any]) -> str:
-        """Tell the catalogue of a product of ours (`ProductTold` as JSON); its id there.
+        """Tell the catalogue of a product of ours (as `write_back` says it); its id there.
 
         Raises
         ------

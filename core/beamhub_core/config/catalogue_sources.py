@@ -37,6 +37,9 @@ class _Source(Section):
         default=True,
         description="It decides too: a dataset that it keeps closed stays closed here. False: it only tells.",
     )
+    write_back: bool = Field(
+        default=False, description="Tell it of products that were made from its datasets (SciCat, ICAT)."
+    )
     page_size: int = Field(default=100, ge=1, le=1_000, description="Records of one answer.")
     requests_per_s: float = Field(default=5.0, gt=0, le=1_000, description="Most questions in a second.")
     timeout_s: float = Field(
@@ -48,6 +51,9 @@ class ScicatSourceConfig(_Source):
     """A SciCat backend."""
 
     kind: Literal["scicat"] = Field(description="What answers: a SciCat backend.")
+    contact: str = Field(
+        default="", max_length=200, description="E-mail address that products told to it carry as contact."
+    )
     version: Literal["v3", "v4"] = Field(default="v4", description="Its API: v3 is catamel, v4 the backend.")
     token_file: Annotated[SecretFile | None, HoldsSecret()] = Field(
         default=None, description="File of the access token; absent: only what everybody may see."
