@@ -62,7 +62,7 @@ class Repository:
 
 def utc_second(moment: datetime) -> str:
     """An instant as UTCdatetime, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def envelope(base_url: str, arguments: Mapping[str, str], answered_at: datetime) -> Element:

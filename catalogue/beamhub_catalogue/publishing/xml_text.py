@@ -15,13 +15,17 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 def xml_text(text: str) -> str:
     """A text without what no XML document may hold, such as control characters."""
+    if text.isprintable():  # nearly always, and then nothing is forbidden
+        return text
     return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def add(parent: Element, tag: str, text: str | None = None, **attributes: str | None) -> Element:
     """A new last child, in the parent's own vocabulary when the tag is a qualified name."""
-    given = {name: xml_text(value) for name, value in attributes.items() if value}
-    child = etree.SubElement(parent, tag, given)
+    child = etree.SubElement(parent, tag)
+    for name, value in attributes.items():
+        if value:
+            child.set(name, xml_text(value))
     if text is not None:
         child.text = xml_text(text)
     return child
