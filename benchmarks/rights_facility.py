@@ -67,7 +67,7 @@ def fill(database: Database, n_datasets: int, n_sessions: int) -> None:
     _insert(database, MemberRow, _members(n_proposals, n_people, n_sessions, rng))
     _insert(database, DatasetRow, (_dataset(p, i) for p in range(n_proposals) for i in range(PER_PROPOSAL)))
     with database.writing() as session:
-        apply_policy(session, POLICY)
+        apply_policy(session, POLICY, NOW)
     for start in range(0, n_sessions, 500):
         with database.writing() as session:
             for i in range(start, min(start + 500, n_sessions)):

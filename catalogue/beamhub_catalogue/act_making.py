@@ -56,7 +56,7 @@ def make_act(catalogue: Catalogue, act: ProposalAct, made_by: str = OPERATOR) ->
             raise ActNotAllowed(f"{MAX_ACTS} acts upon {act.proposal} are kept already. Ask an operator.")
     if not keep_act(session, act, person.account if person else made_by, catalogue.now):
         return False
-    _apply(session, act.proposal, act.pid, catalogue.policy)
+    _apply(session, act.proposal, act.pid, catalogue.policy, catalogue.now)
     return True
 
 
@@ -97,7 +97,7 @@ def revoke_act(
     if row is None or row.revoked_at is not None:
         return row
     row.revoked_by, row.revoked_at = by, now
-    _apply(session, row.proposal, row.pid, policy)
+    _apply(session, row.proposal, row.pid, policy, now)
     return row
 
 
@@ -121,16 +121,18 @@ def _dataset(session: Session, act: ProposalAct) -> DatasetRow | None:
     return session.scalar(select(DatasetRow).where(same, DatasetRow.proposal == act.proposal))
 
 
-def _apply(session: Session, proposal: str, pid: str | None, policy: PolicyDocument) -> None:
+def _apply(session: Session, proposal: str, pid: str | None, policy: PolicyDocument, now: datetime) -> None:
     session.flush()
     acts = standing_acts(session, proposal).get(proposal, ())
     row = session.get(ProposalRow, proposal)
     if row is not None:
-        govern(row, acts, policy)
+        govern(row, acts, policy, now)
     if pid is not None:
         dataset = session.scalar(select(DatasetRow).where(DatasetRow.pid == pid))
         if dataset is not None:
-            dataset.withdrawn = is_withdrawn(session, pid) or _is_replaced(session, dataset)
+            withdrawn = is_withdrawn(session, pid) or _is_replaced(session, dataset)
+            if withdrawn != dataset.withdrawn:
+                dataset.withdrawn, dataset.changed_at = withdrawn, now
 
 
 def _is_replaced(session: Session, row: DatasetRow) -> bool:

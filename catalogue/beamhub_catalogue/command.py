@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from beamhub_catalogue.audit_command import add_account, add_audit
+from beamhub_catalogue.publishing.words import add_publishing
 from beamhub_catalogue.session_command import add_session
 
 _VERBS = "beamhub_catalogue.verbs"
@@ -34,15 +35,36 @@ def _add_catalogue(subparsers: Any) -> None:
     verbs = subparsers.add_parser("catalogue", help="fill the catalogue").add_subparsers(
         metavar="VERB", required=True
     )
-    harvest = verbs.add_parser("harvest", help="read new and changed files of the harvest roots")
+    harvest = verbs.add_parser(
+        "harvest", help="read what is new or changed in the harvest roots, or in another catalogue"
+    )
     _common(harvest)
+    harvest.add_argument(
+        "source", nargs="?", default="files", help="'files' (default), or a name of catalogue.sources"
+    )
     harvest.add_argument("--pool", help="only this pool")
     harvest.add_argument("--path", help="only this folder or file of the pool, relative to it")
-    harvest.set_defaults(run=f"{_VERBS}:run_harvest")
+    harvest.add_argument("--paths", choices=["-"], help="only the files named on standard input, one a line")
+    harvest.add_argument("--dry-run", action="store_true", help="store nothing; show what would be kept")
+    harvest.add_argument("--full", action="store_true", help="of a catalogue: everything, from the beginning")
+    harvest.set_defaults(run="beamhub_catalogue.harvest_verb:run_harvest")
+    ingest = verbs.add_parser(
+        "ingest", help="load NeXus files or folders of a pool, or JSON as the API gives"
+    )
+    _common(ingest)
+    ingest.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    ingest.set_defaults(run="beamhub_catalogue.ingest:run_ingest")
+    validate = verbs.add_parser("validate", help="compare a NeXus file with its application definition")
+    validate.add_argument("file", type=Path, metavar="FILE")
+    validate.add_argument("--definition", help="e.g. NXmx; default: what the file says of itself")
+    validate.add_argument("--definitions", type=Path, metavar="FOLDER", help="more definitions (*.nxdl.xml)")
+    validate.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    validate.set_defaults(run="beamhub_catalogue.validate_verb:run_validate")
     openapi = verbs.add_parser("openapi", help="write the internal API's OpenAPI document into a checkout")
     openapi.add_argument("--root", type=Path, default=Path(), help="the checkout (this folder)")
     openapi.add_argument("--check", action="store_true", help="write nothing; fail when the file is stale")
     openapi.set_defaults(run="beamhub_catalogue.internal_openapi:run_openapi")
+    add_publishing(verbs)
 
 
 def _add_dataset(subparsers: Any) -> None:
@@ -63,6 +85,12 @@ def _add_dataset(subparsers: Any) -> None:
     _reader(getting)
     getting.add_argument("pid")
     getting.set_defaults(run=f"{_VERBS}:run_get")
+    provenance = verbs.add_parser("provenance", help="what a dataset was made from and what was made from it")
+    _common(provenance)
+    _reader(provenance)
+    provenance.add_argument("pid")
+    provenance.add_argument("--prov", action="store_true", help="W3C PROV-JSON on standard output")
+    provenance.set_defaults(run="beamhub_catalogue.provenance_verb:run_provenance")
 
 
 def _add_policy(subparsers: Any) -> None:

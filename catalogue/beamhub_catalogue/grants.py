@@ -21,6 +21,9 @@ from beamhub_catalogue.texts import among, is_storable
 from beamhub_core.policy import GUEST_REASON, Decision
 from beamhub_core.rights import Refusal, Refused
 
+ELSEWHERE = ""
+"""The pool of a dataset whose files lie in none of ours."""
+ELSEWHERE_REASON = "The files of this dataset are not kept here; its catalogue says where they are."
 HOME_POOL = "home"
 PROCESSED = "processed"
 
@@ -168,6 +171,8 @@ def _check_may_open(row: DatasetPlaces | None, decision: Decision | None, pid: s
         )
     if not decision.may_mount:
         raise Refused(refusal("not_a_member", pid, GUEST_REASON))
+    if row.pool == ELSEWHERE:
+        raise Refused(refusal("bad_request", pid, ELSEWHERE_REASON))
     if row.pool == HOME_POOL:
         raise Refused(refusal("bad_request", pid, "This product lies in your home; open it from there."))
 

@@ -7,13 +7,14 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from sqlalchemy import ColumnElement, and_, delete, false, func, or_, select
+from sqlalchemy import delete, false, func, or_, select
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session, aliased
 
@@ -31,8 +32,9 @@ from beamhub_catalogue.records import (
     store_product,
     store_raw,
 )
+from beamhub_catalogue.vanished import is_below, note_vanished
 from beamhub_catalogue.views import ProblemView
-from beamhub_catalogue.walk import FoundFile, WalkProblem, walk_pool
+from beamhub_catalogue.walk import FoundFile, WalkProblem, named_file, walk_pool
 from beamhub_core.config.catalogue import HarvestRoot
 from beamhub_core.config.storage import PoolConfig
 
@@ -51,7 +53,7 @@ class HarvestReport:
 
     `harvested` are the pids that it made or renewed, `problems` what it found itself, `standing_problems` the
     files that an earlier scan set aside and that did not change since. `n_datasets` counts the raw datasets
-    below the scanned roots.
+    below the scanned roots. `waiting` are files that cannot be read yet and were changed just now.
     """
 
     harvested: list[str] = field(default_factory=list)
@@ -59,6 +61,7 @@ class HarvestReport:
     problems: list[ProblemView] = field(default_factory=list)
     standing_problems: list[ProblemView] = field(default_factory=list)
     n_datasets: int = 0
+    waiting: list[str] = field(default_factory=list)
 
     @property
     def all_problems(self) -> tuple[ProblemView, ...]:
@@ -84,27 +87,52 @@ class Harvester:
         """Bring the catalogue up to date with all harvest roots, or with one folder or file of a pool."""
         report = HarvestReport()
         self._desk.rules.refresh()
+        roots = self.roots(pool, path)
         with self._one_at_a_time():
-            changed: list[FoundFile] = []
-            walked: list[ProblemView] = []
-            for found in self._found(self._roots(pool, path)):
-                if isinstance(found, WalkProblem):
-                    walked.append(ProblemView(f"harvest:{found.pool}", found.path, found.reason))
-                elif (seen := self._unchanged(found)) is not None:
-                    report.n_unchanged += 1
-                    if seen.reason is not None:
-                        report.standing_problems.append(_problem(found, seen.reason))
-                else:
-                    changed.append(found)
-            # Products after the data that they were made from.
-            changed.sort(key=lambda file: file.is_processed)
-            self._take_all(changed, report)
-            self._drop_detector_files()
+            there: set[tuple[str, str]] = set()
+            walked = self._take_found(self.found(roots), report, there)
+            if not walked and not self._stopping.is_set():
+                report.problems += note_vanished(self._database, roots, there, self._clock())
             if pool is None:
                 self.walk_problems, self.last_scan_at = tuple(walked[:MAX_PROBLEMS]), self._clock()
             report.problems = [*walked, *report.problems]
-            report.n_datasets = self._n_datasets(self._roots(pool, path))
+            report.n_datasets = self._n_datasets(roots)
         return report
+
+    def take(self, paths: Iterable[Path]) -> HarvestReport:
+        """Bring the catalogue up to date with these files, which somebody names; no folder is walked."""
+        report = HarvestReport()
+        self._desk.rules.refresh()
+        with self._one_at_a_time():
+            walked = self._take_found((named_file(self._config.pools, path) for path in paths), report, set())
+        report.problems = [*walked, *report.problems]
+        return report
+
+    def _take_found(
+        self,
+        all_found: Iterable[FoundFile | WalkProblem],
+        report: HarvestReport,
+        there: set[tuple[str, str]],
+    ) -> list[ProblemView]:
+        """Catalogue what is new or changed, and fill `there` with all files; what is none comes back."""
+        changed: list[FoundFile] = []
+        walked: list[ProblemView] = []
+        for found in all_found:
+            if isinstance(found, WalkProblem):
+                walked.append(ProblemView(f"harvest:{found.pool}", found.path, found.reason))
+                continue
+            there.add((found.pool, found.path))
+            if (seen := self._unchanged(found)) is not None:
+                report.n_unchanged += 1
+                if seen.reason is not None:
+                    report.standing_problems.append(_problem(found, seen.reason))
+            else:
+                changed.append(found)
+        # Products after the data that they were made from.
+        changed.sort(key=lambda file: file.is_processed)
+        self._take_all(changed, report)
+        self._drop_detector_files()
+        return walked
 
     def stop(self) -> None:
         """End a scan that is under way after the file in hand, which stays as it was."""
@@ -144,18 +172,18 @@ class Harvester:
         part.replace(target)
         return True
 
-    def _roots(self, pool: str | None, path: str | None) -> tuple[HarvestRoot, ...]:
+    def roots(self, pool: str | None, path: str | None) -> tuple[HarvestRoot, ...]:
         if pool is None:
             return self._config.catalogue.harvest_roots
         return (HarvestRoot(pool=pool, path=path),)
 
-    def _found(self, roots: tuple[HarvestRoot, ...]) -> Iterator[FoundFile | WalkProblem]:
+    def found(self, roots: tuple[HarvestRoot, ...]) -> Iterator[FoundFile | WalkProblem]:
         pools = {p.name: p for p in self._config.pools}
         for root in roots:
             yield from _walk_root(pools[root.pool], root.path)
 
     def _n_datasets(self, roots: tuple[HarvestRoot, ...]) -> int:
-        below = [_is_below(root) for root in roots]
+        below = [is_below(root) for root in roots]
         query = select(func.count()).select_from(DatasetRow).where(DatasetRow.kind == "raw")
         with self._database.reading() as session:
             return session.scalar(query.where(or_(false(), *below))) or 0
@@ -182,12 +210,17 @@ class Harvester:
                     if self._stopping.is_set():
                         return
                     answer, png = _ask(reader, file)
+                    if per_s := self._config.catalogue.harvest_files_per_s:
+                        self._stopping.wait(1 / per_s)
                     if not self._stopping.is_set():
                         self._take(file, answer, png, report)
             finally:
                 self._reader = None
 
     def _take(self, file: FoundFile, answer: FileAnswer, png: bytes | None, report: HarvestReport) -> None:
+        if answer.report is None and self._is_fresh(file):
+            report.waiting.append(file.path)  # it may be half written: the next scan looks again
+            return
         links = answer.report.missing_links if answer.report else ()
         seen = SeenFileRow(outcome="damaged", reason=answer.reason, pid=None)
         seen.waits_for = [link.file for link in links if link.file and not os.path.exists(link.file)]  # noqa: PTH110  # Path.exists raises where a folder is closed to us
@@ -206,6 +239,10 @@ class Harvester:
             report.harvested.append(seen.pid)
         if seen.reason is not None:
             report.problems.append(_problem(file, seen.reason))
+
+    def _is_fresh(self, file: FoundFile) -> bool:
+        """Whether a file was changed so lately that its writer may not be done; by the machine's clock."""
+        return time.time() - file.modified_ns / 1e9 < self._config.catalogue.unfinished_wait_s
 
     def _catalogue(
         self, session: Session, file: FoundFile, report: FileReport, png: bytes | None, seen: SeenFileRow
@@ -282,14 +319,6 @@ def _walk_root(pool: PoolConfig, path: str | None) -> Iterator[FoundFile | WalkP
                 yield found
         return
     yield from walk_pool(pool, path)
-
-
-def _is_below(root: HarvestRoot) -> ColumnElement[bool]:
-    """Datasets whose file is a root or lies in it, compared by path components."""
-    if root.path is None:
-        return DatasetRow.pool == root.pool
-    inside = func.substr(DatasetRow.file, 1, len(root.path) + 1) == f"{root.path}/"
-    return and_(DatasetRow.pool == root.pool, or_(DatasetRow.file == root.path, inside))
 
 
 def _problem(file: FoundFile, reason: str) -> ProblemView:

@@ -27,7 +27,7 @@ TOLD = tuple(field.name for field in fields(ProposalEntry))
 PersonTable = type[MemberRow] | type[StaffRow]
 
 
-def store_proposals(session: Session, told: dict[str, tuple[str, ProposalEntry]]) -> None:
+def store_proposals(session: Session, told: dict[str, tuple[str, ProposalEntry]], now: datetime) -> None:
     """Make the table hold these proposals and no more; each comes with the source that says it."""
     columns = [getattr(ProposalRow, name) for name in ("source", *TOLD)]
     held = {row.id: tuple(row) for row in session.execute(select(*columns))}
@@ -36,9 +36,10 @@ def store_proposals(session: Session, told: dict[str, tuple[str, ProposalEntry]]
     fresh, changed = [], []
     for proposal, (source, entry) in told.items():
         if proposal not in held:
-            fresh.append(asdict(entry) | {"source": source, "withdrawn": False, "metadata_public": False})
+            closed = {"withdrawn": False, "metadata_public": False}
+            fresh.append(asdict(entry) | {"source": source, "changed_at": now} | closed)
         elif held[proposal] != (source, *(getattr(entry, name) for name in TOLD)):
-            changed.append(asdict(entry) | {"source": source})
+            changed.append(asdict(entry) | {"source": source, "changed_at": now})
     if fresh:
         session.execute(insert(ProposalRow), fresh)
     if changed:

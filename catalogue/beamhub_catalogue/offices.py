@@ -134,7 +134,7 @@ class UserOffices:
             for label, outcome in outcomes.items()
         }
         merged, shared, contradictions = merge_proposals(told)
-        store_proposals(session, merged)
+        store_proposals(session, merged, now)
         for label, outcome in outcomes.items():
             row, found = rows[label], contradictions[label]
             kept = dict(row.good or {}) | {"shared": _PROPOSALS.dump_python(shared[label], mode="json")}

@@ -15,7 +15,6 @@ from beamhub_catalogue.models import DatasetRow, InputRow, ProposalRow
 from beamhub_catalogue.people import Reader, team_names
 from beamhub_catalogue.texts import contains, is_storable
 from beamhub_catalogue.views import (
-    Citation,
     DatasetKind,
     DatasetView,
     EmbargoState,
@@ -110,7 +109,6 @@ class Catalogue:
             start=row.start,
             end=row.end,
             embargo=embargo,
-            citation=self._citation(row, team, product if full else None),
             preview_available=full and row.has_preview,
             made_from=self._related(row, InputRow.input_id, InputRow.product_id),
             used_by=self._related(row, InputRow.product_id, InputRow.input_id),
@@ -195,15 +193,6 @@ class Catalogue:
         linked = query.where(DatasetRow.id.in_(select(other).where(mine == row.id)))
         rows = self.session.execute(linked.order_by(DatasetRow.pid).limit(MAX_RELATED))
         return tuple(RelatedDataset(r.pid, r.title, r.kind, technique_label(r.technique)) for r in rows)
-
-    def _citation(self, row: DatasetRow, team: tuple[str, ...], product: Product | None) -> Citation:
-        """Who made a product is part of how it was made: before the date, the team stands in its place."""
-        authors = (product.who,) if product else team
-        when = row.start or row.harvested_at
-        year = when.astimezone(self.policy.zone).year
-        people = ", ".join(authors) if authors else f"Team of proposal {row.proposal}"
-        text = f"{people} ({year}). {row.title}. {self.facility}. {row.pid}"
-        return Citation(authors, year, row.title, self.facility, row.pid, text)
 
 
 def equals(column: Any, text: str) -> ColumnElement[bool]:

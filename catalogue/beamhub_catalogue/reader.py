@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from beamhub_catalogue.file_report import ChildSettings, FileAnswer, FileRequest
+from beamhub_catalogue.nexus_mapping import read_mapping
 from beamhub_core.config.catalogue import CatalogueConfig
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class FileReader:
 
     def __init__(self, config: CatalogueConfig, roots: tuple[Path, ...], scratch: Path, cache: Path) -> None:
         self._config, self._roots, self.scratch, self._cache = config, roots, scratch, cache
+        self._mapping = read_mapping(config.nexus_mapping_file)
         self._child: _Child | None = None
         self._cancelled = False
 
@@ -92,6 +94,7 @@ class FileReader:
                 roots=tuple(str(root) for root in self._roots),
                 scratch=str(self.scratch),
                 cache=str(self._cache),
+                mapping=self._mapping,
                 memory_bytes=self._config.reader_memory_mib * 2**20,
                 cpu_seconds=int(self._config.reader_timeout_s * FILES_PER_CHILD) + 60,
             )

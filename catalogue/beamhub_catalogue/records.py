@@ -16,8 +16,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.acts import is_withdrawn
+from beamhub_catalogue.authors import Author, set_authors
 from beamhub_catalogue.file_report import FileReport
-from beamhub_catalogue.models import DatasetRow, FileRow, GovernorRow, InputRow, ParameterRow
+from beamhub_catalogue.models import DatasetRow, FileRow, GovernorRow, InputRow, ParameterRow, SampleRow
+from beamhub_catalogue.units import in_si
 from beamhub_catalogue.walk import FoundFile
 from beamhub_core.config.facility import FacilityConfig
 from beamhub_core.errors import BeamhubError
@@ -79,28 +81,22 @@ def store_raw(
     technique = report.technique_pid if _PANET.fullmatch(report.technique_pid or "") else ""
     row.proposal, row.pool, row.file, row.folder = file.proposal, file.pool, file.path, folder
     row.title = report.title or Path(file.path).stem
-    row.technique = technique or ""
-    row.technique_label = _label(technique or "", report)
+    row.set_techniques((technique or "", _label(technique or "", report)))
     row.instrument = (report.instrument or "")[:MAX_INSTRUMENT]
-    row.sample = report.sample
+    row.set_samples(*(SampleRow(name=s.name, description=s.description or "") for s in report.samples))
     row.start, row.end = (_instant(text, config) for text in (report.start_time, report.end_time))
     row.size_bytes = file.size_bytes + sum(size for _, size in linked)
     row.link_closure = _closure(file.pool, folder, [found for found, _ in linked])
     missing = (f"{link.target}: {link.reason}"[:500] for link in report.missing_links)
     row.missing_links = list(dict.fromkeys(missing))
-    row.private_to, row.product, row.harvested_at = None, None, now
+    row.private_to, row.product = None, None
+    row.harvested_at = row.changed_at = now
     row.files = [_file_row(file.pool, file.path, file.size_bytes)]
     row.files += [_file_row(pool, path, size) for (pool, path), size in linked]
-    row.parameters = [
-        ParameterRow(
-            name=p.name,
-            number=p.value if isinstance(p.value, float) else None,
-            word=p.value if isinstance(p.value, str) else None,
-            unit=p.unit,
-        )
-        for p in report.parameters
-    ]
+    row.parameters = [parameter_row(p.name, p.value, p.unit) for p in report.parameters]
+    row.description = report.description or ""
     session.flush()
+    set_authors(session, row, [Author(p.name, p.orcid, p.role, p.affiliation) for p in report.people])
     return row
 
 
@@ -184,6 +180,8 @@ def store_product(
     row = session.scalar(select(DatasetRow).where(DatasetRow.pid == product.pid))
     if row is not None and (row.private_to is None or where.private_to == row.private_to):
         return row
+    first = next(row for row in inputs if row.pid == product.inputs[0])
+    samples = [SampleRow(pid=s.pid, name=s.name, description=s.description) for s in first.samples]
     for old in session.scalars(
         select(DatasetRow).where(
             DatasetRow.pool == where.file.pool,
@@ -191,23 +189,25 @@ def store_product(
             DatasetRow.pid != product.pid,
         )
     ):
-        old.withdrawn, old.has_preview = True, False
+        old.withdrawn, old.has_preview, old.changed_at = True, False, now
     if row is None:
         row = DatasetRow(pid=product.pid, kind="product", has_preview=False)
         row.withdrawn = is_withdrawn(session, product.pid)
         session.add(row)
-    first = next(row for row in inputs if row.pid == product.inputs[0])
     row.proposal = first.proposal if where.private_to else product.proposal
     row.pool = where.file.pool
     row.folder = row.file = where.file.path
     row.title = product.title[:1000] or "Product"
-    row.technique = product.technique if _PANET.fullmatch(product.technique) else first.technique
-    row.technique_label = technique_label(row.technique) if row.technique in LABELS else first.technique_label
-    row.instrument, row.sample = first.instrument, first.sample
+    technique = product.technique if _PANET.fullmatch(product.technique) else first.technique
+    label = technique_label(technique) if technique in LABELS else first.technique_label
+    row.set_techniques((technique, label))
+    row.instrument = first.instrument
+    row.set_samples(*samples)
     row.start = row.end = product.made_at if product.made_at.tzinfo else now
     row.size_bytes = where.file.size_bytes
     row.link_closure, row.missing_links = [], []
-    row.private_to, row.harvested_at = where.private_to, now
+    row.private_to = where.private_to
+    row.harvested_at = row.changed_at = now
     row.product = product.model_dump(mode="json")
     row.files = [_file_row(row.pool, row.file, row.size_bytes)]
     row.parameters = _product_parameters(product)
@@ -224,6 +224,16 @@ def _store_ancestry(session: Session, row: DatasetRow, inputs: list[DatasetRow])
     session.add_all(InputRow(product_id=row.id, input_id=i) for i in sorted(direct))
     session.add_all(GovernorRow(product_id=row.id, governor_id=i) for i in sorted(direct | set(earlier)))
     session.flush()
+
+
+def parameter_row(name: str, value: float | str | None, unit: str | None) -> ParameterRow:
+    """A parameter as it was told, with its value in SI where its unit is known."""
+    number = value if isinstance(value, float) else None
+    si_number, dimension = in_si(number, unit) or (None, None)
+    word = value if isinstance(value, str) else None
+    return ParameterRow(
+        name=name, number=number, word=word, unit=unit, si_number=si_number, dimension=dimension
+    )
 
 
 def _raw_pid(session: Session, config: FacilityConfig, file: FoundFile) -> str:
@@ -287,5 +297,5 @@ def _product_parameters(product: Product) -> list[ParameterRow]:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         number = float(value) if is_number and abs(value) < 1e300 else None
         word = None if number is not None else str(value)[:1000]
-        rows.append(ParameterRow(name=name[:120], number=number, word=word, unit=None))
+        rows.append(parameter_row(name[:120], word if number is None else number, None))
     return rows

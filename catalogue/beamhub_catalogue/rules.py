@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, func, select
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from beamhub_catalogue.acts import standing_acts
 from beamhub_catalogue.database import Database
-from beamhub_catalogue.models import ActRow, PolicyRow, ProposalRow, SourceRow
+from beamhub_catalogue.models import ActRow, DatasetRow, PolicyRow, ProposalRow, SourceRow
 from beamhub_catalogue.offices import UserOffices, source_row
 from beamhub_catalogue.views import ProblemView
 from beamhub_core.clock import Clock
@@ -25,6 +25,17 @@ from beamhub_core.policy_file import read_policy
 
 POLICY_SOURCE = "policy"
 MAX_UNGOVERNED = 50
+_GOVERNED = (
+    "withdrawn",
+    "extension_months",
+    "released_on",
+    "support_until",
+    "rule",
+    "embargo_class",
+    "opens_at",
+    "ends_at",
+    "metadata_public",
+)
 
 
 @dataclass(slots=True)
@@ -91,7 +102,7 @@ class RuleBook:
             self.offices.store(session, news, policy.zone, self._clock())
             names = [POLICY_SOURCE, *self.offices.labels]
             session.execute(delete(SourceRow).where(SourceRow.name.not_in(names)))
-            apply_policy(session, policy)
+            apply_policy(session, policy, self._clock())
             session.flush()
             row = source_row(session, POLICY_SOURCE)
             row.problems = [*row.problems, *_ungoverned(session, self._config.policy_file.name)]
@@ -127,15 +138,18 @@ def _keep_document(session: Session, policy: PolicyDocument, now: datetime) -> N
     row.in_force_since = now
 
 
-def apply_policy(session: Session, policy: PolicyDocument) -> None:
+def apply_policy(session: Session, policy: PolicyDocument, now: datetime) -> None:
     """Write on every proposal what acts and the policy make of it, by the function that decides."""
     acts = standing_acts(session)
+    told = _told_embargoes(session)
     for row in session.scalars(select(ProposalRow)):
-        govern(row, acts.get(row.id, ()), policy)
+        row.not_before = told.get(row.id)
+        govern(row, acts.get(row.id, ()), policy, now)
 
 
-def govern(row: ProposalRow, acts: Sequence[ActRow], policy: PolicyDocument) -> None:
-    """Write on one proposal what its standing acts and the policy make of it."""
+def govern(row: ProposalRow, acts: Sequence[ActRow], policy: PolicyDocument, now: datetime) -> None:
+    """Write on one proposal what its standing acts and the policy make of it, and when that changed."""
+    before = [getattr(row, name) for name in _GOVERNED]
     row.withdrawn = any(act.kind == "withdrawal" and act.pid is None for act in acts)
     row.extension_months = [act.months for act in acts if act.kind == "extension" and act.months]
     row.released_on = min((act.day for act in acts if act.kind == "early_release" and act.day), default=None)
@@ -147,6 +161,15 @@ def govern(row: ProposalRow, acts: Sequence[ActRow], policy: PolicyDocument) -> 
     row.rule, row.embargo_class = chosen or (None, None)
     row.opens_at, row.ends_at = opens_under(rules, facts, policy), ends_at(facts, policy)
     row.metadata_public = rules.metadata == "public"
+    if row.changed_at is None or before != [getattr(row, name) for name in _GOVERNED]:
+        row.changed_at = now
+
+
+def _told_embargoes(session: Session) -> dict[str, date]:
+    """The last day to which another catalogue keeps some dataset of a proposal closed, by proposal."""
+    last = select(DatasetRow.proposal, func.max(DatasetRow.embargo_until))
+    rows = session.execute(last.where(DatasetRow.embargo_until.is_not(None)).group_by(DatasetRow.proposal))
+    return {proposal: day for proposal, day in rows if day is not None}
 
 
 def _ungoverned(session: Session, file: str) -> list[dict[str, Any]]:
@@ -182,6 +205,7 @@ def proposal_facts(proposal: str, row: ProposalRow | Row[Any] | None) -> Proposa
         extension_months=tuple(row.extension_months),
         released_on=row.released_on,
         support_until=row.support_until,
+        not_before=row.not_before,
     )
 
 
@@ -199,6 +223,7 @@ FACTS = tuple(
         "extension_months",
         "released_on",
         "support_until",
+        "not_before",
     )
 )
 """The columns that make the facts of a proposal; of the table, so that rows need not pass the mapper."""

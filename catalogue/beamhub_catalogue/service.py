@@ -25,6 +25,7 @@ from beamhub_catalogue.models import DatasetRow, SessionRow
 from beamhub_catalogue.office_poller import OfficePoller
 from beamhub_catalogue.offices import office_states
 from beamhub_catalogue.people import find_principal
+from beamhub_catalogue.publishing.publication import Publication
 from beamhub_catalogue.recheck import Present
 from beamhub_catalogue.rules import RuleBook
 from beamhub_catalogue.search_api import SearchApi
@@ -91,6 +92,7 @@ class CatalogueService:
             self.database.close()
             raise
         self.harvester = Harvester(self.desk)
+        self.publication = Publication(self.desk)
         self._stop_scanning = threading.Event()
         self._scanner: threading.Thread | None = None
         self._pruned_at: float | None = None
@@ -242,7 +244,7 @@ class CatalogueService:
 
     def _work_for_ever(self) -> None:
         """What has to be done from time to time; what fails is tried again in the next round."""
-        jobs = (self._keep_clock_mark, self._prune_daily, self._scan)
+        jobs = (self._keep_clock_mark, self._prune_daily, self._scan, self.publication.publish_when_due)
         while not self._stop_scanning.is_set():
             for job in jobs:
                 try:

@@ -109,18 +109,6 @@ class RelatedDataset:
 
 
 @dataclass(frozen=True, slots=True)
-class Citation:
-    """The fields of a citation, and a sentence made of them."""
-
-    authors: tuple[str, ...]
-    year: int | None
-    title: str
-    publisher: str
-    identifier: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Provenance:
     """How a product was made; only for readers of the product."""
 
@@ -170,7 +158,6 @@ class DatasetView:
     start: datetime | None
     end: datetime | None
     embargo: EmbargoView
-    citation: Citation
     preview_available: bool
     made_from: tuple[RelatedDataset, ...]
     used_by: tuple[RelatedDataset, ...]

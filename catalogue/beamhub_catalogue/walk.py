@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +69,28 @@ def found_file(pool: PoolConfig, absolute: Path) -> FoundFile | None:
     stat = absolute.stat()
     relative = absolute.relative_to(root).as_posix()
     return FoundFile(pool.name, relative, absolute, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def named_file(pools: Sequence[PoolConfig], path: Path) -> FoundFile | WalkProblem:
+    """A file that somebody names by its absolute path, by the rules of a walk."""
+    for pool in pools:
+        root = pool.root.resolve()
+        if not path.is_relative_to(root):
+            continue
+        try:
+            found = found_file(pool, path)
+        except (OSError, ValueError):  # e.g. a name that is too long for any file
+            found = None
+        if found is None:
+            return WalkProblem(pool.name, _relative(path, root), "is no file of the pool, or a link to one")
+        parts = found.path.split("/")
+        plain = found.path.isprintable() and len(found.path) <= MAX_PATH
+        if path.suffix.lower() not in SUFFIXES or not plain or any(part.startswith(".") for part in parts):
+            return WalkProblem(pool.name, found.path, "has no name of a finished NeXus file")
+        if len(parts) < 2 or not PROPOSAL_ID.fullmatch(parts[0]) or len(parts) > MAX_DEPTH + 1:
+            return WalkProblem(pool.name, found.path, "lies in no proposal's folder")
+        return found
+    return WalkProblem("", str(path)[:MAX_PATH], "lies in no pool")
 
 
 def _walk(pool: str, root: Path, top: Path) -> Iterator[FoundFile | WalkProblem]:

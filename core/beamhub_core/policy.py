@@ -64,6 +64,8 @@ class ProposalFacts:
     extension_months: tuple[int, ...] = ()
     released_on: date | None = None
     support_until: datetime | None = None
+    not_before: date | None = None
+    """The last day to which another catalogue keeps its data closed; the last of days: it names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,12 @@ def opens_under(rules: EmbargoClass, proposal: ProposalFacts, policy: PolicyDocu
         months = rules.embargo_months + sum(allowed_extensions(proposal.extension_months, rules))
         with suppress(ValueError, OverflowError):  # beyond the year 9999: it does not open by itself
             days.append(add_months(proposal.ended, months) + timedelta(days=1))
-    return start_of_day(min(days), policy) if days else None
+    if not days or proposal.not_before == date.max:
+        return None
+    opening = min(days)
+    if proposal.not_before is not None:  # of two embargoes the stricter one holds
+        opening = max(opening, proposal.not_before + timedelta(days=1))
+    return start_of_day(opening, policy)
 
 
 def allowed_extensions(months: Sequence[int], rules: EmbargoClass) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from beamhub_portal.error_pages import ErrorPages
 from beamhub_portal.guards import BodyBound, FaultGuard, SecurityHeaders
 from beamhub_portal.hub_client import HubClient
 from beamhub_portal.keys import build_keys, read_secret
+from beamhub_portal.landing_routes import landing_router
 from beamhub_portal.login_routes import login_router
 from beamhub_portal.open_routes import open_router
 from beamhub_portal.pages import STATIC_FOLDER, Pages, browser_base, find_addresses
@@ -151,7 +152,19 @@ def _add_routes(app: FastAPI, portal: Portal, hub_styles: Path | None) -> None:
     app.include_router(api)
     app.include_router(api, prefix=base)
     app.include_router(portal.service.internal_router())
-    for router in (search_router, login_router, open_router, session_router, audit_router, about_router):
+    secret = read_secret(portal.config.web.cookie_secret_file, "web.cookie_secret_file")
+    harvested = portal.service.publication.oai_router(secret)
+    app.include_router(harvested)
+    app.include_router(harvested, prefix=base)
+    for router in (
+        search_router,
+        landing_router,
+        login_router,
+        open_router,
+        session_router,
+        audit_router,
+        about_router,
+    ):
         app.include_router(router(portal), prefix=base)
 
     @app.get(base)

@@ -6,10 +6,11 @@ from typing import get_args
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
 
 from beamhub_catalogue.views import DatasetKind, DatasetView, SearchFilters, SearchPage
 from beamhub_core.rights import Refusal
-from beamhub_portal.citation import bibtex
+from beamhub_portal.landing_routes import GONE, landing_of_dataset
 from beamhub_portal.portal import Portal
 from beamhub_portal.template_choice import fitting_templates
 
@@ -39,23 +40,32 @@ def search_router(portal: Portal) -> APIRouter:
             page_links=_page_links(text, filters, found),
         )
 
-    @router.get("/datasets/{pid}")
+    @router.api_route("/datasets/{pid}", methods=["GET", "HEAD"])
     def dataset(request: Request, pid: str) -> Response:
         visitor = portal.visitors.of(request)
         principal = visitor.principal if visitor is not None else None
         view = portal.service.dataset_page(principal, pid)
         if isinstance(view, Refusal):
             return portal.pages.refusal(request, visitor, view)
-        return portal.pages.answer(
+        landing = landing_of_dataset(portal, request, pid)
+        if landing is None:  # hidden since the line before: as if it never was
+            raise HTTPException(404)
+        form = landing.negotiated(request)
+        if form is not None:
+            return form
+        page = portal.pages.answer(
             request,
             "dataset.html",
             visitor,
+            status=GONE if view.embargo.state == "withdrawn" else 200,
             dataset=view,
-            bibtex=bibtex(view.citation),
+            landing=landing,
             open_address=_open_address(portal, view),
             step_up_address=portal.pages.step_up_address(request, view.step_up),
             may_read_audit=portal.service.is_investigator(principal, view.proposal),
         )
+        page.headers.update(landing.headers)
+        return page
 
     @router.get("/datasets/{pid}/preview.png")
     def preview(request: Request, pid: str) -> Response:

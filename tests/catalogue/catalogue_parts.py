@@ -196,6 +196,7 @@ class Facility:
                         }
                     ],
                     "harvest_roots": [{"pool": "pool"}],
+                    "unfinished_wait_s": 0,
                 }
                 | self.changes,
                 "sessions": {

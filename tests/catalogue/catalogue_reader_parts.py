@@ -97,7 +97,7 @@ def put(
         session.execute(delete(ProposalRow))
         session.add_all([*proposals, *members])
         session.flush()
-        apply_policy(session, policy)
+        apply_policy(session, policy, NOW)
         _put_datasets(session, datasets)
 
 

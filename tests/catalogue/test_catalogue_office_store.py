@@ -175,12 +175,12 @@ class TestProposals:
         self, database: Database
     ) -> None:
         with database.writing() as session:
-            store_proposals(session, {"MA-2": (OFFICE, told("MA-2"))})
+            store_proposals(session, {"MA-2": (OFFICE, told("MA-2"))}, NOW)
         with database.writing() as session:
             row = session.get_one(ProposalRow, "MA-2")
             row.withdrawn, row.opens_at = True, NOW
         with database.writing() as session:
-            store_proposals(session, {"MA-2": (OFFICE, told("MA-2", access_route="long-term"))})
+            store_proposals(session, {"MA-2": (OFFICE, told("MA-2", access_route="long-term"))}, NOW)
         with database.reading() as session:
             row = session.get_one(ProposalRow, "MA-2")
         assert (row.access_route, row.withdrawn, row.opens_at) == ("long-term", True, NOW)

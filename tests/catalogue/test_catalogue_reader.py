@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beamhub_catalogue.file_report import ChildSettings
+from beamhub_catalogue.nexus_mapping import default_mapping
 from beamhub_catalogue.reader import FileReader
 from beamhub_core.landlock import available_abi
 from catalogue.catalogue_parts import Facility, write_master, write_product
@@ -161,6 +162,7 @@ def test_the_child_cannot_open_the_database_a_secret_or_a_raw_file_to_write(
         roots=(str(facility.pool),),
         scratch=str(scratch),
         cache=str(cache),
+        mapping=default_mapping(),
         memory_bytes=2**30,
         cpu_seconds=60,
     )

@@ -64,6 +64,12 @@ def everything(file: FacilityFile, backend: str = "docker") -> dict[str, Any]:
         "idle": {"warning_min": 10},
         "pre_start": {"unused_min": 20},
     }
+    data["catalogue"]["publication"] = {
+        "admin_email": "data@example.org",
+        "publisher_ror": "https://ror.org/02550n020",
+        "oai": {"namespace": "example.org"},
+        "doi": {"prefix": "10.12345", "user": "BL.TEST", "password_file": str(file.folder / "datacite")},
+    }
     data["gateway"] = {
         "session_url": "http://127.0.0.1:8786",
         "web_token_file": str(file.folder / "gateway-web"),

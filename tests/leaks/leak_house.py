@@ -192,6 +192,7 @@ def _config(facility: Facility, hub_api_url: str) -> FacilityConfig:
     secrets = facility.folder / "secrets"
     (secrets / "hub").write_text(HUB_TOKEN + "\n")
     (secrets / "web").write_text("web-secret-" * 6 + "\n")
+    facility.changes = {"publication": {"admin_email": "data@facility.example"}}
     config = facility.config()
     client = WebClientConfig(name="hub", token_file=secrets / "hub", scopes=SCOPES)
     web = config.web.model_copy(
@@ -233,6 +234,7 @@ def _fill(house: House) -> None:
     for secret, inputs in ((MIXED, (OPEN, CLOSING)), (EARLY, (ANNOUNCED,))):
         write_made(pool / secret.proposal / "processed" / f"{secret.kept['file']}.h5", secret, inputs)
     assert len(house.service.harvester.scan().harvested) == 2
+    assert house.service.publication.publish()
     for secret in (MIXED, EARLY):
         secret.pid = house.service.search(OWNER, secret.told["title"]).hits[0].pid
     _keep_private(house)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from beamhub_catalogue.publishing.oai_sets import encoded
 from beamhub_core.session import server_name_for
 from leaks.leak_house import BASE
 from leaks.leak_world import PEOPLE, Secret, twin
@@ -271,12 +272,54 @@ def _act(secret: Secret) -> list[Probe]:
     return [Probe("PUT", f"/internal/acts/{ACT_ID}", body=body, as_hub=True), *tried]
 
 
+def _oai(method: str, path: str) -> Callable[[Secret], list[Probe]]:
+    """The OAI-PMH provider: a record by its name, lists by sets that it would be in, everything."""
+
+    def probes(secret: Secret) -> list[Probe]:
+        prefix = {"metadataPrefix": "datacite"}
+        names = [f"oai:127.0.0.1:datasets/{secret.pid}", f"oai:127.0.0.1:documents/{secret.proposal}"]
+        asked = [{"verb": "GetRecord", "identifier": name} | prefix for name in names]
+        asked += [{"verb": "ListMetadataFormats", "identifier": names[0]}, {"verb": "ListSets"}]
+        sets = [f"instrument:{encoded(word_of(secret, 'instrument'))}", f"facility:{secret.proposal}"]
+        asked += [{"verb": "ListRecords", "set": spec} | prefix for spec in (*sets, "technique", "year")]
+        asked += [{"verb": "ListIdentifiers", "from": "2000-01-01"} | prefix, {"verb": secret.pid}]
+        if method == "POST":
+            return [Probe("POST", path, one) for one in asked[:3]]
+        return [Probe("GET", f"{path}?{urlencode(one)}") for one in asked]
+
+    return probes
+
+
+def _forms(path: str, slot: str) -> Callable[[Secret], list[Probe]]:
+    """The forms of a landing page."""
+
+    def probes(secret: Secret) -> list[Probe]:
+        named = quote(secret.pid if slot == "pid" else secret.proposal, safe=":")
+        forms = ("datacite.json", "schema-org.jsonld", "ro-crate-metadata.json", "linkset.json", "nothing")
+        return [Probe("GET", path.replace(f"{{{slot}}}", named).replace("{name}", form)) for form in forms]
+
+    return probes
+
+
 _NOBODY = "u-" + "a" * 26
 ROUTES: dict[tuple[str, str], Callable[[Secret], list[Probe]]] = {
     ("GET", BASE): _page(BASE),
     ("GET", f"{BASE}/"): _search_page,
     ("GET", f"{BASE}/datasets/{{pid}}"): _by_pid(f"{BASE}/datasets/{{pid}}", "HEAD", "OPTIONS", "POST"),
     ("GET", f"{BASE}/datasets/{{pid}}/preview.png"): _by_pid(f"{BASE}/datasets/{{pid}}/preview.png", "HEAD"),
+    ("GET", f"{BASE}/datasets/{{pid}}/{{name}}"): _forms(f"{BASE}/datasets/{{pid}}/{{name}}", "pid"),
+    ("GET", f"{BASE}/documents/{{proposal}}"): _forms(f"{BASE}/documents/{{proposal}}", "proposal"),
+    ("GET", f"{BASE}/documents/{{proposal}}/{{name}}"): _forms(
+        f"{BASE}/documents/{{proposal}}/{{name}}", "proposal"
+    ),
+    ("GET", f"{BASE}/sitemap.xml"): _page(f"{BASE}/sitemap.xml"),
+    ("GET", f"{BASE}/sitemap/{{number}}.xml"): _page(f"{BASE}/sitemap/1.xml"),
+    ("GET", f"{BASE}/robots.txt"): _page(f"{BASE}/robots.txt"),
+    **{
+        (method, f"{prefix}/oai"): _oai(method, f"{prefix}/oai")
+        for prefix in ("", BASE)
+        for method in ("GET", "POST")
+    },
     ("GET", f"{BASE}/open"): _open,
     ("POST", f"{BASE}/open"): _start(f"{BASE}/open"),
     ("POST", f"{BASE}/prepare"): _start(f"{BASE}/prepare"),

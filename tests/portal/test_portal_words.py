@@ -1,4 +1,4 @@
-"""Laws of the pure parts: the redirect filter, words for numbers and dates, citations, keys."""
+"""Laws of the pure parts: the redirect filter, words for numbers and dates, keys."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from beamhub_catalogue.views import Citation, EmbargoView
+from beamhub_catalogue.views import EmbargoView
 from beamhub_core.errors import ConfigInvalid
-from beamhub_portal.citation import bibtex
 from beamhub_portal.hub_client import read_failure
 from beamhub_portal.keys import build_keys, read_secret
 from beamhub_portal.local_path import local_path, path_of
@@ -86,18 +85,6 @@ def test_the_way_to_an_end_is_never_negative(seconds: int) -> None:
     end = now + timedelta(seconds=seconds)
     assert "-" not in from_now(end, now) + time_left(end, now)
     assert (from_now(end, now) == "now") == (seconds <= 0)
-
-
-@given(st.text(max_size=40), st.lists(st.text(max_size=20), max_size=3))
-def test_bibtex_keeps_its_braces_balanced_whatever_a_title_holds(title: str, authors: list[str]) -> None:
-    entry = bibtex(Citation(tuple(authors), 2026, title, "Facility", "test:MA-1:x", "text"))
-    bare = entry.replace(r"\{", "").replace(r"\}", "")
-    depth = 0
-    for sign in bare:
-        depth += {"{": 1, "}": -1}.get(sign, 0)
-        assert depth >= 0
-    assert depth == 0
-    assert entry.startswith("@misc{test-MA-1-x,\n")
 
 
 def test_only_a_signed_failure_is_read_as_words_for_people() -> None:

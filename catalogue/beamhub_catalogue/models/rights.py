@@ -17,7 +17,10 @@ class ProposalRow(Base):
     From `withdrawn` on, the columns say what acts upon the proposal (`ActRow`) and the policy make of it;
     they are written anew whenever user office, policy or acts change, so that guards can be SQL.
     `policy_class` is None where user offices contradict each other. `embargo_class` is the class of the
-    policy that holds, None where no rule of the policy applies.
+    policy that holds, None where no rule of the policy applies. `changed_at` is when any of it last changed,
+    and with it what is told of the proposal's datasets. `not_before` is the day to
+    which another catalogue keeps a dataset of it closed. `summary`, `doi` and `keywords` are told by whoever
+    catalogues the proposal as a document.
     """
 
     __tablename__ = "proposals"
@@ -39,6 +42,11 @@ class ProposalRow(Base):
     ends_at: Mapped[datetime | None]
     opens_at: Mapped[datetime | None]
     metadata_public: Mapped[bool] = mapped_column(default=False)
+    changed_at: Mapped[datetime | None] = mapped_column(index=True)
+    not_before: Mapped[date | None]
+    summary: Mapped[str] = mapped_column(Text, default="")
+    doi: Mapped[str | None] = mapped_column(String(300), index=True, unique=True)
+    keywords: Mapped[list[Any]] = mapped_column(default=list)
 
 
 class MemberRow(Base):

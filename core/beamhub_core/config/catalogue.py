@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from beamhub_core.config.catalogue_sources import CatalogueSourceConfig, private_url
+from beamhub_core.config.publication import PublicationConfig
 from beamhub_core.config.section import (
     AbsolutePath,
     HoldsSecret,
@@ -17,21 +17,6 @@ from beamhub_core.config.section import (
     SectionName,
 )
 from beamhub_core.rights import RelativePath
-
-
-def _private(url: str) -> str:
-    """Who is a member, and the token, cross no network in the clear."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
-        raise ValueError(f"{url!r} is not https; http is for an office on this machine only")
-    return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class CsvOfficeConfig(Section):
@@ -49,7 +34,7 @@ class RestOfficeConfig(Section):
 
     name: SectionName = Field(description="Name of the user office; memberships carry it as their source.")
     kind: Literal["rest"] = Field(description="How it is read: over HTTP, again and again.")
-    url: Annotated[HttpUrl, AfterValidator(_private)] = Field(
+    url: Annotated[HttpUrl, AfterValidator(private_url)] = Field(
         description="Address below which the office answers at 'v1/state'; https, or http to this machine."
     )
     token_file: Annotated[SecretFile | None, HoldsSecret()] = Field(
@@ -95,7 +80,28 @@ class CatalogueConfig(Section):
         min_length=1, description="Where proposals and memberships come from; names are unique."
     )
     harvest_roots: tuple[HarvestRoot, ...] = ()
+    sources: tuple[CatalogueSourceConfig, ...] = Field(
+        default=(), max_length=50, description="Other catalogues that are mirrored here; names are unique."
+    )
     audit: AuditConfig = AuditConfig()
+    publication: PublicationConfig | None = Field(
+        default=None,
+        description="What harvesters and DataCite are told; absent: nothing, and `/oai` is not there.",
+    )
+    nexus_mapping_file: AbsolutePath | None = Field(
+        default=None,
+        description="YAML of what is kept of a NeXus file; docs/reference/nexus-mapping.md. "
+        "Absent: the mapping that comes with the package.",
+    )
+    unfinished_wait_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds since its last change before a file that cannot be read counts as damaged, "
+        "not as being written.",
+    )
+    harvest_files_per_s: float | None = Field(
+        default=None, gt=0, description="Most files read in a second, where storage must be spared."
+    )
     harvest_interval_s: float = Field(
         default=30.0, gt=0, description="Seconds between two looks at the harvest roots."
     )

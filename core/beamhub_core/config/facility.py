@@ -84,6 +84,7 @@ def _names_that_stand_twice(sections: dict[str, Any]) -> Iterator[tuple[Location
         ("login", "providers"),
         ("web", "clients"),
         ("catalogue", "user_offices"),
+        ("catalogue", "sources"),
         ("sessions", "places"),
         ("sessions", "profiles"),
         ("sessions", "environments"),

@@ -32,7 +32,7 @@ from beamhub_reduction.nexus.events import EventBank, EventRun, read_event_run
 from beamhub_reduction.nexus.follow import follow, written_prefix
 from beamhub_reduction.nexus.frames import FrameStack, read_frame_stack, read_pixel_mask
 from beamhub_reduction.nexus.geometry import Geometry, Monitor, read_geometry, read_monitor, read_wavelength
-from beamhub_reduction.nexus.header import DetectorHeader, Header, open_header
+from beamhub_reduction.nexus.header import DetectorHeader, Header, open_header, read_header
 from beamhub_reduction.nexus.logs import Log, read_log
 from beamhub_reduction.nexus.masks import (
     PixelMasks,
@@ -44,6 +44,7 @@ from beamhub_reduction.nexus.masks import (
 from beamhub_reduction.nexus.plot import DefaultPlot, PlotAxis, PlotField, read_default_plot
 from beamhub_reduction.nexus.preview import CurvePreview, ImagePreview, preview_image
 from beamhub_reduction.nexus.scanned import ScannedVariable, read_frame_times, read_scanned_variables
+from beamhub_reduction.nexus.text import as_text
 from beamhub_reduction.nexus.tiles import FrameRun
 from beamhub_reduction.nexus.tilt import PixelGrid, read_pixel_grid
 from beamhub_reduction.nexus.tomography import TomographyScan, read_tomography_scan
@@ -105,6 +106,7 @@ __all__ = [
     "UnsupportedLayout",
     "ValueLimits",
     "XrfScan",
+    "as_text",
     "count_pulses",
     "follow",
     "open_header",
@@ -115,6 +117,7 @@ __all__ = [
     "read_frame_stack",
     "read_frame_times",
     "read_geometry",
+    "read_header",
     "read_layout",
     "read_log",
     "read_matrices",

@@ -101,8 +101,7 @@ class EntryGroups:
 def _classified(parents: Sequence[Node], *classes: str) -> dict[str, list[Node]]:
     found: dict[str, list[Node]] = {name: [] for name in classes}
     for parent in parents:
-        for child in parent.children():
-            nx_class = None if child.is_dataset else child.nx_class
+        for child, nx_class in parent.owner.groups_of(parent):
             if nx_class in found:
                 found[nx_class].append(child)
     return found

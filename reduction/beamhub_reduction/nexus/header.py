@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from beamhub_reduction.nexus.access import Roots, real_file
+from beamhub_reduction.nexus.access import Roots
 from beamhub_reduction.nexus.closure import MissingLink, read_closure
 from beamhub_reduction.nexus.errors import LimitExceeded, NexusError
 from beamhub_reduction.nexus.events import find_event_groups
@@ -83,51 +83,55 @@ def open_header(path: str | os.PathLike[str], allowed_roots: Roots = None) -> He
     LimitExceeded
         If the file is deeper or larger than the reader agrees to walk.
     """
-    real = real_file(path, allowed_roots)
-    problems: list[str] = []
-    with NexusFile(real, allowed_roots) as nexus:
-        entries = nexus.entries()
-        entry = _main_entry(entries) or nexus.node("/")
-        stack = _stack_or_none(nexus, problems)
-        if stack is not None and stack.entry != entry.target.path:
-            entry = nexus.node(stack.entry)
-        detectors, n_pulses = _event_detectors(entry, problems)
-        if stack is not None:
-            detectors = (_frame_detector(stack), *detectors)
-        instrument = next(iter(entry.groups("NXinstrument")), None)
-        technique = entry.get("technique")
-        wavelength = read_wavelength(entry)
-        closure = read_closure(real, roots=allowed_roots)
-        return Header(
-            path=real,
-            size_bytes=Path(real).stat().st_size,
-            entry=entry.target.path,
-            entries=tuple(e.target.path for e in entries),
-            title=entry.text("title"),
-            start_time=entry.text("start_time"),
-            end_time=entry.text("end_time"),
-            experiment_identifier=_first(nexus, entries, entry, "experiment_identifier"),
-            definition=entry.text("definition"),
-            run_number=_number_or_text(entry, "run_number") or _number_or_text(entry, "scan_number"),
-            instrument=instrument.text("name") if instrument else entry.attribute_text("instrument"),
-            instrument_short_name=_short_name(instrument),
-            sample=_sample(entry),
-            technique_pid=technique.text("pid") if technique else None,
-            technique_name=technique.text("name") if technique else None,
-            users=_users(entry),
-            wavelength_angstrom=wavelength,
-            energy_keV=HC_KEV_ANGSTROM / wavelength if wavelength and _is_photon(entry) else None,
-            detectors=detectors,
-            n_frames=stack.n_present if stack else 0,
-            n_frames_expected=stack.n_expected if stack else None,
-            n_events=sum(d.n_events for d in detectors),
-            n_pulses=n_pulses,
-            linked_files=tuple(sorted(closure.files)),
-            missing_links=tuple(closure.missing),
-            provenance=_note(entry, "provenance"),
-            evidence=_note(entry, "evidence"),
-            problems=(*problems, *closure.problems),
-        )
+    with NexusFile(path, allowed_roots) as nexus:
+        return read_header(nexus)
+
+
+def read_header(nexus: NexusFile) -> Header:
+    """`open_header` for a file that is open already; the same errors."""
+    real, problems = nexus.path, list[str]()
+    entries = nexus.entries()
+    entry = _main_entry(entries) or nexus.node("/")
+    stack = _stack_or_none(nexus, problems)
+    if stack is not None and stack.entry != entry.target.path:
+        entry = nexus.node(stack.entry)
+    detectors, n_pulses = _event_detectors(entry, problems)
+    if stack is not None:
+        detectors = (_frame_detector(stack), *detectors)
+    instrument = next(iter(entry.groups("NXinstrument")), None)
+    technique = entry.get("technique")
+    wavelength = read_wavelength(entry)
+    closure = read_closure(real, roots=nexus.roots)
+    return Header(
+        path=real,
+        size_bytes=Path(real).stat().st_size,
+        entry=entry.target.path,
+        entries=tuple(e.target.path for e in entries),
+        title=entry.text("title"),
+        start_time=entry.text("start_time"),
+        end_time=entry.text("end_time"),
+        experiment_identifier=_first(nexus, entries, entry, "experiment_identifier"),
+        definition=entry.text("definition"),
+        run_number=_number_or_text(entry, "run_number") or _number_or_text(entry, "scan_number"),
+        instrument=instrument.text("name") if instrument else entry.attribute_text("instrument"),
+        instrument_short_name=_short_name(instrument),
+        sample=_sample(entry),
+        technique_pid=technique.text("pid") if technique else None,
+        technique_name=technique.text("name") if technique else None,
+        users=_users(entry),
+        wavelength_angstrom=wavelength,
+        energy_keV=HC_KEV_ANGSTROM / wavelength if wavelength and _is_photon(entry) else None,
+        detectors=detectors,
+        n_frames=stack.n_present if stack else 0,
+        n_frames_expected=stack.n_expected if stack else None,
+        n_events=sum(d.n_events for d in detectors),
+        n_pulses=n_pulses,
+        linked_files=tuple(sorted(closure.files)),
+        missing_links=tuple(closure.missing),
+        provenance=_note(entry, "provenance"),
+        evidence=_note(entry, "evidence"),
+        problems=(*problems, *closure.problems),
+    )
 
 
 def _main_entry(entries: list[Node]) -> Node | None:

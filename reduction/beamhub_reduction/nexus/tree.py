@@ -95,14 +95,15 @@ class Node:
     def attribute(self, name: str) -> object:
         """The value of an attribute, or None when it is absent, empty or longer than the cap."""
         with reading(self.target.file):
-            if name not in self.item.attrs:
+            attributes = self.item.attrs
+            if name not in attributes:
                 return None
-            identifier = self.item.attrs.get_id(name)
+            identifier = attributes.get_id(name)
             if identifier.get_space().get_simple_extent_npoints() == 0:
                 return None  # an empty one has no storage to ask about
             if identifier.get_storage_size() > MAX_ATTRIBUTE_BYTES:
                 return None
-            value: object = self.item.attrs[name]
+            value: object = attributes[name]
             return value
 
     def attribute_names(self) -> list[str]:
@@ -146,7 +147,7 @@ class Node:
 
     def groups(self, *nx_classes: str) -> list[Node]:
         """The member groups of these NeXus classes, naturally sorted by name."""
-        return [c for c in self.children() if not c.is_dataset and c.nx_class in nx_classes]
+        return [group for group, nx_class in self.owner.groups_of(self) if nx_class in nx_classes]
 
     def text(self, name: str) -> str | None:
         """The text of a member dataset, or None."""
@@ -218,6 +219,7 @@ class NexusFile:
         self.roots = roots
         self.files = OpenFiles()
         self.files.get(self.path)
+        self._groups: dict[tuple[Target, str], list[tuple[Node, str | None]]] = {}
 
     def __enter__(self) -> NexusFile:
         return self
@@ -248,6 +250,14 @@ class NexusFile:
         """The h5py object of a target; of many linked files only the last ones used stay open."""
         with self.files.lend(target.file) as handle, reading(target.file):
             return handle[target.path]
+
+    def groups_of(self, parent: Node) -> list[tuple[Node, str | None]]:
+        """The member groups of a group with their classes; remembered, for readers ask again and again."""
+        key = parent.target, parent.named
+        if key not in self._groups:
+            groups = [child for child in parent.children() if not child.is_dataset]
+            self._groups[key] = [(group, group.nx_class) for group in groups]
+        return self._groups[key]
 
     def entries(self) -> list[Node]:
         """The NXentry groups in numeric order; without any, all groups of the root."""

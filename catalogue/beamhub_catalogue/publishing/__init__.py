@@ -1,0 +1,3 @@
+"""What the catalogue tells the world: harvesting, citing, and reading by programs."""
+
+__all__: list[str] = []
