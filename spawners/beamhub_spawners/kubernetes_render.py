@@ -281,8 +281,12 @@ def _mounts(
 
 
 def _memory_volumes(plan: SessionPlan, place: KubernetesPlaceConfig) -> list[dict[str, Any]]:
-    """What of a read-only container is writable, besides its mounts: memory, which counts as its own."""
-    sizes = dict.fromkeys(MEMORY_FOLDERS, size(place.tmp_mib * 2**20))
+    """What of a read-only container is writable, besides its mounts: memory, which counts as its own.
+
+    /tmp is at most half of that memory: who fills it reads that it is full, instead of being killed.
+    """
+    tmp_mib = min(place.tmp_mib, int(plan.limits.memory_gib * 1024 / 2))
+    sizes = dict.fromkeys(MEMORY_FOLDERS, size(tmp_mib * 2**20))
     sizes["shm"] = size(plan.limits.memory_gib * 2**30 * SHM_SHARE)
     return [
         {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": limit}} for name, limit in sizes.items()

@@ -147,10 +147,13 @@ def test_a_killed_hub_container_costs_no_session(platform: ComposePlatform, sess
 def test_an_upgrade_brings_new_containers_back_into_the_networks_of_sessions(
     platform: ComposePlatform, session: Session
 ) -> None:
-    platform.compose.run("up", "--detach", "--force-recreate", "--no-deps", "hub", "proxy", "web")
-    platform.compose.wait_until_well("hub", "proxy", "web")
+    renewed = ("hub", "proxy", "web", "gateway")
+    platform.compose.run("up", "--detach", "--force-recreate", "--no-deps", *renewed)
+    platform.compose.wait_until_well(*renewed)
     eventually(lambda: session.person.http.get(f"{session.server_url}/api/status").status_code == 200)
     assert remembered(session) == "6202"
+    network = f"beamhub-{session.plan_id}"
+    eventually(lambda: network in platform.compose.facts("gateway")["NetworkSettings"]["Networks"])
 
 
 def test_without_its_agent_a_host_starts_nothing_and_the_page_says_so(

@@ -151,7 +151,11 @@ class KubernetesPlaceConfig(Section):
         description="Seconds that a session outlives the reports of its node; after them the cluster marks "
         "it for its end, which the node does when it is back.",
     )
-    tmp_mib: int = Field(default=1024, ge=16, description="Size of a session's /tmp, in memory, MiB.")
+    tmp_mib: int = Field(
+        default=1024,
+        ge=16,
+        description="Size of the /tmp of a session or worker, in memory, MiB; at most half of its memory.",
+    )
     timeout_s: float = Field(default=10.0, gt=0, description="Limit of one call to the API server.")
     silence_s: float = Field(
         default=20.0,
