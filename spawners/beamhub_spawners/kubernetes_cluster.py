@@ -20,7 +20,7 @@ from prometheus_client import Gauge
 from beamhub_core.config.kubernetes_place import KubernetesPlaceConfig
 from beamhub_core.errors import BeamhubError, Unavailable
 from beamhub_spawners.kubernetes_objects import NodeSeen, Raw, kept_pod, node_seen
-from beamhub_spawners.kubernetes_pod import MANAGED_BY, Pod, selector
+from beamhub_spawners.kubernetes_pod import ACCOUNT, MANAGED_BY, Pod, PodsByAccount, selector
 from beamhub_spawners.kubernetes_watch import Read, Watched, WatchFault, WatchHealth
 
 SERVICE = "cluster"
@@ -82,6 +82,7 @@ class Cluster:
         self._opening = asyncio.Lock()
         self._silent_since: float | None = None
         self._written: str | None = None
+        self._by_account = PodsByAccount()
 
     @property
     def silent_s(self) -> float:
@@ -152,8 +153,9 @@ class Cluster:
         Unavailable
             When nothing fresh is known of the cluster.
         """
-        wanted = labels.items()
-        return tuple(pod for pod in (await self.all_pods()).values() if wanted <= pod.labels.items())
+        known, account, wanted = await self.all_pods(), labels.get(ACCOUNT), labels.items()
+        pods = known.values() if account is None else self._by_account.of(account, known, turn=self.turn)
+        return tuple(pod for pod in pods if wanted <= pod.labels.items())
 
     async def all_pods(self) -> Mapping[str, Pod]:
         """All pods of sessions and their clusters there, by name, other hubs' too; not to be changed.

@@ -19,6 +19,8 @@ COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 # What the cluster itself says of a pod whose node does not report any more.
 LOST_NODE = ("NodeLost", "NodeNotReady", "NodeStatusUnknown")
+ACCOUNT = f"{PREFIX}account"
+"""Of labels: whose it is, hashed; of annotations: the account itself."""
 HASH_LENGTH = 40
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -150,6 +152,32 @@ class Pod:
         return {}
 
 
+class PodsByAccount:
+    """A cluster's pods, sorted out by account once for each change: every server asks all the time."""
+
+    def __init__(self) -> None:
+        self._turn: int | None = None
+        self._pods: dict[str, list[Pod]] = {}
+
+    def of(self, account: str, known: Mapping[str, Pod], *, turn: int) -> Iterable[Pod]:
+        """The pods with an account's label.
+
+        Parameters
+        ----------
+        account:
+            The label's value.
+        known:
+            All pods.
+        turn:
+            Is another one whenever `known` has changed.
+        """
+        if self._turn != turn:
+            self._turn, self._pods = turn, {}
+            for pod in known.values():
+                self._pods.setdefault(pod.labels.get(ACCOUNT, ""), []).append(pod)
+        return self._pods.get(account, ())
+
+
 def _instant(text: Any) -> datetime | None:
     try:
         return datetime.fromisoformat(str(text))
@@ -191,7 +219,7 @@ def server_labels(config: FacilityConfig, account: str, server_name: str) -> dic
     """
     return {
         **hub_labels(config),
-        f"{PREFIX}account": hashed(account),
+        ACCOUNT: hashed(account),
         f"{PREFIX}server": hashed(server_name),
     }
 

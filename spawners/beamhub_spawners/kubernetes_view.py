@@ -88,7 +88,7 @@ class PodList:
         self._thread.shutdown(wait=False, cancel_futures=True)
         client, self._client = self._client, None
         if client is not None:
-            client.close()
+            client.close()  # type: ignore[no-untyped-call]  # untyped
 
     async def _do(self, work: Any) -> Any:
         if self._is_busy:
@@ -120,7 +120,7 @@ class PodList:
 
     def _list(self, labels: str) -> list[Pod]:
         found: list[Pod] = []
-        following = ""
+        following: str | None = None
         while True:
             query = {"labelSelector": labels, "limit": PAGE, **({"continue": following} if following else {})}
             page = json.loads(self._answer("GET", self._pods, query=query))
@@ -153,7 +153,7 @@ class PodList:
             auth_settings=["BearerToken"],
         )
         answer = client.call_api(*asked, _request_timeout=self._place.timeout_s)
-        said: bytes = answer.read()
+        said: bytes = answer.read()  # type: ignore[no-untyped-call]  # untyped
         if answer.status >= 300:
             raise ApiException(status=answer.status, reason=answer.reason)
         return said

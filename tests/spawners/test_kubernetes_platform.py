@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 
 from contracts.cluster_parts import load_image, test_namespace
-from contracts.docker_parts import BASE_IMAGE
 from contracts.kubernetes_platform import KubernetesPlatform, running_kubernetes_platform
 from spawners.hub_kills import trial  # the folder of these tests, not the room
 
@@ -18,11 +17,9 @@ N_KILLS = 3
 
 @pytest.fixture
 def hub(small_image: str) -> Iterator[KubernetesPlatform]:
-    images = {"lab": BASE_IMAGE, "small": small_image}
     with test_namespace() as cluster:
-        for image in images.values():
-            load_image(image, cluster.run_folder)
-        with running_kubernetes_platform(cluster, images=images) as hub:
+        load_image(small_image, cluster.run_folder)
+        with running_kubernetes_platform(cluster, images={"small": small_image}) as hub:
             yield hub
 
 

@@ -13,6 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from beamhub_core.errors import Unavailable
+from beamhub_spawners.kubernetes_pod import ACCOUNT, Pod, PodsByAccount
 from beamhub_spawners.kubernetes_watch import FIRST_PAUSE_S, LONGEST_PAUSE_S, Watched, pause_s
 from contracts.small_api_server import SmallApiServer, small_api_server
 
@@ -162,3 +163,20 @@ def test_who_asks_an_unreachable_cluster_is_told_at_once() -> None:
 def test_pauses_grow_to_a_bound(n_failed: int) -> None:
     assert 0 < pause_s(n_failed) <= LONGEST_PAUSE_S
     assert pause_s(0) <= FIRST_PAUSE_S
+
+
+@given(steps=st.lists(st.tuples(NAMES, st.sampled_from(["", "ines", "igor"]), st.booleans()), max_size=20))
+def test_the_pods_of_an_account_are_those_with_its_label_after_every_change(
+    steps: list[tuple[str, str, bool]],
+) -> None:
+    known: dict[str, Pod] = {}
+    sorted_out = PodsByAccount()
+    for turn, (name, account, is_there) in enumerate(steps):
+        known.pop(name, None)
+        if is_there:
+            labels = {ACCOUNT: account} if account else {}
+            known[name] = Pod({"metadata": {"name": name, "labels": labels}})
+        for one in ("ines", "igor"):
+            wanted = {pod.name for pod in known.values() if pod.labels.get(ACCOUNT) == one}
+            for _ in range(2):  # the second answer is from what was sorted out
+                assert {pod.name for pod in sorted_out.of(one, known, turn=turn)} == wanted
