@@ -134,9 +134,11 @@ def read_state(folder: Path) -> JobState:
     return state if isinstance(state, JobState) else JobState()
 
 
-def jobs_in(home: Path, server: str | None = None) -> tuple[tuple[Path, LongJob], ...]:
-    """The jobs of a home, the oldest first; of one server, or of all."""
-    found = [(folder, job) for folder, job in _jobs(home) if server is None or job.server == server]
+def jobs_in(
+    home: Path, server: str | None = None, *, but: frozenset[str] = frozenset()
+) -> tuple[tuple[Path, LongJob], ...]:
+    """The jobs of a home, the oldest first; of one server, or of all; the ids in `but` are not read."""
+    found = [(folder, job) for folder, job in _jobs(home, but) if server is None or job.server == server]
     return tuple(sorted(found, key=lambda one: (one[1].made_at, one[1].id))[-MAX_LISTED:])
 
 
@@ -153,9 +155,10 @@ def report_of(folder: Path, job: LongJob) -> JobReport:
     )
 
 
-def _jobs(home: Path) -> Iterator[tuple[Path, LongJob]]:
+def _jobs(home: Path, but: frozenset[str]) -> Iterator[tuple[Path, LongJob]]:
     try:
         folders = [one for one in (home / JOBS_FOLDER).iterdir() if _ID.fullmatch(one.name)]
+        folders = [one for one in folders if one.name not in but]
     except OSError:
         return
     for folder in folders:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -83,6 +84,7 @@ class JobWork:
             log.exception("the job failed")
             self._write(phase="failed", text="It failed; the log in its folder says how.")
             return 1
+        shutil.rmtree(self._job.journal, ignore_errors=True)  # its parts are in the products now
         n_done = len(self._job.reductions)
         said = "Its product is written." if n_done == 1 else f"Its {n_done} products are written."
         self._write(phase="done", text=said)

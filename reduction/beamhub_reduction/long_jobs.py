@@ -110,13 +110,14 @@ def submit(jobs: Sequence[Job], *, workers: int | None = None, title: str = "") 
     said = title or f"{first.step} of {Path(first.file).name}" + (
         f" and {len(jobs) - 1} more" if jobs[1:] else ""
     )
+    job_id = new_job_id()
     job = LongJob(
-        id=new_job_id(),
+        id=job_id,
         title=said[:MAX_TITLE],
         server=server_name(),
         made_at=utc_now(),
         reductions=reductions,
-        journal=str(_journal(session)),
+        journal=str(_journal(session) / job_id),
         workers=workers,
     )
     return SubmittedJob(store_job(Path(session.home), job))

@@ -59,6 +59,7 @@ class JobRunner:
         self._folder: Path | None = None
         self._asked_at: float | None = None
         self._not_before = 0.0
+        self._over: dict[str, JobReport] = {}
         self.reports: tuple[JobReport, ...] = ()
         """What was seen last: the latest jobs, for web."""
         self.when_changed: Callable[[], None] = lambda: None
@@ -73,7 +74,8 @@ class JobRunner:
         """Look after jobs until cancelled."""
         while True:
             try:
-                jobs = await asyncio.to_thread(jobs_in, self._home, self._server)
+                over = frozenset(self._over)
+                jobs = await asyncio.to_thread(jobs_in, self._home, self._server, but=over)
                 self._take(await asyncio.to_thread(_reports, jobs))
                 await asyncio.to_thread(self.look, jobs)
             except OSError as error:
@@ -83,7 +85,14 @@ class JobRunner:
                 log.exception("beamhub: a look after jobs failed")
             await asyncio.sleep(LOOK_S)
 
-    def _take(self, reports: tuple[JobReport, ...]) -> None:
+    def _take(self, seen: list[JobReport]) -> None:
+        """Keep what was seen: those that go on before those that have ended, the latest of each first.
+
+        What has ended is not read again.
+        """
+        going_on = [one for one in seen if one.phase not in FINAL_PHASES]
+        self._over.update((one.id, one) for one in seen if one.phase in FINAL_PHASES)
+        reports = (*reversed(going_on), *reversed(self._over.values()))[:MAX_SHOWN]
         before, self.reports = self.reports, reports
         if [(one.id, one.phase) for one in before] != [(one.id, one.phase) for one in reports]:
             self.when_changed()
@@ -147,11 +156,8 @@ class JobRunner:
                 _write(folder, state.model_copy(update={"phase": "stopped", "text": "It was stopped."}))
 
 
-def _reports(jobs: tuple[tuple[Path, LongJob], ...]) -> tuple[JobReport, ...]:
-    """What web is told: those that go on before those that have ended, the latest of each."""
-    told = [report_of(folder, job) for folder, job in reversed(jobs)]
-    told.sort(key=lambda report: report.phase in FINAL_PHASES)
-    return tuple(told[:MAX_SHOWN])
+def _reports(jobs: tuple[tuple[Path, LongJob], ...]) -> list[JobReport]:
+    return [report_of(folder, job) for folder, job in jobs]
 
 
 def _write(folder: Path, state: JobState) -> None:

@@ -145,6 +145,7 @@ def test_a_killed_job_goes_on_in_the_next_server_and_gives_the_same_numbers(
     until(lambda: not second.is_busy, second, stage.home)
     assert submitted.report().phase == "done", (submitted.folder / "log").read_text()
     assert read_state(submitted.folder).n_starts == 2
+    assert not list((stage.home / ".beamhub/journal").iterdir())
     assert [job.id for job in own_jobs()] == [submitted.id]
 
     expected = open_run(scan).reduce("azimuthal", bins=200).write(stage.home / "direct.nxs")
