@@ -7,6 +7,7 @@ http://purl.org/pan-science/PaNET/ (CC-BY 4.0, the PaNET authors), https://githu
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def terms_below(term: str) -> frozenset[str]:
 def terms_called(word: str) -> frozenset[str]:
     """The terms whose label or other label is a word, letter case aside; labels are not unique."""
     return _called().get(word.strip().lower(), frozenset())
+
+
+def terms_like(matches: Callable[[str], bool]) -> frozenset[str]:
+    """The terms of which a label matches, and all that stand below them."""
+    found = (term for term, words in labels().items() if any(matches(word) for word in words))
+    return frozenset().union(*(terms_below(term) for term in found))
 
 
 def labels() -> dict[str, tuple[str, ...]]:

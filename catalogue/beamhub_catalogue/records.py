@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from beamhub_catalogue.acts import is_withdrawn
 from beamhub_catalogue.file_report import FileReport
 from beamhub_catalogue.models import DatasetRow, FileRow, GovernorRow, InputRow, ParameterRow, SampleRow
+from beamhub_catalogue.units import in_si
 from beamhub_catalogue.walk import FoundFile
 from beamhub_core.config.facility import FacilityConfig
 from beamhub_core.errors import BeamhubError
@@ -91,17 +92,19 @@ def store_raw(
     row.harvested_at = row.changed_at = now
     row.files = [_file_row(file.pool, file.path, file.size_bytes)]
     row.files += [_file_row(pool, path, size) for (pool, path), size in linked]
-    row.parameters = [
-        ParameterRow(
-            name=p.name,
-            number=p.value if isinstance(p.value, float) else None,
-            word=p.value if isinstance(p.value, str) else None,
-            unit=p.unit,
-        )
-        for p in report.parameters
-    ]
+    row.parameters = [parameter_row(p.name, p.value, p.unit) for p in report.parameters]
     session.flush()
     return row
+
+
+def parameter_row(name: str, value: float | str, unit: str | None) -> ParameterRow:
+    """A parameter as it was told, and its number in SI where we know the unit."""
+    if isinstance(value, str):
+        return ParameterRow(name=name, number=None, word=value, unit=unit)
+    si_number, dimension = in_si(value, unit) or (None, None)
+    return ParameterRow(
+        name=name, number=value, word=None, unit=unit, si_number=si_number, dimension=dimension
+    )
 
 
 def read_product(config: FacilityConfig, where: Location, report: FileReport) -> Product:
@@ -289,7 +292,6 @@ def _product_parameters(product: Product) -> list[ParameterRow]:
     rows: list[ParameterRow] = []
     for name, value in sorted(product.parameters.items())[:MAX_PARAMETERS]:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        number = float(value) if is_number and abs(value) < 1e300 else None
-        word = None if number is not None else str(value)[:1000]
-        rows.append(ParameterRow(name=name[:120], number=number, word=word, unit=None))
+        told = float(value) if is_number and abs(value) < 1e300 else str(value)[:1000]
+        rows.append(parameter_row(name[:120], told, None))
     return rows

@@ -14,7 +14,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.database import Database, ensure_schema
-from beamhub_catalogue.models import DatasetRow, MemberRow, ParameterRow, ProposalRow
+from beamhub_catalogue.models import DatasetRow, MemberRow, ParameterRow, ProposalRow, SampleRow
 from beamhub_catalogue.people import Reader
 from beamhub_catalogue.queries import Catalogue
 from beamhub_catalogue.search_answers import Answers
@@ -80,7 +80,7 @@ def postgresql(postgresql_server: Any) -> Iterator[Database]:
 
 def fill(session: Session, rows: list[dict[str, Any]]) -> None:
     """Put the rows in place of whatever was there."""
-    for table in (ParameterRow, DatasetRow, ProposalRow, MemberRow):
+    for table in (ParameterRow, SampleRow, DatasetRow, ProposalRow, MemberRow):
         session.execute(delete(table))
     opens = {"OP-1": NOW - timedelta(days=1), "MA-2": NOW + timedelta(days=1), "TO-3": None}
     for name, opens_at in opens.items():
@@ -112,6 +112,8 @@ def fill(session: Session, rows: list[dict[str, Any]]) -> None:
             harvested_at=NOW,
             **told,
         )
+        made.set_techniques(("", made.technique_label))
+        made.set_samples(*([SampleRow(name=made.sample)] if made.sample is not None else []))
         number = value if isinstance(value, float) else None
         word = value if isinstance(value, str) else None
         if value is not None:

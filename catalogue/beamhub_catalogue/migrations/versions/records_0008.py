@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from beamhub_catalogue.models import UtcDateTime
+from beamhub_catalogue.units import find_unit
 
 revision = "0008"
 down_revision = "0007"
@@ -66,7 +67,7 @@ TABLES = (
 
 
 def upgrade() -> None:
-    """Add columns and tables, and fill them from what is there; harvest gives the values in SI."""
+    """Add columns and tables, and fill them from what is there."""
     for table, columns in ADDED.items():
         for name, kind, default in columns:
             op.add_column(table, sa.Column(name, kind, server_default=default, nullable=default is None))
@@ -90,6 +91,7 @@ def upgrade() -> None:
             " SELECT id, 0, sample, '' FROM datasets WHERE sample IS NOT NULL"
         )
     )
+    _fill_si()
 
 
 def downgrade() -> None:
@@ -102,6 +104,23 @@ def downgrade() -> None:
     for table, columns in ADDED.items():
         for name, *_ in reversed(columns):
             op.drop_column(table, name)
+
+
+def _fill_si() -> None:
+    """One statement for each unit that occurs."""
+    connection = op.get_bind()
+    found = sa.text("SELECT DISTINCT unit FROM dataset_parameters WHERE number IS NOT NULL")
+    for told in connection.execute(found).scalars().all():
+        unit = find_unit(told or "")
+        if unit is None:
+            continue
+        connection.execute(
+            sa.text(
+                "UPDATE dataset_parameters SET si_number = number * :factor + :offset, dimension = :dimension"
+                " WHERE number IS NOT NULL AND coalesce(unit, '') = :told"
+            ),
+            {"factor": unit.factor, "offset": unit.offset, "dimension": unit.dimension, "told": told or ""},
+        )
 
 
 def _of_dataset(nullable: bool, table: str) -> tuple[sa.Column[Any], sa.ForeignKeyConstraint]:
