@@ -13,6 +13,7 @@ from pathlib import Path
 
 PANET = "http://purl.org/pan-science/PaNET/"
 """What comes before the id in a term."""
+ROOT = PANET + "PaNET00001"
 
 
 def terms_below(term: str) -> frozenset[str]:
@@ -27,8 +28,12 @@ def terms_called(word: str) -> frozenset[str]:
 
 
 def terms_like(matches: Callable[[str], bool]) -> frozenset[str]:
-    """The terms of which a label matches, and all that stand below them."""
-    found = (term for term, words in labels().items() if any(matches(word) for word in words))
+    """The terms of which a label matches, and all that stand below them.
+
+    The root, "photon and neutron technique", is left out: else whatever has a photon would be a neutron's.
+    """
+    others = ((term, words) for term, words in labels().items() if term != ROOT)
+    found = (term for term, words in others if any(matches(word) for word in words))
     return frozenset().union(*(terms_below(term) for term in found))
 
 

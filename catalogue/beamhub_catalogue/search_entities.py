@@ -98,20 +98,17 @@ class Entities:
         """Proposals and publications."""
         d = self._documents.c
         fields = {
-            name: Field(column, kind)
-            for name, column, kind in (
-                ("pid", d.pid, "text"),
-                ("title", d.title, "text"),
-                ("type", d.type, "text"),
-                ("summary", d.summary, "text"),
-                ("doi", d.doi, "text"),
-                ("license", d.license, "text"),
-                ("keywords", d.keywords, "words"),
-                ("isPublic", d.is_public, "bool"),
-                ("startDate", d.start, "day"),
-                ("endDate", d.end, "day"),
-                ("releaseDate", d.released_at, "date"),
-            )
+            "pid": Field(d.pid, "text"),
+            "title": Field(d.title, "text"),
+            "type": Field(d.type, "text"),
+            "summary": Field(d.summary, "text"),
+            "doi": Field(d.doi, "text"),
+            "license": Field(d.license, "text"),
+            "keywords": Field(d.keywords, "words"),
+            "isPublic": Field(d.is_public, "bool"),
+            "startDate": Field(d.start, "day"),
+            "endDate": Field(d.end, "day"),
+            "releaseDate": Field(d.released_at, "date"),
         }
         table, dataset_id, document = self._document_links
         back = (table, document, dataset_id)

@@ -83,8 +83,8 @@ class Joins:
         for number, include in enumerate(includes):
             relation = _relation(entity, include)
             if relation.inline is None:
-                hidden = relation.only_where is not None
-                near = case((relation.only_where, relation.near), else_=null()) if hidden else relation.near
+                near, shown = relation.near, relation.only_where
+                near = near if shown is None else case((shown, near), else_=null())
                 nears.append(near.label(f"near_{number}"))
         return nears
 
