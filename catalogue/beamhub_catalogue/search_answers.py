@@ -9,6 +9,7 @@ from sqlalchemy import Select, func, select
 from beamhub_catalogue.models import DatasetRow, FileRow
 from beamhub_catalogue.queries import Catalogue, equals
 from beamhub_catalogue.search_entities import Entities
+from beamhub_catalogue.search_facets import Facets
 from beamhub_catalogue.search_filter import Group, Include, SearchFilter
 from beamhub_catalogue.search_items import Item
 from beamhub_catalogue.search_joins import Joins
@@ -25,6 +26,7 @@ class Answers:
         self._session = catalogue.session
         self._entities = Entities(catalogue)
         self._joins = Joins(catalogue.session, self._entities)
+        self._facets = Facets(catalogue, self._entities, self._joins)
 
     def datasets(self, wanted: SearchFilter) -> list[Item]:
         """Datasets, each with a score."""
@@ -80,6 +82,10 @@ class Answers:
         """How many instruments match."""
         return self._count("Instrument", where, include)
 
+    def facets(self, where: Group | None, include: tuple[Include, ...] = ()) -> dict[str, Any]:
+        """How many datasets match, and of what."""
+        return self._facets.answer(where, include)
+
     def _list(self, kind: str, wanted: SearchFilter) -> list[Item]:
         entity = self._entities.named(kind)
         rank = relevance(wanted.query or "", self._weighted(entity)).label("rank")
@@ -105,6 +111,8 @@ class Answers:
 
     def _count(self, kind: str, where: Group | None, include: tuple[Include, ...]) -> int:
         entity = self._entities.named(kind)
+        if kind == "Dataset" and (where is None or not where.parts) and not include:
+            return self._facets.total()
         return self._counted(self._joins.matching(entity, where, include, entity.key[0]))
 
     def _counted(self, query: Select[Any]) -> int:

@@ -48,6 +48,7 @@ class SearchApi:
         for path, handler in (
             ("/Datasets", self.datasets),
             ("/Datasets/count", self.count_datasets),
+            ("/Datasets/facets", self.facets),
             ("/Datasets/{pid}", self.dataset),
             ("/Datasets/{pid}/files", self.files),
             ("/Datasets/{pid}/files/count", self.count_files),
@@ -74,6 +75,12 @@ class SearchApi:
         where, include = _counted(request)
         with self._answers(request) as answers:
             return {"count": answers.count_datasets(where, include)}
+
+    def facets(self, request: Request, where_text: WhereText = None, filter_text: FilterText = None) -> Any:
+        """How many datasets match, by instrument, technique, year and more. Not of the PaNOSC standard."""
+        where, include = _counted(request)
+        with self._answers(request) as answers:
+            return answers.facets(where, include)
 
     def dataset(self, request: Request, pid: str, filter_text: FilterText = None) -> Any:
         """One dataset."""

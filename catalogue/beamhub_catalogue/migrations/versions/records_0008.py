@@ -7,6 +7,12 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from beamhub_catalogue.migrations.search_objects import (
+    create_counts,
+    create_text_indexes,
+    drop_counts,
+    drop_text_indexes,
+)
 from beamhub_catalogue.models import UtcDateTime
 from beamhub_catalogue.units import find_unit
 
@@ -53,6 +59,8 @@ INDEXES = (
     ("dataset_parameters", ("name", "dimension", "si_number"), False),
 )
 TABLES = (
+    "dataset_counts",
+    "stale_counts",
     "adapter_cursors",
     "deleted_records",
     "document_parameters",
@@ -92,10 +100,14 @@ def upgrade() -> None:
         )
     )
     _fill_si()
+    create_counts()
+    create_text_indexes()
 
 
 def downgrade() -> None:
     """Drop them with all that is in them."""
+    drop_counts()
+    drop_text_indexes()
     for table, names, _ in reversed(INDEXES):
         op.drop_index(op.f(f"ix_{table}_{'_'.join(names)}"), table_name=table)
     for table in TABLES:
