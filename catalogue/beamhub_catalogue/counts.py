@@ -24,6 +24,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    union_all,
 )
 from sqlalchemy.orm import Session
 
@@ -63,7 +64,8 @@ def uncounted() -> ColumnElement[bool]:
     """Datasets that the counts leave out: to be counted live."""
     special = select(DatasetRow.id).where(SPECIAL)
     stale = select(DatasetRow.id).where(is_stale(), not_(SPECIAL))
-    found: ColumnElement[bool] = DatasetRow.id.in_(special.union_all(stale).correlate(None))
+    left_out = union_all(special, stale).subquery("left_out")
+    found: ColumnElement[bool] = DatasetRow.id.in_(select(left_out.c.id).correlate(None))
     return found
 
 

@@ -6,11 +6,27 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Date, Select, String, and_, case, cast, func, literal, not_, null, or_, union_all
+from sqlalchemy import (
+    Date,
+    Select,
+    String,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    not_,
+    null,
+    or_,
+    union,
+    union_all,
+)
 from sqlalchemy import select as sql_select
 
+from beamhub_catalogue.counts import uncounted
 from beamhub_catalogue.guards import Guard
 from beamhub_catalogue.models import (
+    DatasetCountRow,
     DatasetRow,
     DocumentParameterRow,
     FileRow,
@@ -19,6 +35,7 @@ from beamhub_catalogue.models import (
     PublicationDatasetRow,
     PublicationRow,
     SampleRow,
+    StaleCountRow,
     TechniqueRow,
     UtcDateTime,
 )
@@ -132,8 +149,13 @@ class Entities:
     @cached_property
     def instrument(self) -> Entity:
         """Instruments of which the reader knows a dataset."""
-        known = self._guard.datasets(DatasetRow.instrument.label("name"))
-        table = known.where(DatasetRow.instrument != "").distinct().subquery("known_instruments")
+        c = DatasetCountRow
+        counted = self._guard.proposals(c.value.label("name")).join(c, c.proposal == ProposalRow.id)
+        counted = counted.where(c.facet == "instrument", c.value != "")
+        fresh = c.proposal.not_in(sql_select(StaleCountRow.proposal).correlate(None))
+        live = self._guard.datasets(DatasetRow.instrument.label("name"))
+        live = live.where(DatasetRow.instrument != "", uncounted())
+        table = union(counted.where(fresh), live).subquery("known_instruments")
         relations = {"datasets": Relation("Dataset", table.c.name, DatasetRow.instrument, each=True)}
         return self._instruments(
             table.c.name, lambda *columns: sql_select(*columns).select_from(table), relations
