@@ -26,7 +26,7 @@ class Answers:
         self._session = catalogue.session
         self._entities = Entities(catalogue)
         self._joins = Joins(catalogue.session, self._entities)
-        self._facets = Facets(catalogue, self._entities, self._joins)
+        self._catalogue = catalogue
 
     def datasets(self, wanted: SearchFilter) -> list[Item]:
         """Datasets, each with a score."""
@@ -84,7 +84,10 @@ class Answers:
 
     def facets(self, where: Group | None, include: tuple[Include, ...] = ()) -> dict[str, Any]:
         """How many datasets match, and of what."""
-        return self._facets.answer(where, include)
+        return self._facets().answer(where, include)
+
+    def _facets(self) -> Facets:
+        return Facets(self._catalogue, self._entities, self._joins)
 
     def _list(self, kind: str, wanted: SearchFilter) -> list[Item]:
         entity = self._entities.named(kind)
@@ -112,7 +115,7 @@ class Answers:
     def _count(self, kind: str, where: Group | None, include: tuple[Include, ...]) -> int:
         entity = self._entities.named(kind)
         if kind == "Dataset" and (where is None or not where.parts) and not include:
-            return self._facets.total()
+            return self._facets().total()
         return self._counted(self._joins.matching(entity, where, include, entity.key[0]))
 
     def _counted(self, query: Select[Any]) -> int:

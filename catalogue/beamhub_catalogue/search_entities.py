@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -63,8 +64,9 @@ class Entities:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue, self._guard = catalogue, catalogue.guard
         self.reads = catalogue.guard.reads()
-        self.is_public = Guard(ANONYMOUS, catalogue.policy, catalogue.now).reads()
-        self._people = people()
+        anonymous = catalogue.reader == ANONYMOUS
+        public = catalogue.guard if anonymous else Guard(ANONYMOUS, catalogue.policy, catalogue.now)
+        self.is_public = public.reads()
 
     def named(self, name: str) -> Entity:
         """The entity of a name, such as "Dataset"."""
@@ -85,15 +87,19 @@ class Entities:
             "license": Field(DatasetRow.license, "text"),
             "keywords": Field(DatasetRow.keywords, "words"),
         }
-        link, gated = self._document_links, self.reads
+        gated = self.reads
         relations = {
-            "documents": Relation("Document", DatasetRow.id, self._documents.c.pid, link=link),
-            "techniques": Relation("Technique", DatasetRow.id, TechniqueRow.dataset_id, apart=True),
-            "instrument": Relation("Instrument_of_dataset", many=False, inline=self._instrument_in),
-            "files": Relation("File", DatasetRow.id, FileRow.dataset_id, only_where=gated),
-            "parameters": Relation("Parameter", DatasetRow.id, ParameterRow.dataset_id, only_where=gated),
-            "samples": Relation("Sample", DatasetRow.id, SampleRow.dataset_id, only_where=gated),
-            "members": Relation("Member", DatasetRow.id, self._people.c.dataset_id, only_where=gated),
+            "documents": lambda: Relation(
+                "Document", DatasetRow.id, self._documents.c.pid, link=self._document_links
+            ),
+            "techniques": lambda: Relation("Technique", DatasetRow.id, TechniqueRow.dataset_id, apart=True),
+            "instrument": lambda: Relation("Instrument_of_dataset", many=False, inline=self._instrument_in),
+            "files": lambda: Relation("File", DatasetRow.id, FileRow.dataset_id, only_where=gated),
+            "parameters": lambda: Relation(
+                "Parameter", DatasetRow.id, ParameterRow.dataset_id, only_where=gated
+            ),
+            "samples": lambda: Relation("Sample", DatasetRow.id, SampleRow.dataset_id, only_where=gated),
+            "members": lambda: Relation("Member", DatasetRow.id, self._people.c.dataset_id, only_where=gated),
         }
         flags = (
             case((self.reads, True), else_=False).label("reads"),
@@ -127,12 +133,12 @@ class Entities:
             "endDate": Field(d.end, "day"),
             "releaseDate": Field(d.released_at, "date"),
         }
-        table, dataset_id, document = self._document_links
-        back = (table, document, dataset_id)
         relations = {
-            "datasets": Relation("Dataset", d.pid, DatasetRow.id, link=back, each=True),
-            "members": Relation("Member", d.pid, self._people.c.document),
-            "parameters": Relation("Document_parameter", d.pid, DocumentParameterRow.document),
+            "datasets": lambda: Relation(
+                "Dataset", d.pid, DatasetRow.id, link=self._dataset_links, each=True
+            ),
+            "members": lambda: Relation("Member", d.pid, self._people.c.document),
+            "parameters": lambda: Relation("Document_parameter", d.pid, DocumentParameterRow.document),
         }
         documents = self._documents
         return Entity(
@@ -156,7 +162,7 @@ class Entities:
         live = self._guard.datasets(DatasetRow.instrument.label("name"))
         live = live.where(DatasetRow.instrument != "", uncounted())
         table = union(counted.where(fresh), live).subquery("known_instruments")
-        relations = {"datasets": Relation("Dataset", table.c.name, DatasetRow.instrument, each=True)}
+        relations = {"datasets": lambda: Relation("Dataset", table.c.name, DatasetRow.instrument, each=True)}
         return self._instruments(
             table.c.name, lambda *columns: sql_select(*columns).select_from(table), relations
         )
@@ -170,7 +176,7 @@ class Entities:
         name = row.DatasetRow.instrument
         return instrument_item(name, self._catalogue.facility) if name else None
 
-    def _instruments(self, name: Any, source: Any, relations: dict[str, Relation]) -> Entity:
+    def _instruments(self, name: Any, source: Any, relations: Mapping[str, Callable[[], Relation]]) -> Entity:
         facility = self._catalogue.facility
         fields = {
             "pid": Field(name, "text"),
@@ -282,6 +288,16 @@ class Entities:
         ).join_from(PublicationDatasetRow, PublicationRow)
         links = union_all(of_proposals, of_publications).subquery("links")
         return links, links.c.dataset, links.c.document
+
+    @property
+    def _dataset_links(self) -> tuple[Any, Any, Any]:
+        """The same the other way round: (table, document, dataset)."""
+        table, dataset, document = self._document_links
+        return table, document, dataset
+
+    @cached_property
+    def _people(self) -> Any:
+        return people()
 
     @cached_property
     def _documents(self) -> Any:

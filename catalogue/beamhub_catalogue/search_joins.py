@@ -147,7 +147,7 @@ def _relation(entity: Entity, include: Include) -> Relation:
     if found is None:
         known = ", ".join(entity.relations) or "none"
         raise FilterInvalid(include.place, f"a {entity.name} has no such relation; it has {known}")
-    return found
+    return found()
 
 
 def _linked(query: Select[Any], relation: Relation) -> Select[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import BigInteger, Integer, String, Text, cast, literal, null, select, union_all
@@ -68,9 +69,9 @@ def member_entity(table: Any) -> Entity:
     """Places; person and affiliation are of the same row, and sent along always."""
     owner = (table.c.document.label("owner"),)
     relations = {
-        "person": Relation("Person", many=False, inline=person_item),
-        "affiliation": Relation("Affiliation", many=False, inline=_affiliation),
-        "affiliations": Relation("Affiliation", inline=_affiliation),
+        "person": lambda: Relation("Person", many=False, inline=person_item),
+        "affiliation": lambda: Relation("Affiliation", many=False, inline=_affiliation),
+        "affiliations": lambda: Relation("Affiliation", inline=_affiliation),
     }
     return _entity("Member", {"role": Field(table.c.role, "text")}, table, member_item, relations, owner)
 
@@ -110,7 +111,7 @@ def _entity(
     fields: dict[str, Field],
     table: Any,
     build: Any,
-    relations: dict[str, Relation] | None = None,
+    relations: Mapping[str, Callable[[], Relation]] | None = None,
     more: tuple[Any, ...] = (),
 ) -> Entity:
     return Entity(

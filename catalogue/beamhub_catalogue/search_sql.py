@@ -72,7 +72,8 @@ class Entity:
     """One kind of item: its fields, those that `text` looks at, and where its rows come from.
 
     `source` selects from the rows that the reader may know of. `columns` is what `build` makes an item of,
-    for an include or None; `key` puts them in an order.
+    for an include or None; `key` puts them in an order. Relations are made when they are asked for: making
+    conditions takes longer than a look by pid.
     """
 
     name: str
@@ -82,7 +83,7 @@ class Entity:
     columns: tuple[Any, ...]
     key: tuple[Any, ...]
     build: Callable[..., dict[str, Any]]
-    relations: Mapping[str, Relation] = field(default_factory=dict)
+    relations: Mapping[str, Callable[[], Relation]] = field(default_factory=dict)
 
 
 def compile_where(where: Group | None, entity: Entity, unit: Unit | None = None) -> ColumnElement[bool]:
