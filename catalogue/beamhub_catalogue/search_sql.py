@@ -132,6 +132,12 @@ def relevance(query: str, weighted: tuple[tuple[Any, float], ...]) -> ColumnElem
     return total
 
 
+def any_term(query: str, weighted: tuple[tuple[Any, float], ...]) -> ColumnElement[bool]:
+    """Whether any word of a query stands in any of the columns; what an index answers, unlike a relevance."""
+    terms = query.lower().split()[:MAX_QUERY_TERMS]
+    return or_(false(), *(contains(column, term) for term in terms for column, _ in weighted))
+
+
 def score_of(weight: float) -> float:
     """A relevance as a score, strictly between 0 and 1 and growing with it."""
     return (weight + 0.01) / (weight + 0.01 + QUERY_SATURATION)
