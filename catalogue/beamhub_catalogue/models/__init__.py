@@ -25,10 +25,12 @@ from beamhub_catalogue.models.documents import (
     AffiliationRow,
     AuthorRow,
     AuthorshipRow,
+    DatasetCountRow,
     DeletedRecordRow,
     DocumentParameterRow,
     PublicationDatasetRow,
     PublicationRow,
+    StaleCountRow,
 )
 from beamhub_catalogue.models.oai import OaiRecordRow, OaiStateRow
 from beamhub_catalogue.models.rights import (
@@ -66,6 +68,7 @@ __all__ = [
     "AuthorshipRow",
     "Base",
     "ClockRow",
+    "DatasetCountRow",
     "DatasetRow",
     "DeletedRecordRow",
     "DocumentParameterRow",
@@ -96,6 +99,7 @@ __all__ = [
     "ShareRow",
     "SourceRow",
     "StaffRow",
+    "StaleCountRow",
     "StoragePoolRow",
     "TechniqueRow",
     "UtcDateTime",
