@@ -274,15 +274,17 @@ def _act(secret: Secret) -> list[Probe]:
 
 def _oai(method: str, path: str) -> Callable[[Secret], list[Probe]]:
     """The OAI-PMH provider: a record by its name, lists by sets that it would be in, everything."""
-    prefix = {"metadataPrefix": "datacite"}
 
     def probes(secret: Secret) -> list[Probe]:
+        prefix = {"metadataPrefix": "datacite"}
         names = [f"oai:127.0.0.1:{one}" for one in (f"datasets/{secret.pid}", f"documents/{secret.proposal}")]
-        asked = [{"verb": "GetRecord", "identifier": name} | prefix for name in names]
-        asked += [{"verb": "ListMetadataFormats", "identifier": names[0]}, {"verb": "ListSets"}]
+        asked = [{"verb": "GetRecord", "identifier": name} | prefix for name in names] + [
+            {"verb": "ListSets"}
+        ]
         sets = (f"instrument:{encoded(word_of(secret, 'instrument'))}", "technique", "year")
         asked += [{"verb": "ListRecords", "set": spec} | prefix for spec in sets]
-        asked += [{"verb": "ListIdentifiers", "from": "2000-01-01"} | prefix, {"verb": secret.pid}]
+        asked += [{"verb": "ListIdentifiers", "from": "2000-01-01"} | prefix]
+        asked += [{"verb": "ListMetadataFormats", "identifier": names[0]}, {"verb": secret.pid}]
         queries = [Probe("GET", f"{path}?{urlencode(one)}") for one in asked]
         return queries if method == "GET" else [Probe("POST", path, one) for one in asked[:3]]
 
@@ -290,14 +292,11 @@ def _oai(method: str, path: str) -> Callable[[Secret], list[Probe]]:
 
 
 def _forms(path: str, slot: str) -> Callable[[Secret], list[Probe]]:
-    """The forms of a landing page."""
     forms = ("datacite.json", "schema-org.jsonld", "ro-crate-metadata.json", "linkset.json", "nothing")
-
-    def probes(secret: Secret) -> list[Probe]:
-        named = path.replace(f"{{{slot}}}", quote(getattr(secret, slot), safe=":"))
-        return [Probe("GET", named.replace("{name}", form)) for form in forms]
-
-    return probes
+    return lambda secret: [
+        Probe("GET", path.replace(f"{{{slot}}}", quote(getattr(secret, slot))).replace("{name}", form))
+        for form in forms
+    ]
 
 
 _NOBODY = "u-" + "a" * 26
@@ -307,12 +306,10 @@ ROUTES: dict[tuple[str, str], Callable[[Secret], list[Probe]]] = {
     ("GET", f"{BASE}/datasets/{{pid}}"): _by_pid(f"{BASE}/datasets/{{pid}}", "HEAD", "OPTIONS", "POST"),
     ("GET", f"{BASE}/datasets/{{pid}}/preview.png"): _by_pid(f"{BASE}/datasets/{{pid}}/preview.png", "HEAD"),
     ("GET", f"{BASE}/datasets/{{pid}}/{{name}}"): _forms(f"{BASE}/datasets/{{pid}}/{{name}}", "pid"),
-    **{
-        ("GET", f"{BASE}/documents/{{proposal}}{name}"): _forms(
-            f"{BASE}/documents/{{proposal}}{name}", "proposal"
-        )
-        for name in ("", "/{name}")
-    },
+    ("GET", f"{BASE}/documents/{{proposal}}"): _forms(f"{BASE}/documents/{{proposal}}", "proposal"),
+    ("GET", f"{BASE}/documents/{{proposal}}/{{name}}"): _forms(
+        f"{BASE}/documents/{{proposal}}/{{name}}", "proposal"
+    ),
     **{
         ("GET", f"{BASE}/{name}"): _page(f"{BASE}/{name}")
         for name in ("sessions", "about", "health", "audit", "sitemap.xml", "robots.txt")
