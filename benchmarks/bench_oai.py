@@ -159,9 +159,8 @@ def show(name: str, of: dict[str, Any]) -> None:
             f"  {prefix:16} {one['records_per_s']:6} records/s (asked 2000), page {one['first_pages_ms']} ms "
             f"first, {one['last_pages_ms']} ms last"
         )
-    print(
-        f"  rows alone by OFFSET: {of['peer']['first_page_ms']} ms first, {of['peer']['last_page_ms']} ms last"
-    )
+    first, last = of["peer"]["first_page_ms"], of["peer"]["last_page_ms"]
+    print(f"  rows alone by OFFSET: {first} ms first, {last} ms last")
 
 
 if __name__ == "__main__":

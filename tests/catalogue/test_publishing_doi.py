@@ -16,6 +16,7 @@ from beamhub_catalogue.publishing.doi_registry import DoiRefused, doi_for
 from beamhub_catalogue.publishing.minting import NotCitable
 from beamhub_core.errors import Unavailable
 from catalogue.catalogue_reader_parts import HIDDEN  # the folder of these tests, not the room
+from catalogue.catalogue_shell_parts import Shell  # likewise
 from catalogue.datacite_registry import PASSWORD, PREFIX, USER, Registry, running_registry  # likewise
 from catalogue.publishing_parts import PUBLICATION, Published, publishing  # likewise
 
@@ -113,6 +114,22 @@ def test_a_refusal_or_silence_of_the_registry_stores_nothing(minting: Minting) -
         minter.mint("dataset", "t:OP-1:b")
     with published.service.database.reading() as session:
         assert {row.doi for row in session.query(DatasetRow)} == {None}
+
+
+def test_the_command_mints_renews_and_says_how_fair_a_record_is(
+    minting: Minting, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell = Shell(minting.published.facility, capsys)
+    code, minted = shell.json("catalogue", "doi", "mint", "t:OP-1:a")
+    assert (code, minted["state"]) == (0, "findable")
+    assert shell.json("catalogue", "doi", "renew")[0] == 0
+    code, fair = shell.json("catalogue", "fair", "t:OP-1:a")
+    assert (code, fair["out_of"], len(fair["metrics"])) == (0, 26, 17)
+    assert fair["points"] >= 20  # over http, as here, four points fewer than over https
+    assert shell.run("catalogue", "fair", "t:TO-3:a")[0] == 3
+    code, _, words = shell.run("catalogue", "doi", "mint", "t:TO-3:a")
+    assert code == 4
+    assert "gets no DOI" in words
 
 
 def test_two_things_never_share_a_doi_and_one_always_has_the_same() -> None:

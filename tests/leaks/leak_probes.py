@@ -283,28 +283,26 @@ def _oai(method: str, path: str) -> Callable[[Secret], list[Probe]]:
 
     def probes(secret: Secret) -> list[Probe]:
         prefix = {"metadataPrefix": "datacite"}
-        names = [f"oai:127.0.0.1:datasets/{secret.pid}", f"oai:127.0.0.1:documents/{secret.proposal}"]
-        asked = [{"verb": "GetRecord", "identifier": name} | prefix for name in names]
-        asked += [{"verb": "ListMetadataFormats", "identifier": names[0]}, {"verb": "ListSets"}]
-        sets = [f"instrument:{encoded(word_of(secret, 'instrument'))}", f"facility:{secret.proposal}"]
-        asked += [{"verb": "ListRecords", "set": spec} | prefix for spec in (*sets, "technique", "year")]
-        asked += [{"verb": "ListIdentifiers", "from": "2000-01-01"} | prefix, {"verb": secret.pid}]
-        if method == "POST":
-            return [Probe("POST", path, one) for one in asked[:3]]
-        return [Probe("GET", f"{path}?{urlencode(one)}") for one in asked]
+        names = [f"oai:127.0.0.1:{one}" for one in (f"datasets/{secret.pid}", f"documents/{secret.proposal}")]
+        asked = [{"verb": "GetRecord", "identifier": name} | prefix for name in names] + [
+            {"verb": "ListSets"}
+        ]
+        sets = (f"instrument:{encoded(word_of(secret, 'instrument'))}", "technique", "year")
+        asked += [{"verb": "ListRecords", "set": spec} | prefix for spec in sets]
+        asked += [{"verb": "ListIdentifiers", "from": "2000-01-01"} | prefix]
+        asked += [{"verb": "ListMetadataFormats", "identifier": names[0]}, {"verb": secret.pid}]
+        queries = [Probe("GET", f"{path}?{urlencode(one)}") for one in asked]
+        return queries if method == "GET" else [Probe("POST", path, one) for one in asked[:3]]
 
     return probes
 
 
 def _forms(path: str, slot: str) -> Callable[[Secret], list[Probe]]:
-    """The forms of a landing page."""
-
-    def probes(secret: Secret) -> list[Probe]:
-        named = quote(secret.pid if slot == "pid" else secret.proposal, safe=":")
-        forms = ("datacite.json", "schema-org.jsonld", "ro-crate-metadata.json", "linkset.json", "nothing")
-        return [Probe("GET", path.replace(f"{{{slot}}}", named).replace("{name}", form)) for form in forms]
-
-    return probes
+    forms = ("datacite.json", "schema-org.jsonld", "ro-crate-metadata.json", "linkset.json", "nothing")
+    return lambda secret: [
+        Probe("GET", path.replace(f"{{{slot}}}", quote(getattr(secret, slot))).replace("{name}", form))
+        for form in forms
+    ]
 
 
 _NOBODY = "u-" + "a" * 26
@@ -318,14 +316,12 @@ ROUTES: dict[tuple[str, str], Callable[[Secret], list[Probe]]] = {
     ("GET", f"{BASE}/documents/{{proposal}}/{{name}}"): _forms(
         f"{BASE}/documents/{{proposal}}/{{name}}", "proposal"
     ),
-    ("GET", f"{BASE}/sitemap.xml"): _page(f"{BASE}/sitemap.xml"),
-    ("GET", f"{BASE}/sitemap/{{number}}.xml"): _page(f"{BASE}/sitemap/1.xml"),
-    ("GET", f"{BASE}/robots.txt"): _page(f"{BASE}/robots.txt"),
     **{
-        (method, f"{prefix}/oai"): _oai(method, f"{prefix}/oai")
-        for prefix in ("", BASE)
-        for method in ("GET", "POST")
+        ("GET", f"{BASE}/{name}"): _page(f"{BASE}/{name}")
+        for name in ("sessions", "about", "health", "audit", "sitemap.xml", "robots.txt")
     },
+    ("GET", f"{BASE}/sitemap/{{number}}.xml"): _page(f"{BASE}/sitemap/1.xml"),
+    **{(how, f"{base}/oai"): _oai(how, f"{base}/oai") for base in ("", BASE) for how in ("GET", "POST")},
     ("GET", f"{BASE}/open"): _open,
     ("POST", f"{BASE}/open"): _start(f"{BASE}/open"),
     ("POST", f"{BASE}/prepare"): _start(f"{BASE}/prepare"),
@@ -334,16 +330,12 @@ ROUTES: dict[tuple[str, str], Callable[[Secret], list[Probe]]] = {
         Probe("GET", f"{BASE}/oauth_callback?state={quote(s.pid)}&code={quote(s.pid)}")
     ],
     ("POST", f"{BASE}/logout"): lambda s: [Probe("POST", f"{BASE}/logout", {"_xsrf": "0", "pid": s.pid})],
-    ("GET", f"{BASE}/sessions"): _page(f"{BASE}/sessions"),
     ("GET", f"{BASE}/sessions/{{name}}/launch"): _sessions(f"{BASE}/sessions/{{name}}/launch"),
     ("GET", f"{BASE}/sessions/{{name}}/launch/status"): _sessions(f"{BASE}/sessions/{{name}}/launch/status"),
     **{
         ("POST", f"{BASE}/sessions/{{name}}/{verb}"): _sessions(f"{BASE}/sessions/{{name}}/{verb}", "POST")
         for verb in ("stop", "extend", "keep", "leave")
     },
-    ("GET", f"{BASE}/about"): _page(f"{BASE}/about"),
-    ("GET", f"{BASE}/health"): _page(f"{BASE}/health"),
-    ("GET", f"{BASE}/audit"): _page(f"{BASE}/audit"),
     ("GET", f"{BASE}/audit/proposals/{{proposal}}"): lambda s: [
         Probe("GET", f"{BASE}/audit/proposals/{quote(s.proposal)}")
     ],

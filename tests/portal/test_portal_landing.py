@@ -88,7 +88,7 @@ def test_an_embargoed_page_gives_metadata_and_no_file(browser: Browser, house: H
     assert item["isAccessibleForFree"] is False
     assert item["conditionsOfAccess"].startswith("embargoed access until ")
     assert {"distribution", "size", "variableMeasured"}.isdisjoint(item)
-    browser.log_in(person("ines", EMBARGOED))
+    browser.log_in(person("ines"))
     assert "size" in asked(browser, path, "application/ld+json").json()
 
 

@@ -13,6 +13,7 @@ import pytest
 from starlette.requests import Request
 
 from beamhub_catalogue.views import DatasetView, Provenance
+from beamhub_portal.landing_routes import Landing
 from beamhub_portal.pages import Pages, find_addresses
 from portal.portal_parts import (  # the folder of these tests, not the room
     BASE,
@@ -192,7 +193,8 @@ def test_no_page_holds_inline_script_or_style(browser: Browser, house: House) ->
     pid = house.pid(EMBARGOED)
     for path in ("", f"datasets/{pid}", f"open?pid={pid}", "sessions", "about", "sessions/d-0/launch", "x"):
         page = browser.get(f"{BASE}/{path}").text
-        assert not re.search(r"<script(?![^>]*\bsrc=)", page)
+        # Linked data is no script: a browser reads it and runs nothing of it.
+        assert not re.search(r'<script(?![^>]*\bsrc=| type="application/ld\+json">)', page)
         assert not re.search(r"<style|\bstyle=|\son\w+=", page)
 
 
@@ -254,7 +256,10 @@ def test_a_results_evidence_is_a_table_of_figures(house: House) -> None:
     )  # fmt: skip
     pages = Pages(house.config, house.clock, house.clock, find_addresses(house.config, hub_styles_here=True))
     request = Request({"type": "http", "method": "GET", "path": "/x", "query_string": b"", "headers": []})
-    facts = {"bibtex": "", "open_address": None, "step_up_address": None, "may_read_audit": False}
+    record = house.service.publication.dataset(None, view.pid)
+    assert record is not None
+    facts: dict[str, Any] = {"landing": Landing(record, "https://facility.example/")}
+    facts |= {"open_address": None, "step_up_address": None, "may_read_audit": False}
     shown = {}
     for told in (provenance, replace(provenance, evidence=())):
         dataset = replace(view, kind="product", provenance=told)
