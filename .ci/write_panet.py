@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 BASE = "http://purl.org/pan-science/PaNET/"
+ROOT = "PaNET00001"
 PARENTS, EQUIVALENTS = slice(8, 15), slice(15, 18)
 SOME = re.compile(r"^\(?(?P<relation>'[^']+') some (?P<filler>[^()]+?)\)?$")
 Part = tuple[str, str]
@@ -33,11 +34,14 @@ def main(path: str, version: str) -> None:
     defined = {_short(row[1]): _parts(row[EQUIVALENTS], ids) for row in classes}
     above = _complete(told, defined)
     techniques = sorted(name for name in above if re.fullmatch(r"PaNET\d{5}", name))
-    print(f"# PaNET {version}, {BASE}, CC-BY 4.0; hierarchy reasoned by .ci/write_panet.py")
+    for name in techniques:
+        above[name].add(ROOT)  # else only those would be below it whose relations say a domain
+    sys.stdout.write(f"# PaNET {version}, {BASE}, CC-BY 4.0; hierarchy reasoned by .ci/write_panet.py\n")
     for name in techniques:
         upper = {one for one in above[name] - {name} if one in techniques and name not in above[one]}
         direct = sorted(one for one in upper if not any(one in above[two] - {two} for two in upper - {one}))
-        print("\t".join([name, labels[name], "|".join(synonyms[name]), " ".join(direct)]))
+        line = "\t".join([name, labels[name], "|".join(synonyms[name]), " ".join(direct)])
+        sys.stdout.write(line + "\n")
 
 
 def _short(iri: str) -> str:

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from beamhub_catalogue.keeping import CheckedSession
 from beamhub_catalogue.postgresql import MIGRATION_LOCK, Limits, PostgresqlServer, in_words, take_write_lock
+from beamhub_catalogue.search_patterns import compiled
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_S = 15.0
@@ -185,10 +186,16 @@ def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
     # As PostgreSQL does it: LIKE minds letter case, and lower() knows more than ASCII.
     connection.execute("PRAGMA case_sensitive_like=ON")
     connection.create_function("lower", 1, _lower, deterministic=True)
+    connection.create_function("re2_matches", 2, _matches, deterministic=True)
 
 
 def _lower(value: str | None) -> str | None:
     return value.lower() if isinstance(value, str) else value
+
+
+def _matches(pattern: str, text: str | None) -> bool | None:
+    """Whether a pattern that `search_patterns` let through is in a text; of none nothing is known."""
+    return None if text is None else compiled(pattern).search(text) is not None
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -7,11 +7,13 @@ http://purl.org/pan-science/PaNET/ (CC-BY 4.0, the PaNET authors), https://githu
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 PANET = "http://purl.org/pan-science/PaNET/"
 """What comes before the id in a term."""
+ROOT = PANET + "PaNET00001"
 
 
 def terms_below(term: str) -> frozenset[str]:
@@ -23,6 +25,16 @@ def terms_below(term: str) -> frozenset[str]:
 def terms_called(word: str) -> frozenset[str]:
     """The terms whose label or other label is a word, letter case aside; labels are not unique."""
     return _called().get(word.strip().lower(), frozenset())
+
+
+def terms_like(matches: Callable[[str], bool]) -> frozenset[str]:
+    """The terms of which a label matches, and all that stand below them.
+
+    The root, "photon and neutron technique", is left out: else whatever has a photon would be a neutron's.
+    """
+    others = ((term, words) for term, words in labels().items() if term != ROOT)
+    found = (term for term, words in others if any(matches(word) for word in words))
+    return frozenset().union(*(terms_below(term) for term in found))
 
 
 def labels() -> dict[str, tuple[str, ...]]:

@@ -100,6 +100,16 @@ def store_raw(
     return row
 
 
+def parameter_row(name: str, value: float | str, unit: str | None) -> ParameterRow:
+    """A parameter as it was told, and its number in SI where we know the unit."""
+    if isinstance(value, str):
+        return ParameterRow(name=name, number=None, word=value, unit=unit)
+    si_number, dimension = in_si(value, unit) or (None, None)
+    return ParameterRow(
+        name=name, number=value, word=None, unit=unit, si_number=si_number, dimension=dimension
+    )
+
+
 def read_product(config: FacilityConfig, where: Location, report: FileReport) -> Product:
     """The product that a file says it is.
 
@@ -226,16 +236,6 @@ def _store_ancestry(session: Session, row: DatasetRow, inputs: list[DatasetRow])
     session.flush()
 
 
-def parameter_row(name: str, value: float | str | None, unit: str | None) -> ParameterRow:
-    """A parameter as it was told, with its value in SI where its unit is known."""
-    number = value if isinstance(value, float) else None
-    si_number, dimension = in_si(number, unit) or (None, None)
-    word = value if isinstance(value, str) else None
-    return ParameterRow(
-        name=name, number=number, word=word, unit=unit, si_number=si_number, dimension=dimension
-    )
-
-
 def _raw_pid(session: Session, config: FacilityConfig, file: FoundFile) -> str:
     stem = Path(file.path).stem
     plain = _UNSAFE.sub("-", stem)[:MAX_STEM].strip("-") or "dataset"
@@ -295,7 +295,6 @@ def _product_parameters(product: Product) -> list[ParameterRow]:
     rows: list[ParameterRow] = []
     for name, value in sorted(product.parameters.items())[:MAX_PARAMETERS]:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        number = float(value) if is_number and abs(value) < 1e300 else None
-        word = None if number is not None else str(value)[:1000]
-        rows.append(parameter_row(name[:120], word if number is None else number, None))
+        told = float(value) if is_number and abs(value) < 1e300 else str(value)[:1000]
+        rows.append(parameter_row(name[:120], told, None))
     return rows

@@ -6,19 +6,14 @@ from typing import Any
 
 from sqlalchemy import Select, func, select
 
-from beamhub_catalogue.models import DatasetRow, ProposalRow
+from beamhub_catalogue.models import DatasetRow, FileRow
 from beamhub_catalogue.queries import Catalogue, equals
-from beamhub_catalogue.search_filter import FilterInvalid, Group, SearchFilter
-from beamhub_catalogue.search_items import (
-    DatasetItems,
-    Item,
-    Vocabulary,
-    dataset_condition,
-    document_item,
-    instrument_item,
-    member_items,
-)
-from beamhub_catalogue.search_sql import Entity, compile_where, relevance, score_of, sort_key
+from beamhub_catalogue.search_entities import Entities
+from beamhub_catalogue.search_facets import Facets
+from beamhub_catalogue.search_filter import Group, Include, SearchFilter
+from beamhub_catalogue.search_items import Item
+from beamhub_catalogue.search_joins import Joins
+from beamhub_catalogue.search_sql import Entity, relevance, score_of, sort_key
 
 UNRANKED_SCORE = 0.5
 """For lists without a `query`: federated searches drop items whose score is missing, 0 or 1."""
@@ -28,161 +23,142 @@ class Answers:
     """What one reader is answered; all conditions are compiled together with the reader's guard."""
 
     def __init__(self, catalogue: Catalogue) -> None:
+        self._session = catalogue.session
+        self._entities = Entities(catalogue)
+        self._joins = Joins(catalogue.session, self._entities)
         self._catalogue = catalogue
-        self._words = Vocabulary(catalogue)
-        self._items = DatasetItems(catalogue, self._words)
 
     def datasets(self, wanted: SearchFilter) -> list[Item]:
         """Datasets, each with a score."""
-        weighted = ((DatasetRow.title, 3.0), (DatasetRow.technique_label, 2.0), (DatasetRow.instrument, 1.0))
-        rank = relevance(wanted.query or "", weighted)
-        query = self._datasets(wanted, DatasetRow, self._words.reads, self._words.is_public, rank)
-        rows = self._page(query, wanted, self._words.dataset, rank, DatasetRow.pid)
-        items = self._items.build([(row[0], row[1], row[2]) for row in rows], wanted.include)
-        return [_finished(item, wanted, row[3]) for item, row in zip(items, rows, strict=True)]
+        return self._list("Dataset", wanted)
 
     def dataset(self, pid: str, wanted: SearchFilter) -> Item | None:
         """One dataset, without a score; None when there is none for this reader."""
-        columns = (DatasetRow, self._words.reads, self._words.is_public)
-        row = self._session_one(self._datasets(wanted, *columns).where(equals(DatasetRow.pid, pid)))
-        if row is None:
-            return None
-        return _cut(self._items.build([(row[0], row[1], row[2])], wanted.include)[0], wanted)
+        return self._one("Dataset", pid, wanted)
 
-    def count_datasets(self, where: Group | None) -> int:
+    def count_datasets(self, where: Group | None, include: tuple[Include, ...] = ()) -> int:
         """How many datasets match."""
-        query = self._catalogue.guard.datasets(DatasetRow.id)
-        return self._count(query.where(compile_where(where, self._words.dataset)))
+        return self._count("Dataset", where, include)
 
-    def files(self, pid: str, where: Group | None) -> list[Item] | None:
+    def files(self, pid: str, wanted: SearchFilter) -> list[Item] | None:
         """The files of a dataset: none while the reader may not read it; None when there is no dataset."""
-        query = self._catalogue.guard.datasets(DatasetRow, self._words.reads).where(
-            equals(DatasetRow.pid, pid)
-        )
-        row = self._session_one(query)
-        if row is None:
+        found = self._readable(pid)
+        if found is None or found[1] is False:
+            return None if found is None else []
+        file = self._entities.file
+        query = self._joins.matching(file, wanted.where, wanted.include, *file.columns)
+        rows = self._page(query.where(FileRow.dataset_id == found[0]), wanted, file)
+        return [_cut(item, wanted, "id") for item in self._joins.items(file, rows, ())]
+
+    def count_files(self, pid: str, where: Group | None) -> int | None:
+        """How many files of a dataset the reader may read; None when there is no dataset."""
+        found = self._readable(pid)
+        if found is None:
             return None
-        return self._items.files_of(row[0], where) if row[1] else []
+        query = self._joins.matching(self._entities.file, where, (), FileRow.id)
+        return self._counted(query.where(FileRow.dataset_id == found[0])) if found[1] else 0
 
     def documents(self, wanted: SearchFilter) -> list[Item]:
-        """Proposals, each with a score."""
-        rank = relevance(wanted.query or "", ((ProposalRow.title, 3.0), (ProposalRow.id, 2.0)))
-        query = self._documents(wanted, ProposalRow, rank)
-        rows = self._page(query, wanted, self._words.document, rank, ProposalRow.id)
-        return [_finished(self._document(row[0], wanted), wanted, row[1]) for row in rows]
+        """Proposals and publications, each with a score."""
+        return self._list("Document", wanted)
 
     def document(self, pid: str, wanted: SearchFilter) -> Item | None:
-        """One proposal, without a score."""
-        row = self._session_one(self._documents(wanted, ProposalRow).where(equals(ProposalRow.id, pid)))
-        return None if row is None else _cut(self._document(row[0], wanted), wanted)
+        """One document, without a score."""
+        return self._one("Document", pid, wanted)
 
-    def count_documents(self, where: Group | None) -> int:
-        """How many proposals match."""
-        query = self._catalogue.guard.proposals(ProposalRow.id)
-        return self._count(query.where(compile_where(where, self._words.document)))
+    def count_documents(self, where: Group | None, include: tuple[Include, ...] = ()) -> int:
+        """How many documents match."""
+        return self._count("Document", where, include)
 
     def instruments(self, wanted: SearchFilter) -> list[Item]:
         """Instruments of which the reader knows a dataset, each with a score."""
-        rank = func.max(relevance(wanted.query or "", ((DatasetRow.instrument, 3.0),)))
-        query = self._instruments(wanted, DatasetRow.instrument, rank).group_by(DatasetRow.instrument)
-        rows = self._page(query, wanted, self._words.instrument, rank, DatasetRow.instrument)
-        return [_finished(self._instrument(row[0], wanted), wanted, row[1]) for row in rows]
+        return self._list("Instrument", wanted)
 
     def instrument(self, pid: str, wanted: SearchFilter) -> Item | None:
         """One instrument, without a score."""
-        query = self._instruments(wanted, DatasetRow.instrument).where(equals(DatasetRow.instrument, pid))
-        row = self._session_one(query.distinct())
-        return None if row is None else _cut(self._instrument(row[0], wanted), wanted)
+        return self._one("Instrument", pid, wanted)
 
-    def count_instruments(self, where: Group | None) -> int:
+    def count_instruments(self, where: Group | None, include: tuple[Include, ...] = ()) -> int:
         """How many instruments match."""
-        query = self._catalogue.guard.datasets(DatasetRow.instrument).where(DatasetRow.instrument != "")
-        return self._count(query.where(compile_where(where, self._words.instrument)).distinct())
+        return self._count("Instrument", where, include)
 
-    def _datasets(self, wanted: SearchFilter, *columns: Any) -> Select[Any]:
-        query = self._catalogue.guard.datasets(*columns)
-        query = query.where(compile_where(wanted.where, self._words.dataset))
-        for include in wanted.include:
-            condition = dataset_condition(include, self._words)
-            if condition is not None:
-                query = query.where(condition)
-        return query
+    def facets(self, where: Group | None, include: tuple[Include, ...] = ()) -> dict[str, Any]:
+        """How many datasets match, and of what."""
+        return self._facets().answer(where, include)
 
-    def _documents(self, wanted: SearchFilter, *columns: Any) -> Select[Any]:
-        query = self._catalogue.guard.proposals(*columns)
-        query = query.where(compile_where(wanted.where, self._words.document))
-        for include in wanted.include:
-            if include.relation == "datasets" and include.where is not None:
-                matching = self._known_datasets(DatasetRow.id, include.where)
-                query = query.where(
-                    ProposalRow.id.in_(matching.with_only_columns(DatasetRow.proposal).correlate(None))
-                )
-            elif include.relation not in ("datasets", "members") or include.where is not None:
-                raise FilterInvalid(include.place, "a Document has datasets, and members without conditions")
-        return query
+    def _facets(self) -> Facets:
+        return Facets(self._catalogue, self._entities, self._joins)
 
-    def _instruments(self, wanted: SearchFilter, *columns: Any) -> Select[Any]:
-        query = self._catalogue.guard.datasets(*columns).where(DatasetRow.instrument != "")
-        query = query.where(compile_where(wanted.where, self._words.instrument))
-        for include in wanted.include:
-            if include.relation != "datasets":
-                raise FilterInvalid(include.place, "an Instrument has datasets and no other relation")
-            query = query.where(compile_where(include.where, self._words.dataset))
-        return query
-
-    def _known_datasets(self, column: Any, where: Group | None) -> Select[Any]:
-        query = self._catalogue.guard.datasets(column)
-        return query.where(compile_where(where, self._words.dataset))
-
-    def _document(self, row: ProposalRow, wanted: SearchFilter) -> Item:
-        item = document_item(row, self._catalogue)
-        for include in wanted.include:
-            if include.relation == "members":
-                item["members"] = member_items(row.id, self._catalogue)[: include.limit]
-            else:
-                same = DatasetRow.proposal == row.id
-                item["datasets"] = self._included_datasets(same, include.where, include.limit)
-        return item
-
-    def _instrument(self, name: str, wanted: SearchFilter) -> Item:
-        item = instrument_item(name, self._catalogue.facility)
-        for include in wanted.include:
-            same = DatasetRow.instrument == name
-            item["datasets"] = self._included_datasets(same, include.where, include.limit)
-        return item
-
-    def _included_datasets(self, same: Any, where: Group | None, limit: int | None) -> list[Item]:
-        columns = (DatasetRow, self._words.reads, self._words.is_public)
-        query = self._catalogue.guard.datasets(*columns).where(same)
-        query = query.where(compile_where(where, self._words.dataset))
-        rows = self._catalogue.session.execute(query.order_by(DatasetRow.pid).limit(limit or 100)).all()
-        return self._items.build([(row[0], row[1], row[2]) for row in rows], ())
-
-    def _page(self, query: Select[Any], wanted: SearchFilter, entity: Entity, rank: Any, tie: Any) -> Any:
+    def _list(self, kind: str, wanted: SearchFilter) -> list[Item]:
+        entity = self._entities.named(kind)
+        rank = relevance(wanted.query or "", self._weighted(entity)).label("rank")
+        columns = self._joins.columns(entity, wanted.include)
+        query = self._joins.matching(entity, wanted.where, wanted.include, *columns, rank)
         if wanted.query is not None:
             query = query.order_by(rank.desc())
+        rows = self._page(query, wanted, entity)
+        items = self._joins.items(entity, rows, wanted.include)
+        scored = [UNRANKED_SCORE if wanted.query is None else round(score_of(row.rank), 6) for row in rows]
+        return [
+            _cut(item, wanted, "pid") | {"score": score} for item, score in zip(items, scored, strict=True)
+        ]
+
+    def _one(self, kind: str, pid: str, wanted: SearchFilter) -> Item | None:
+        entity = self._entities.named(kind)
+        columns = self._joins.columns(entity, wanted.include)
+        query = self._joins.matching(entity, wanted.where, wanted.include, *columns)
+        row = self._session.execute(query.where(equals(entity.key[0], pid)).limit(1)).first()
+        if row is None:
+            return None
+        return _cut(self._joins.items(entity, [row], wanted.include)[0], wanted, "pid")
+
+    def _count(self, kind: str, where: Group | None, include: tuple[Include, ...]) -> int:
+        entity = self._entities.named(kind)
+        if kind == "Dataset" and (where is None or not where.parts) and not include:
+            return self._facets().total()
+        return self._counted(self._joins.matching(entity, where, include, entity.key[0]))
+
+    def _counted(self, query: Select[Any]) -> int:
+        return self._session.scalar(select(func.count()).select_from(query.subquery())) or 0
+
+    def _page(self, query: Select[Any], wanted: SearchFilter, entity: Entity) -> Any:
         for name, down in wanted.order:
-            key = sort_key(name, entity)
+            key = sort_key(name, entity, "filter.order")
             # What is absent comes first going up and last going down, on every database.
             query = query.order_by(key.desc().nulls_last() if down else key.asc().nulls_first())
-        query = query.order_by(tie).limit(wanted.limit).offset(wanted.skip)
-        return self._catalogue.session.execute(query).all()
+        if wanted.after is not None:
+            query = query.where(entity.key[0] > wanted.after)
+        query = query.order_by(*entity.key).limit(wanted.limit).offset(wanted.skip)
+        return self._session.execute(query).all()
 
-    def _session_one(self, query: Select[Any]) -> Any:
-        return self._catalogue.session.execute(query.limit(1)).first()
+    def _readable(self, pid: str) -> tuple[int, bool] | None:
+        entity = self._entities.dataset
+        row = self._session.execute(
+            entity.source(DatasetRow.id, entity.columns[1]).where(equals(DatasetRow.pid, pid)).limit(1)
+        ).first()
+        return None if row is None else (row[0], bool(row[1]))
 
-    def _count(self, query: Select[Any]) -> int:
-        return self._catalogue.session.scalar(select(func.count()).select_from(query.subquery())) or 0
+    @staticmethod
+    def _weighted(entity: Entity) -> tuple[tuple[Any, float], ...]:
+        """Where the words of a query count, and how much: a title more than what stands beside it."""
+        if entity.name == "Dataset":
+            return (
+                (DatasetRow.title, 3.0),
+                (DatasetRow.technique_label, 2.0),
+                (DatasetRow.instrument, 1.0),
+            )
+        if entity.name == "Document":
+            named = ((entity.fields[name].column, weight) for name, weight in _DOCUMENT)
+            return tuple(named)
+        return ((entity.key[0], 3.0),)
 
 
-def _finished(item: Item, wanted: SearchFilter, weight: float) -> Item:
-    score = UNRANKED_SCORE if wanted.query is None else round(score_of(weight), 6)
-    return _cut(item, wanted) | {"score": score}
+_DOCUMENT = (("title", 3.0), ("pid", 2.0), ("summary", 1.0))
 
 
-def _cut(item: Item, wanted: SearchFilter) -> Item:
-    """Only the asked fields; the pid and what was included stay."""
+def _cut(item: Item, wanted: SearchFilter, name: str) -> Item:
+    """Only the asked fields; the name and what was included stay."""
     if wanted.fields is None:
         return item
-    kept = wanted.fields | {"pid"} | {include.relation for include in wanted.include}
+    kept = wanted.fields | {name} | {include.relation for include in wanted.include}
     return {name: value for name, value in item.items() if name in kept}

@@ -16,12 +16,24 @@ from fastapi.routing import APIRoute
 
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.search_answers import Answers
-from beamhub_catalogue.search_filter import FilterInvalid, parse_filter, parse_where
+from beamhub_catalogue.search_brackets import told_in_brackets
+from beamhub_catalogue.search_filter import (
+    FilterInvalid,
+    Group,
+    Include,
+    SearchFilter,
+    parse_filter,
+    parse_where,
+)
 from beamhub_core.identity import Principal
 
 MAX_PID = 300
-FilterText = Annotated[str | None, Query(alias="filter")]
-WhereText = Annotated[str | None, Query(alias="where")]
+FilterText = Annotated[
+    str | None, Query(alias="filter", description="A JSON object; or in brackets, filter[where][pid]=...")
+]
+WhereText = Annotated[
+    str | None, Query(alias="where", description="A JSON object; or in brackets, where[pid]=...")
+]
 
 
 class SearchApi:
@@ -36,6 +48,7 @@ class SearchApi:
         for path, handler in (
             ("/Datasets", self.datasets),
             ("/Datasets/count", self.count_datasets),
+            ("/Datasets/facets", self.facets),
             ("/Datasets/{pid}", self.dataset),
             ("/Datasets/{pid}/files", self.files),
             ("/Datasets/{pid}/files/count", self.count_files),
@@ -51,71 +64,81 @@ class SearchApi:
 
     def datasets(self, request: Request, filter_text: FilterText = None) -> Any:
         """Datasets that the caller may know of."""
-        wanted = parse_filter(filter_text)
+        wanted = _filter(request)
         with self._answers(request) as answers:
             return answers.datasets(wanted)
 
-    def count_datasets(self, request: Request, where_text: WhereText = None) -> Any:
+    def count_datasets(
+        self, request: Request, where_text: WhereText = None, filter_text: FilterText = None
+    ) -> Any:
         """How many datasets match."""
-        where = parse_where(where_text)
+        where, include = _counted(request)
         with self._answers(request) as answers:
-            return {"count": answers.count_datasets(where)}
+            return {"count": answers.count_datasets(where, include)}
+
+    def facets(self, request: Request, where_text: WhereText = None, filter_text: FilterText = None) -> Any:
+        """How many datasets match, by instrument, technique, year and more. Not of the PaNOSC standard."""
+        where, include = _counted(request)
+        with self._answers(request) as answers:
+            return answers.facets(where, include)
 
     def dataset(self, request: Request, pid: str, filter_text: FilterText = None) -> Any:
         """One dataset."""
-        wanted = parse_filter(filter_text)
+        wanted = _filter(request)
         with self._answers(request) as answers:
             return answers.dataset(pid, wanted) or _unknown("Dataset", pid)
 
     def files(self, request: Request, pid: str, filter_text: FilterText = None) -> Any:
         """The files of a dataset that the caller may read."""
-        wanted = parse_filter(filter_text)
+        wanted = _filter(request)
         with self._answers(request) as answers:
-            found = answers.files(pid, wanted.where)
-        if found is None:
-            return _unknown("Dataset", pid)
-        return found[wanted.skip : wanted.skip + wanted.limit]
+            found = answers.files(pid, wanted)
+        return _unknown("Dataset", pid) if found is None else found
 
     def count_files(self, request: Request, pid: str, where_text: WhereText = None) -> Any:
         """How many files of a dataset the caller may read."""
-        where = parse_where(where_text)
+        where, _ = _counted(request)
         with self._answers(request) as answers:
-            found = answers.files(pid, where)
-        return _unknown("Dataset", pid) if found is None else {"count": len(found)}
+            found = answers.count_files(pid, where)
+        return _unknown("Dataset", pid) if found is None else {"count": found}
 
     def documents(self, request: Request, filter_text: FilterText = None) -> Any:
         """Proposals that the caller may know of."""
-        wanted = parse_filter(filter_text)
+        wanted = _filter(request)
         with self._answers(request) as answers:
             return answers.documents(wanted)
 
-    def count_documents(self, request: Request, where_text: WhereText = None) -> Any:
+    def count_documents(
+        self, request: Request, where_text: WhereText = None, filter_text: FilterText = None
+    ) -> Any:
         """How many proposals match."""
-        where = parse_where(where_text)
+        where, include = _counted(request)
         with self._answers(request) as answers:
-            return {"count": answers.count_documents(where)}
+            return {"count": answers.count_documents(where, include)}
 
     def document(self, request: Request, pid: str, filter_text: FilterText = None) -> Any:
         """One proposal."""
-        wanted = parse_filter(filter_text)
+        wanted = _filter(request)
         with self._answers(request) as answers:
             return answers.document(pid, wanted) or _unknown("Document", pid)
 
     def instruments(self, request: Request, filter_text: FilterText = None) -> Any:
         """Instruments of which the caller may know a dataset."""
-        wanted = parse_filter(filter_text)
+        wanted = _filter(request)
         with self._answers(request) as answers:
             return answers.instruments(wanted)
 
-    def count_instruments(self, request: Request, where_text: WhereText = None) -> Any:
+    def count_instruments(
+        self, request: Request, where_text: WhereText = None, filter_text: FilterText = None
+    ) -> Any:
         """How many instruments match."""
-        where = parse_where(where_text)
+        where, include = _counted(request)
         with self._answers(request) as answers:
-            return {"count": answers.count_instruments(where)}
+            return {"count": answers.count_instruments(where, include)}
 
     def instrument(self, request: Request, pid: str, filter_text: FilterText = None) -> Any:
         """One instrument."""
-        wanted = parse_filter(filter_text)
+        wanted = _filter(request)
         with self._answers(request) as answers:
             return answers.instrument(pid, wanted) or _unknown("Instrument", pid)
 
@@ -139,6 +162,18 @@ class _SearchRoute(APIRoute):
                 return _error(400, "BadFilter", str(error), "INVALID_FILTER")
 
         return handle_with_reason
+
+
+def _filter(request: Request) -> SearchFilter:
+    return parse_filter(told_in_brackets(request.query_params.multi_items(), "filter"))
+
+
+def _counted(request: Request) -> tuple[Group | None, tuple[Include, ...]]:
+    """What to count: a `where` as the standard has it, and what a `filter` demands beside it."""
+    told = _filter(request)
+    where = parse_where(told_in_brackets(request.query_params.multi_items(), "where"))
+    both = tuple(group for group in (where, told.where) if group is not None)
+    return (Group("and", both) if both else None), told.include
 
 
 def _unknown(kind: str, pid: str) -> JSONResponse:

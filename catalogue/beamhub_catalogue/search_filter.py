@@ -1,8 +1,8 @@
 """The filter of the PaNOSC search API, from JSON text to checked values; everything else is a 400.
 
-Source: PaNOSC common search API, https://github.com/panosc-eu/search-api (filter of LoopBack 3), cut to the
-operators that the specification names. What the reference answers with an empty list or a 500 (an unknown
-field or operator, a malformed include) is an error here, with its place.
+Source: PaNOSC common search API, https://github.com/panosc-eu/search-api (filter of LoopBack 3). What the
+reference answers with an empty list or a 500 (an unknown field or operator, a malformed include) is an error
+here, with its place.
 """
 
 from __future__ import annotations
@@ -24,9 +24,18 @@ MAX_LIMIT = 1_000
 MAX_SKIP = 10_000_000
 MAX_NUMBER = 1e300
 
-OPERATORS = ("eq", "neq", "gt", "gte", "lt", "lte", "between", "inq", "nin", "like", "ilike")
+MAX_INCLUDE_LEVELS = 4
+
+PATTERNS = ("like", "nlike", "ilike", "nilike", "regexp")
+OPERATORS = ("eq", "neq", "gt", "gte", "lt", "lte", "between", "inq", "nin", *PATTERNS, "exists")
 
 Scalar = str | float | bool
+
+
+class Word(str):
+    """A value of the bracket form, where `10` and `true` are texts until their field says what they are."""
+
+    __slots__ = ()
 
 
 class FilterInvalid(BeamhubError):
@@ -62,12 +71,16 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Include:
-    """Related items to send along; with a `where`, an item without a match is left out."""
+    """Related items to send along; with a `where`, here or further in, an item without a match stays out."""
 
     relation: str
-    where: Group | None
-    limit: int | None
     place: str
+    where: Group | None = None
+    include: tuple[Include, ...] = ()
+    order: tuple[tuple[str, bool], ...] = ()
+    limit: int | None = None
+    skip: int = 0
+    fields: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,36 +95,48 @@ class SearchFilter:
     skip: int = 0
     query: str | None = None
     fields: frozenset[str] | None = None
+    after: str | None = None
+    """The pid behind which the page begins: as cheap for the last page as for the first."""
 
 
-def parse_filter(text: str | None) -> SearchFilter:
+def parse_filter(told: str | dict[str, Any] | None) -> SearchFilter:
     """The filter of a request; none, an empty text and `null` are the filter that lets everything through.
+
+    It comes as JSON, or as the objects that `search_brackets` made of the bracket form.
 
     Raises
     ------
     FilterInvalid
         For whatever is not a filter.
     """
-    data = _object(text, "filter")
+    data = _object(told, "filter")
     if data is None:
         return SearchFilter()
-    query = data.get("query")
-    if query is not None and not isinstance(query, str):
-        raise FilterInvalid("filter.query", "is no text")
+    query, after, order = _text_or_none(data, "query"), _text_or_none(data, "after"), data.get("order")
     skip = data.get("skip", data.get("offset"))
+    if after is not None and (query or order or skip):
+        raise FilterInvalid("filter.after", "goes with the order by pid: without query, order and skip")
     counter = [0]  # of the whole filter: its conditions meet in one query, and SQLite nests 1000 deep
     return SearchFilter(
         where=_where(data.get("where"), "filter.where", counter),
         include=_includes(data.get("include"), "filter.include", counter),
-        order=_order(data.get("order")),
+        order=_order(order, "filter.order"),
         limit=_limit(data.get("limit"), "filter.limit") or MAX_LIMIT,
         skip=min(_number(skip, "filter.skip") or 0, MAX_SKIP),
         query=query[:MAX_TEXT] if query and query.strip() else None,
-        fields=_fields(data.get("fields")),
+        fields=_fields(data.get("fields"), "filter.fields"),
+        after=after,
     )
 
 
-def parse_where(text: str | None) -> Group | None:
+def _text_or_none(data: dict[str, Any], name: str) -> str | None:
+    value = data.get(name)
+    if value is not None and not isinstance(value, str):
+        raise FilterInvalid(f"filter.{name}", "is no text")
+    return value
+
+
+def parse_where(told: str | dict[str, Any] | None) -> Group | None:
     """The `where` of a count.
 
     Raises
@@ -119,24 +144,28 @@ def parse_where(text: str | None) -> Group | None:
     FilterInvalid
         For whatever is not a where.
     """
-    return _where(_object(text, "where"), "where", [0])
+    return _where(_object(told, "where"), "where", [0])
 
 
-def _object(text: str | None, place: str) -> dict[str, Any] | None:
-    if text is None or not text.strip():
-        return None
-    if len(text) > MAX_CHARS:
-        raise FilterInvalid(place, f"is longer than {MAX_CHARS} characters")
-    try:
-        data = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise FilterInvalid(place, "is no JSON") from None
+def _object(told: str | dict[str, Any] | None, place: str) -> dict[str, Any] | None:
+    data = _parsed(told, place) if isinstance(told, str) else told
     _check_depth(data, place)
     if data is None:
         return None
     if not isinstance(data, dict):
         raise FilterInvalid(place, "is not an object")
     return data
+
+
+def _parsed(text: str, place: str) -> Any:
+    if not text.strip():
+        return None
+    if len(text) > MAX_CHARS:
+        raise FilterInvalid(place, f"is longer than {MAX_CHARS} characters")
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise FilterInvalid(place, "is no JSON") from None
 
 
 def _no_constant(name: str) -> float:
@@ -220,7 +249,7 @@ def _condition(field: str, operator: str, operand: Any, place: str) -> Condition
             raise FilterInvalid(here, "needs two values")
         return Condition(field, operator, values, here)
     value = _scalar(operand, here)
-    if operator in ("like", "ilike") and not isinstance(value, str):
+    if operator in PATTERNS and not isinstance(value, str):
         raise FilterInvalid(here, "needs a text")
     return Condition(field, operator, (value,), here)
 
@@ -239,41 +268,53 @@ def _scalar(value: Any, place: str) -> Scalar:
     raise FilterInvalid(place, "is no text, number, true or false")
 
 
-def _includes(data: Any, place: str, counter: list[int]) -> tuple[Include, ...]:
+def _includes(data: Any, place: str, counter: list[int], level: int = 1) -> tuple[Include, ...]:
     if data is None:
         return ()
+    if level > MAX_INCLUDE_LEVELS:
+        raise FilterInvalid(place, f"includes within includes go {MAX_INCLUDE_LEVELS} deep")
     if not isinstance(data, list) or len(data) > MAX_INCLUDES:
         raise FilterInvalid(place, f"is not a list of at most {MAX_INCLUDES} relations")
-    return tuple(_include(item, f"{place}[{i}]", counter) for i, item in enumerate(data))
+    found = tuple(_include(item, f"{place}[{i}]", counter, level) for i, item in enumerate(data))
+    if counter[0] > MAX_CONDITIONS:
+        raise FilterInvalid(place, f"the filter has more than {MAX_CONDITIONS} conditions and relations")
+    return found
 
 
-def _include(data: Any, place: str, counter: list[int]) -> Include:
+def _include(data: Any, place: str, counter: list[int], level: int = 1) -> Include:
+    counter[0] += 1
     if isinstance(data, str):
-        return Include(data, None, None, place)
+        return Include(data, place)
     if not isinstance(data, dict) or not isinstance(data.get("relation"), str):
         raise FilterInvalid(place, "names no relation")
-    scope = data.get("scope")
+    scope, here = data.get("scope"), f"{place}.scope"
     if scope is None:
-        return Include(data["relation"], None, None, place)
+        return Include(data["relation"], place)
     if not isinstance(scope, dict):
-        raise FilterInvalid(f"{place}.scope", "is not an object")
-    if scope.get("include"):
-        raise FilterInvalid(f"{place}.scope.include", "includes within includes are not offered yet")
-    where = _where(scope.get("where"), f"{place}.scope.where", counter)
-    return Include(data["relation"], where, _limit(scope.get("limit"), f"{place}.scope.limit"), place)
+        raise FilterInvalid(here, "is not an object")
+    return Include(
+        data["relation"],
+        place,
+        _where(scope.get("where"), f"{here}.where", counter),
+        _includes(scope.get("include"), f"{here}.include", counter, level + 1),
+        _order(scope.get("order"), f"{here}.order"),
+        _limit(scope.get("limit"), f"{here}.limit"),
+        min(_number(scope.get("skip", scope.get("offset")), f"{here}.skip") or 0, MAX_SKIP),
+        _fields(scope.get("fields"), f"{here}.fields"),
+    )
 
 
-def _order(data: Any) -> tuple[tuple[str, bool], ...]:
+def _order(data: Any, place: str) -> tuple[tuple[str, bool], ...]:
     if data is None:
         return ()
     items = [data] if isinstance(data, str) else data
     if not isinstance(items, list) or len(items) > 8:
-        raise FilterInvalid("filter.order", "is no text or list of at most 8 texts")
+        raise FilterInvalid(place, "is no text or list of at most 8 texts")
     found = []
     for item in items:
         words = item.split() if isinstance(item, str) else []
         if not 1 <= len(words) <= 2 or (len(words) == 2 and words[1].upper() not in ("ASC", "DESC")):
-            raise FilterInvalid("filter.order", "has the form 'field', 'field ASC' or 'field DESC'")
+            raise FilterInvalid(place, "has the form 'field', 'field ASC' or 'field DESC'")
         found.append((words[0], len(words) == 2 and words[1].upper() == "DESC"))
     return tuple(found)
 
@@ -295,11 +336,11 @@ def _number(value: Any, place: str) -> int | None:
     return int(value)
 
 
-def _fields(data: Any) -> frozenset[str] | None:
+def _fields(data: Any, place: str) -> frozenset[str] | None:
     if data is None:
         return None
     if isinstance(data, dict):
-        data = [name for name, wanted in data.items() if wanted is True]
+        data = [name for name, wanted in data.items() if wanted is True or wanted == "true"]
     if not isinstance(data, list) or not all(isinstance(name, str) for name in data) or len(data) > 100:
-        raise FilterInvalid("filter.fields", "is no list of names")
+        raise FilterInvalid(place, "is no list of names")
     return frozenset(data)

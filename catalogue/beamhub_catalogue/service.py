@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from beamhub_catalogue.audit_reading import EntryPage, Paging, is_investigator, own_entries, proposal_entries
 from beamhub_catalogue.audit_retention import prune
 from beamhub_catalogue.clock_marks import clock_problems, guarded_clock, keep_mark
+from beamhub_catalogue.counts import count_again
 from beamhub_catalogue.database import Database, ensure_schema
 from beamhub_catalogue.desk import Desk
 from beamhub_catalogue.grants import NOT_FOUND_REASON, refusal
@@ -242,7 +243,7 @@ class CatalogueService:
 
     def _work_for_ever(self) -> None:
         """What has to be done from time to time; what fails is tried again in the next round."""
-        jobs = (self._keep_clock_mark, self._prune_daily, self._scan)
+        jobs = (self._keep_clock_mark, self._prune_daily, self._scan, self._count_again)
         while not self._stop_scanning.is_set():
             for job in jobs:
                 try:
@@ -265,6 +266,13 @@ class CatalogueService:
         if report.harvested or report.problems:
             facts = {"harvested": len(report.harvested), "problems": len(report.problems)}
             log.info("harvest scan", extra=facts)
+
+    def _count_again(self) -> None:
+        """What harvest and others changed, in transactions so short that nobody waits for them."""
+        more = 1
+        while more and not self._stop_scanning.is_set():
+            with self.database.writing() as session:
+                more = count_again(session)
 
     def _prune_daily(self) -> None:
         """Once a day of this process's own time, and when it starts."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, Text, any_, false, literal, or_
+from sqlalchemy import Boolean, ColumnElement, String, Text, any_, false, literal, or_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import FunctionElement
+
+from beamhub_catalogue.search_patterns import Pattern
 
 ESCAPE = "\\"
 
@@ -27,6 +29,14 @@ class _InOrder(FunctionElement[str]):
 
     name = "in_order"
     type = String()
+    inherit_cache = True
+
+
+class _Matches(FunctionElement[bool]):
+    """Whether a text holds a match of a pattern of `search_patterns`."""
+
+    name = "re2_matches"
+    type = Boolean()
     inherit_cache = True
 
 
@@ -68,6 +78,17 @@ def _in_order_postgresql(element: _InOrder, compiler: Any, **words: Any) -> str:
     return f'(({compiler.process(element.clauses, **words)}) COLLATE "C")'
 
 
+@compiles(_Matches)
+def _matches(element: _Matches, compiler: Any, **words: Any) -> str:
+    return f"re2_matches({compiler.process(element.clauses, **words)})"
+
+
+@compiles(_Matches, "postgresql")
+def _matches_postgresql(element: _Matches, compiler: Any, **words: Any) -> str:
+    pattern, text = (compiler.process(clause, **words) for clause in element.clauses)
+    return f'(({text}) COLLATE "C" ~ ({pattern}))'
+
+
 def is_storable(text: str) -> bool:
     """Whether a database can hold a text: no zero character (PostgreSQL), no half of a character."""
     try:
@@ -86,6 +107,11 @@ def contains(column: ColumnElement[str], word: str) -> ColumnElement[bool]:
     """Rows whose column holds the word anywhere, letter case aside; the word has no wildcards."""
     escaped = word.replace(ESCAPE, ESCAPE * 2).replace("%", ESCAPE + "%").replace("_", ESCAPE + "_")
     return _Folded(column).like(f"%{escaped.lower()}%", escape=ESCAPE)
+
+
+def matches(column: ColumnElement[str], pattern: Pattern) -> ColumnElement[bool]:
+    """Rows whose column holds a match of a pattern."""
+    return _Matches(literal(pattern.text), _Folded(column) if pattern.fold_case else column)
 
 
 def like(column: ColumnElement[str], pattern: str, *, fold_case: bool) -> ColumnElement[bool]:

@@ -25,10 +25,11 @@ from beamhub_catalogue.models import (
     InputRow,
     LostEntitlementRow,
     MemberRow,
-    ParameterRow,
     ProposalRow,
+    SampleRow,
     StaffRow,
 )
+from beamhub_catalogue.records import parameter_row
 from beamhub_catalogue.rules import apply_policy
 from beamhub_core.identity import Principal
 from beamhub_core.techniques import POWDER_DIFFRACTION
@@ -39,7 +40,6 @@ TABLES = (
     GovernorRow,
     InputRow,
     FileRow,
-    ParameterRow,
     DatasetRow,
     MemberRow,
     StaffRow,
@@ -123,7 +123,7 @@ def _dataset_row(number: int, made: Made) -> DatasetRow:
         "instrument": "bl09",
         "size_bytes": 1000 + number,
     } | made.facts
-    return DatasetRow(
+    row = DatasetRow(
         pid=made.pid,
         kind="product" if made.inputs else "raw",
         proposal=made.proposal,
@@ -138,6 +138,9 @@ def _dataset_row(number: int, made: Made) -> DatasetRow:
         harvested_at=NOW,
         **facts,
     )
+    row.set_techniques((row.technique, row.technique_label))
+    row.set_samples(*([SampleRow(name=row.sample)] if row.sample else []))
+    return row
 
 
 def secrets_of(word: str, size: int) -> dict[str, Any]:
@@ -147,8 +150,8 @@ def secrets_of(word: str, size: int) -> dict[str, Any]:
         "sample": f"{word}-sample",
         "files": [FileRow(pool="pool", path=f"raw/{word}-file.h5", name=f"{word}-file.h5", size_bytes=size)],
         "parameters": [
-            ParameterRow(name=f"{word}-temperature", number=float(size), word=None, unit="kelvin"),
-            ParameterRow(name="mode", number=None, word=f"{word}-mode", unit=None),
+            parameter_row(f"{word}-temperature", float(size), "kelvin"),
+            parameter_row("mode", f"{word}-mode", None),
         ],
     }
 

@@ -160,7 +160,9 @@ class TestSchema:
             found = compare_metadata(context, Base.metadata)
             newest = connection.scalar(text("SELECT pg_get_indexdef('ix_datasets_start_pid'::regclass)"))
         # Alembic takes an order within an index for an expression, and does not compare those.
-        assert {difference[1].name for difference in found} <= {"ix_datasets_start_pid"}
+        # The indexes of trigrams are made where the server has the extension.
+        odd = {difference[1].name for difference in found}
+        assert {name for name in odd if not name.startswith("ix_text_")} <= {"ix_datasets_start_pid"}
         assert "(start DESC NULLS LAST, pid)" in newest
 
     def test_all_text_is_in_the_order_of_code_points(self, database: Database) -> None:

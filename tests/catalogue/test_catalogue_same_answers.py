@@ -14,11 +14,13 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.database import Database, ensure_schema
-from beamhub_catalogue.models import DatasetRow, MemberRow, ParameterRow, ProposalRow
+from beamhub_catalogue.models import DatasetRow, MemberRow, ParameterRow, ProposalRow, SampleRow
 from beamhub_catalogue.people import Reader
 from beamhub_catalogue.queries import Catalogue
+from beamhub_catalogue.records import parameter_row
 from beamhub_catalogue.search_answers import Answers
 from beamhub_catalogue.search_filter import parse_filter
+from beamhub_catalogue.search_patterns import PatternRefused, read_pattern
 from beamhub_catalogue.texts import contains, like
 from beamhub_catalogue.views import SearchFilters
 from beamhub_core.policy import PolicyDocument
@@ -80,7 +82,7 @@ def postgresql(postgresql_server: Any) -> Iterator[Database]:
 
 def fill(session: Session, rows: list[dict[str, Any]]) -> None:
     """Put the rows in place of whatever was there."""
-    for table in (ParameterRow, DatasetRow, ProposalRow, MemberRow):
+    for table in (ParameterRow, SampleRow, DatasetRow, ProposalRow, MemberRow):
         session.execute(delete(table))
     opens = {"OP-1": NOW - timedelta(days=1), "MA-2": NOW + timedelta(days=1), "TO-3": None}
     for name, opens_at in opens.items():
@@ -112,11 +114,22 @@ def fill(session: Session, rows: list[dict[str, Any]]) -> None:
             harvested_at=NOW,
             **told,
         )
-        number = value if isinstance(value, float) else None
-        word = value if isinstance(value, str) else None
+        made.set_techniques(("", made.technique_label))
+        made.set_samples(*([SampleRow(name=made.sample)] if made.sample is not None else []))
         if value is not None:
-            made.parameters = [ParameterRow(id=i + 1, name="x", number=number, word=word, unit=None)]
+            unit = ("eV", "keV", None)[i % 3] if isinstance(value, float) else None
+            made.parameters = [parameter_row("x", value, unit)]
+            made.parameters[0].id = i + 1
         session.add(made)
+
+
+def readable(pattern: str) -> bool:
+    """Whether the API takes a pattern."""
+    try:
+        read_pattern(pattern)
+    except PatternRefused:
+        return False
+    return True
 
 
 def conditions(field: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -130,9 +143,28 @@ def conditions(field: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[
     )
 
 
+REGEXPS = st.sampled_from(
+    [
+        "^a",
+        "[A-Z]",
+        "/[a-c]+.$/i",
+        "(a|b)*c?",
+        "\\W",
+        "[^a]{1,2}",
+        "\\s|-",
+        "/\u00e4/i",
+        "a{0,3}b+?",
+        "",
+        "()|x",
+        "^$",
+    ]
+) | st.text(st.sampled_from("aAb.*+?|()[]^$-\\\u00e4%_ "), max_size=5).filter(readable)
+
+
 def likes(field: str) -> st.SearchStrategy[dict[str, Any]]:
     """A pattern on a field."""
-    return st.tuples(st.sampled_from(["like", "ilike"]), TEXTS).map(lambda c: {field: {c[0]: c[1]}})
+    plain = st.tuples(st.sampled_from(["like", "ilike", "nlike", "nilike"]), TEXTS)
+    return st.one_of(plain, REGEXPS.map(lambda text: ("regexp", text))).map(lambda c: {field: {c[0]: c[1]}})
 
 
 FLOATS = NUMBERS | st.floats(-1e6, 1e6) | st.sampled_from([0.5, 1.5, 2.5])
@@ -153,8 +185,21 @@ WHERES = st.recursive(
     max_leaves=4,
 )
 VALUES = st.one_of(
-    conditions("value", FLOATS), conditions("value", TEXTS), conditions("unit", TEXTS), likes("name")
+    st.tuples(conditions("value", FLOATS), st.sampled_from(["meV", "keV", "K", "", "1"])).map(
+        lambda c: {"and": [c[0], {"unit": c[1]}]}
+    ),
+    conditions("value", FLOATS),
+    conditions("value", TEXTS),
+    conditions("unit", TEXTS),
+    likes("name"),
 )
+
+
+def inner(relation: str, where: dict[str, Any]) -> dict[str, Any]:
+    """An include with a condition."""
+    return {"relation": relation, "scope": {"where": where}}
+
+
 INCLUDES = st.one_of(
     VALUES.map(lambda where: {"relation": "parameters", "scope": {"where": where}}),
     st.one_of(conditions("name", TEXTS), conditions("facility", TEXTS | st.just("Facility"))).map(
@@ -164,6 +209,15 @@ INCLUDES = st.one_of(
         lambda where: {"relation": "documents", "scope": {"where": where}}
     ),
     conditions("name", TEXTS).map(lambda where: {"relation": "samples", "scope": {"where": where}}),
+    likes("name").map(lambda where: {"relation": "techniques", "scope": {"where": where}}),
+    VALUES.map(
+        lambda where: {
+            "relation": "documents",
+            "scope": {
+                "include": [{"relation": "datasets", "scope": {"include": [inner("parameters", where)]}}]
+            },
+        }
+    ),
 )
 ORDERS = st.lists(
     st.tuples(

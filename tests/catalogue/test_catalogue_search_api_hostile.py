@@ -51,6 +51,15 @@ def nested(levels: int, kind: str) -> str:
     return '{"where":' + f'{{"{kind}":[' * levels + '{"pid":"a"}' + "]}" * levels + "}"
 
 
+def circle(levels: int) -> list[dict[str, Any]]:
+    """Datasets of documents of datasets, and so on."""
+    made: list[dict[str, Any]] = []
+    for level in range(levels):
+        relation = "documents" if level % 2 else "datasets"
+        made = [{"relation": relation, "scope": {"include": made}}]
+    return made
+
+
 REFUSED: dict[str, str] = {
     "no JSON": "{where: pid}",
     "half JSON": '{"where": {',
@@ -77,7 +86,7 @@ REFUSED: dict[str, str] = {
     "limit true": '{"limit": true}',
     "limit a list": '{"limit": [1]}',
     "skip below zero": '{"skip": -1}',
-    "unknown operator": '{"where": {"pid": {"regexp": ".*"}}}',
+    "unknown operator": '{"where": {"pid": {"soundex": ".*"}}}',
     "dollar operator": '{"where": {"pid": {"$ne": null}}}',
     "javascript": '{"where": {"$where": "sleep(5000)"}}',
     "unknown field": '{"where": {"folder": "x"}}',
@@ -93,9 +102,13 @@ REFUSED: dict[str, str] = {
     "unknown relation": '{"include": [{"relation": "sessions"}]}',
     "relation not a text": '{"include": [{"relation": 5}]}',
     "include a text": '{"include": "files"}',
-    "include within include": json.dumps(
-        {"include": [{"relation": "documents", "scope": {"include": [{"relation": "members"}]}}]}
+    "includes in a circle": json.dumps({"include": circle(20)}),
+    "relation of a relation": json.dumps(
+        {"include": [{"relation": "documents", "scope": {"include": [{"relation": "files"}]}}]}
     ),
+    "references back": json.dumps({"where": {"title": {"regexp": "(a)\\1"}}}),
+    "looks ahead": json.dumps({"where": {"title": {"regexp": "(?=a)"}}}),
+    "repeats without end": json.dumps({"where": {"title": {"regexp": "((a{100}){100}){100}"}}}),
     "null value": '{"where": {"pid": null}}',
     "object value": '{"where": {"pid": {"eq": {"a": 1}}}}',
     "object in a list": '{"where": {"pid": {"inq": [{}]}}}',

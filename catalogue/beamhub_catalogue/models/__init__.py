@@ -25,10 +25,12 @@ from beamhub_catalogue.models.documents import (
     AffiliationRow,
     AuthorRow,
     AuthorshipRow,
+    DatasetCountRow,
     DeletedRecordRow,
     DocumentParameterRow,
     PublicationDatasetRow,
     PublicationRow,
+    StaleCountRow,
 )
 from beamhub_catalogue.models.rights import (
     ActRow,
@@ -65,6 +67,7 @@ __all__ = [
     "AuthorshipRow",
     "Base",
     "ClockRow",
+    "DatasetCountRow",
     "DatasetRow",
     "DeletedRecordRow",
     "DocumentParameterRow",
@@ -93,6 +96,7 @@ __all__ = [
     "ShareRow",
     "SourceRow",
     "StaffRow",
+    "StaleCountRow",
     "StoragePoolRow",
     "TechniqueRow",
     "UtcDateTime",

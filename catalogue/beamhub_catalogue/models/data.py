@@ -128,6 +128,12 @@ class DatasetRow(Base):
             sqlite_where=text("withdrawn = 1"),
             postgresql_where=text("withdrawn"),
         ),
+        Index(
+            "ix_datasets_special",
+            "proposal",
+            sqlite_where=text("kind <> 'raw' OR private_to IS NOT NULL OR withdrawn"),
+            postgresql_where=text("kind <> 'raw' OR private_to IS NOT NULL OR withdrawn"),
+        ),
     )
 
     def set_techniques(self, *techniques: tuple[str, str]) -> None:

@@ -120,6 +120,26 @@ class DeletedRecordRow(Base):
     reason: Mapped[str] = mapped_column(Text, default="")
 
 
+class DatasetCountRow(Base):
+    """How many plain datasets of a proposal have a value; see `beamhub_catalogue.counts`."""
+
+    __tablename__ = "dataset_counts"
+
+    proposal: Mapped[str] = mapped_column(String(200), primary_key=True)
+    facet: Mapped[str] = mapped_column(String(20), primary_key=True)
+    value: Mapped[str] = mapped_column(String(200), primary_key=True)
+    label: Mapped[str] = mapped_column(String(200))
+    n: Mapped[int]
+
+
+class StaleCountRow(Base):
+    """A proposal of which a dataset changed since it was counted; written by triggers."""
+
+    __tablename__ = "stale_counts"
+
+    proposal: Mapped[str] = mapped_column(String(200), primary_key=True)
+
+
 class AdapterCursorRow(Base):
     """How far a source of datasets was read: what its adapter says to itself to go on from there."""
 

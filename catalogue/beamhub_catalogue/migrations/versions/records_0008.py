@@ -7,7 +7,14 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from beamhub_catalogue.migrations.search_objects import (
+    create_counts,
+    create_text_indexes,
+    drop_counts,
+    drop_text_indexes,
+)
 from beamhub_catalogue.models import UtcDateTime
+from beamhub_catalogue.units import find_unit
 
 revision = "0008"
 down_revision = "0007"
@@ -52,6 +59,8 @@ INDEXES = (
     ("dataset_parameters", ("name", "dimension", "si_number"), False),
 )
 TABLES = (
+    "dataset_counts",
+    "stale_counts",
     "adapter_cursors",
     "deleted_records",
     "document_parameters",
@@ -66,7 +75,7 @@ TABLES = (
 
 
 def upgrade() -> None:
-    """Add columns and tables, and fill them from what is there; harvest gives the values in SI."""
+    """Add columns and tables, and fill them from what is there."""
     for table, columns in ADDED.items():
         for name, kind, default in columns:
             op.add_column(table, sa.Column(name, kind, server_default=default, nullable=default is None))
@@ -90,10 +99,15 @@ def upgrade() -> None:
             " SELECT id, 0, sample, '' FROM datasets WHERE sample IS NOT NULL"
         )
     )
+    _fill_si()
+    create_counts()
+    create_text_indexes()
 
 
 def downgrade() -> None:
     """Drop them with all that is in them."""
+    drop_counts()
+    drop_text_indexes()
     for table, names, _ in reversed(INDEXES):
         op.drop_index(op.f(f"ix_{table}_{'_'.join(names)}"), table_name=table)
     for table in TABLES:
@@ -102,6 +116,23 @@ def downgrade() -> None:
     for table, columns in ADDED.items():
         for name, *_ in reversed(columns):
             op.drop_column(table, name)
+
+
+def _fill_si() -> None:
+    """One statement for each unit that occurs."""
+    connection = op.get_bind()
+    found = sa.text("SELECT DISTINCT unit FROM dataset_parameters WHERE number IS NOT NULL")
+    for told in connection.execute(found).scalars().all():
+        unit = find_unit(told or "")
+        if unit is None:
+            continue
+        connection.execute(
+            sa.text(
+                "UPDATE dataset_parameters SET si_number = number * :factor + :offset, dimension = :dimension"
+                " WHERE number IS NOT NULL AND coalesce(unit, '') = :told"
+            ),
+            {"factor": unit.factor, "offset": unit.offset, "dimension": unit.dimension, "told": told or ""},
+        )
 
 
 def _of_dataset(nullable: bool, table: str) -> tuple[sa.Column[Any], sa.ForeignKeyConstraint]:
