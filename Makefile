@@ -13,7 +13,7 @@ PLAIN := not (docker or kubernetes or keycloak or oidc_provider or ldap or brows
 SOAKED := $(addprefix tests/reduction/test_,codecs.py kernels*.py storage_chunks*.py bad_input_*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo journey images journey-compose test postgresql lint format peers bench bench-quick bench-platform bench-scale bench-sessions soak-sessions bench-pods soak reference clean
+.PHONY: help setup demo journey images journey-compose test postgresql lint format peers bench bench-quick bench-platform bench-scale bench-sessions soak-sessions bench-pods bench-catalogue soak reference clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 16
@@ -103,6 +103,9 @@ bench-sessions: peers ## print how long sessions take to start on Docker beside 
 
 bench-pods: peers ## print how long sessions take to start as pods of a cluster (KUBECONFIG) beside plain KubeSpawner, and keep the figures
 	$(BIN)/python benchmarks/bench_pod_start.py --json $(MEASUREMENTS)/session-pod-start.json $(ARGS)
+
+bench-catalogue: $(READY) ## print how fast the search API answers on a catalogue of 100,000 datasets, and keep the figures
+	$(BIN)/python benchmarks/bench_search.py --postgresql own --json $(MEASUREMENTS)/catalogue-search.json $(ARGS)
 
 soak: $(VENV)/.kernels ## compare policy, login and the decoding of chunks with their oracles in very many cases
 	cd tests && ../$(BIN)/python -m catalogue.policy_cases --json ../docs/measurements/policy-oracle.json $(ARGS)

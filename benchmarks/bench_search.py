@@ -1,7 +1,7 @@
 """The PaNOSC search API's queries on a catalogue of synthetic datasets, on SQLite and PostgreSQL.
 
     python benchmarks/bench_search.py --datasets 100000
-    python benchmarks/bench_search.py --datasets 1000000 --postgresql postgresql:///bench --no-sqlite
+    python benchmarks/bench_search.py --datasets 1000000 --postgresql own --no-sqlite
 
 An anonymous reader asks; the answer is that of `search_answers`, without HTTP. Every shape of question is
 asked `--repeats` times with other values each time. The answers of both databases are compared before a time
@@ -21,13 +21,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
 from catalogue_records import NOW, POLICY, TERMS, WORDS, count, fill
 from sqlalchemy import text
 
+import postgresql_server  # the tests' folder, not the room
 from beamhub_catalogue.database import Database, ensure_schema
 from beamhub_catalogue.people import Reader
 from beamhub_catalogue.queries import Catalogue
@@ -147,6 +151,20 @@ def loaded(database: Database, n: int) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def own_server() -> Iterator[str]:
+    """A PostgreSQL server for this run alone, as durable as its makers have it; the URL of a database."""
+    programs = postgresql_server.find_programs()
+    if programs is None:
+        raise SystemExit(postgresql_server.MISSING)
+    postgresql_server.SETTINGS.update({"shared_buffers": "2GB", "max_wal_size": "8GB"})
+    server = postgresql_server.PostgresqlServer(programs, durable=True)
+    try:
+        yield server.url(server.make_database(empty=True))
+    finally:
+        server.stop()
+
+
 def opened(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Database]]:
     """The databases that were asked for, empty."""
     if options.sqlite:
@@ -165,11 +183,17 @@ def main() -> None:
     parser.add_argument("--datasets", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--sqlite", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--postgresql", metavar="URL", help="a database of its own; all in it is dropped")
+    parser.add_argument(
+        "--postgresql",
+        metavar="URL",
+        help="a database of its own, all in it is dropped; or 'own': a server too",
+    )
     parser.add_argument("--folder", type=Path, help="where the SQLite file goes (a temporary folder)")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder, ExitStack() as stack:
+        if options.postgresql == "own":
+            options.postgresql = stack.enter_context(own_server())
         databases = dict(opened(options, Path(folder)))
         loads = {label: loaded(database, options.datasets) for label, database in databases.items()}
         sys.stdout.write(f"loaded: {json.dumps(loads)}\n")

@@ -31,7 +31,7 @@ def add(subparsers: Any) -> None:
 
 
 def _add_catalogue(subparsers: Any) -> None:
-    verbs = subparsers.add_parser("catalogue", help="fill the catalogue").add_subparsers(
+    verbs = subparsers.add_parser("catalogue", help="fill the catalogue, and serve it").add_subparsers(
         metavar="VERB", required=True
     )
     harvest = verbs.add_parser(
@@ -59,6 +59,11 @@ def _add_catalogue(subparsers: Any) -> None:
     validate.add_argument("--definitions", type=Path, metavar="FOLDER", help="more definitions (*.nxdl.xml)")
     validate.add_argument("--json", action="store_true", help="one JSON object on standard output")
     validate.set_defaults(run="beamhub_catalogue.validate_verb:run_validate")
+    serve = verbs.add_parser("serve", help="serve the search API alone, to anonymous callers")
+    serve.add_argument("--config", type=Path, required=True, help="facility.yaml")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8030, help="port to listen at (8030)")
+    serve.set_defaults(run="beamhub_catalogue.serve_verbs:run_serve")
     openapi = verbs.add_parser("openapi", help="write the internal API's OpenAPI document into a checkout")
     openapi.add_argument("--root", type=Path, default=Path(), help="the checkout (this folder)")
     openapi.add_argument("--check", action="store_true", help="write nothing; fail when the file is stale")

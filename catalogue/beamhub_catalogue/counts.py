@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Select,
     String,
     and_,
     case,
@@ -77,20 +76,20 @@ def count_again(session: Session, at_most: int = AT_ONCE) -> int:
     session.execute(delete(DatasetCountRow).where(DatasetCountRow.proposal.in_(names)))
     counted = and_(DatasetRow.proposal.in_(names), not_(SPECIAL))
     for facet, column in facet_columns().items():
-        rows = select(DatasetRow.proposal, column.label("value"), literal("").label("label")).where(counted)
-        _keep(session, facet, rows)
+        told = (DatasetRow.proposal, column.label("value"), literal("").label("label"))
+        _keep(session, facet, select(*told), counted)
     techniques = select(
         DatasetRow.proposal, technique_value().label("value"), TechniqueRow.label.label("label")
     )
-    _keep(session, "technique", techniques.join(TechniqueRow).where(counted))
+    _keep(session, "technique", techniques.join(TechniqueRow), counted)
     session.execute(delete(StaleCountRow).where(StaleCountRow.proposal.in_(names)))
     return len(names)
 
 
-def _keep(session: Session, facet: str, rows: Select[Any]) -> None:
+def _keep(session: Session, facet: str, rows: Any, counted: ColumnElement[bool]) -> None:
     """Count rows of (proposal, value, label)."""
-    told = rows.subquery("told")
-    counted = select(told.c.proposal, literal(facet), told.c.value, func.max(told.c.label), func.count())
+    told = rows.where(counted).subquery("told")
+    numbers = select(told.c.proposal, literal(facet), told.c.value, func.max(told.c.label), func.count())
     names = ["proposal", "facet", "value", "label", "n"]
-    grouped = counted.group_by(told.c.proposal, told.c.value)
+    grouped = numbers.group_by(told.c.proposal, told.c.value)
     session.execute(insert(DatasetCountRow).from_select(names, grouped))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, not_, select
 
 from beamhub_catalogue.models import DatasetRow, FileRow
 from beamhub_catalogue.queries import Catalogue, equals
@@ -13,7 +14,7 @@ from beamhub_catalogue.search_facets import Facets
 from beamhub_catalogue.search_filter import Group, Include, SearchFilter
 from beamhub_catalogue.search_items import Item
 from beamhub_catalogue.search_joins import Joins
-from beamhub_catalogue.search_sql import Entity, relevance, score_of, sort_key
+from beamhub_catalogue.search_sql import Entity, any_term, relevance, score_of, sort_key
 
 UNRANKED_SCORE = 0.5
 """For lists without a `query`: federated searches drop items whose score is missing, 0 or 1."""
@@ -94,14 +95,29 @@ class Answers:
         rank = relevance(wanted.query or "", self._weighted(entity)).label("rank")
         columns = self._joins.columns(entity, wanted.include)
         query = self._joins.matching(entity, wanted.where, wanted.include, *columns, rank)
-        if wanted.query is not None:
-            query = query.order_by(rank.desc())
-        rows = self._page(query, wanted, entity)
+        rows = (
+            self._page(query, wanted, entity)
+            if wanted.query is None
+            else self._ranked(query, rank, wanted, entity)
+        )
         items = self._joins.items(entity, rows, wanted.include)
         scored = [UNRANKED_SCORE if wanted.query is None else round(score_of(row.rank), 6) for row in rows]
         return [
             _cut(item, wanted, "pid") | {"score": score} for item, score in zip(items, scored, strict=True)
         ]
+
+    def _ranked(self, query: Select[Any], rank: Any, wanted: SearchFilter, entity: Entity) -> list[Any]:
+        """What holds a word of the query, best first, and behind it the rest, which no index need look at."""
+        hit = any_term(wanted.query or "", self._weighted(entity))
+        rows = list(self._page(query.where(hit).order_by(rank.desc()), wanted, entity))
+        missing = wanted.limit - len(rows)
+        if not missing:
+            return rows
+        n_hits = wanted.skip + len(rows) if rows else self._counted(query.where(hit))
+        skip = max(wanted.skip - n_hits, 0)
+        return rows + list(
+            self._page(query.where(not_(hit)), replace(wanted, limit=missing, skip=skip), entity)
+        )
 
     def _one(self, kind: str, pid: str, wanted: SearchFilter) -> Item | None:
         entity = self._entities.named(kind)

@@ -36,6 +36,12 @@ WhereText = Annotated[
 ]
 
 
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "A filter that is not understood: error.message says where, and why"},
+    404: {"description": "Nothing of that pid that the caller may know of"},
+}
+
+
 class SearchApi:
     """The handlers; each is a plain function that runs in a thread."""
 
@@ -59,7 +65,7 @@ class SearchApi:
             ("/Instruments/count", self.count_instruments),
             ("/Instruments/{pid}", self.instrument),
         ):
-            router.add_api_route(path, handler, methods=["GET"], response_model=None)
+            router.add_api_route(path, handler, methods=["GET"], response_model=None, responses=_ERRORS)
         return router
 
     def datasets(self, request: Request, filter_text: FilterText = None) -> Any:

@@ -18,6 +18,7 @@ from beamhub_catalogue.queries import Catalogue
 from beamhub_catalogue.search_entities import Entities
 from beamhub_catalogue.search_filter import Group, Include
 from beamhub_catalogue.search_joins import Joins
+from beamhub_catalogue.texts import among
 
 MAX_VALUES = 50
 FACETS = ("instrument", "technique", "year", "kind", "lifecycle", "access", "license", "proposal")
@@ -46,10 +47,9 @@ class Facets:
         counts: Counts = defaultdict(Counter)
         plain = where is None and not include
         matching = self._joins.matching(self._entities.dataset, where, include, DatasetRow.id)
+        self._counted_now(counts, matching.where(uncounted()) if plain else matching)
         if plain:
             self._counted_before(counts)
-            matching = matching.where(uncounted())
-        self._counted_now(counts, matching)
         return {
             "total": counts[ALL][""],
             "facets": {name: self._values(name, counts[name]) for name in FACETS},
@@ -86,16 +86,24 @@ class Facets:
             counts[facet][value] += number
             if facet == "technique":
                 self._labels[value] = max(label, self._labels.get(value, ""))
-        told = self._counts(
-            self._access.label("access"), self._license.label("license"), c.proposal, c.n
-        ).where(c.facet == ALL)
-        rows = told.subquery("told").c
-        keys = (rows.access, rows.license, rows.proposal)
-        grouped = select(*keys, func.sum(rows.n)).group_by(*keys)
-        for access, license_, proposal, number in self._session.execute(grouped):
+        told = self._counts(self._access.label("access"), self._license.label("license"), c.n)
+        rows = told.where(c.facet == ALL).subquery("told").c
+        keys = (rows.access, rows.license)
+        for access, license_, number in self._session.execute(
+            select(*keys, func.sum(rows.n)).group_by(*keys)
+        ):
             counts["access"][access] += number
             counts["license"][license_ or ""] += number
-            counts["proposal"][proposal] += number
+        self._proposals(counts["proposal"])
+
+    def _proposals(self, counts: Counter[str]) -> None:
+        """The largest proposals: those that lead by what was counted, and all that were counted live."""
+        c = DatasetCountRow
+        told = self._counts(c.proposal, c.n).where(c.facet == ALL)
+        largest = self._session.execute(told.order_by(c.n.desc(), c.proposal).limit(MAX_VALUES))
+        live = self._session.execute(told.where(among(self._session, c.proposal, list(counts))))
+        for proposal, number in {row.proposal: row.n for row in (*largest, *live)}.items():
+            counts[proposal] += number
 
     def _counted_now(self, counts: Counts, matching: Select[Any]) -> None:
         """What matches, once by all that has few values together, and once for each of what has many."""

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Select, and_, case, null, true
 from sqlalchemy.orm import Session
 
 from beamhub_catalogue.search_entities import Entities
-from beamhub_catalogue.search_filter import FilterInvalid, Group, Include
+from beamhub_catalogue.search_filter import Condition, FilterInvalid, Group, Include
 from beamhub_catalogue.search_items import Item
 from beamhub_catalogue.search_sql import Entity, Relation, compile_where, sort_key
 
@@ -63,8 +63,8 @@ class Joins:
             parts = [compile_where(include.where, target), *(d for d in inner if d is not None)]
             return and_(_is_named(entity, target), *parts)
         wheres: list[Group | None] = [include.where]
-        if relation.apart and include.where is not None and include.where.kind == "and":
-            wheres = [Group("and", (part,)) for part in include.where.parts] or [include.where]
+        if relation.apart and include.where is not None:
+            wheres = [Group("and", (part,)) for part in _and_parts(include.where)] or [include.where]
         found = [
             relation.near.in_(self._theirs(target, relation, where, include.include)) for where in wheres
         ]
@@ -159,9 +159,17 @@ def _linked(query: Select[Any], relation: Relation) -> Select[Any]:
 
 def _any_part(where: Group | None) -> Group | None:
     """Where every part may be met by another item, an item is sent that meets one of them."""
-    if where is None or where.kind == "or":
+    if where is None or not where.parts:
         return where
-    return Group("or", where.parts) if where.parts else where
+    return Group("or", tuple(_and_parts(where)))
+
+
+def _and_parts(where: Group) -> list[Condition | Group]:
+    """What a condition demands, one by one."""
+    if where.kind == "or":
+        return [where]
+    nested = (_and_parts(part) if isinstance(part, Group) else [part] for part in where.parts)
+    return [one for parts in nested for one in parts]
 
 
 def _is_named(entity: Entity, target: Entity) -> ColumnElement[bool]:

@@ -97,7 +97,7 @@ def compile_where(where: Group | None, entity: Entity, unit: Unit | None = None)
     if where is None:
         return true()
     if where.kind == "and" and "value" in entity.fields:
-        unit = _asked_unit(where, entity) or unit
+        unit = _asked_unit(where) or unit
     parts = [
         compile_where(part, entity, unit) if isinstance(part, Group) else _compile(part, entity, unit)
         for part in where.parts
@@ -132,6 +132,12 @@ def relevance(query: str, weighted: tuple[tuple[Any, float], ...]) -> ColumnElem
     return total
 
 
+def any_term(query: str, weighted: tuple[tuple[Any, float], ...]) -> ColumnElement[bool]:
+    """Whether any word of a query stands in any of the columns; what an index answers, unlike a relevance."""
+    terms = query.lower().split()[:MAX_QUERY_TERMS]
+    return or_(false(), *(contains(column, term) for term in terms for column, _ in weighted))
+
+
 def score_of(weight: float) -> float:
     """A relevance as a score, strictly between 0 and 1 and growing with it."""
     return (weight + 0.01) / (weight + 0.01 + QUERY_SATURATION)
@@ -139,29 +145,33 @@ def score_of(weight: float) -> float:
 
 def asked_unit(where: Group | None) -> str | None:
     """The unit in which a condition on parameters asks for their values."""
+    named = _unit_condition(where)
+    return str(named.values[0]) if named is not None and find_unit(str(named.values[0])) else None
+
+
+def _unit_condition(where: Group | None) -> Condition | None:
+    """The first `unit` that all alternatives of a condition have to meet."""
     if where is None or where.kind == "or":
         return None
     for part in where.parts:
         if isinstance(part, Group):
-            found = asked_unit(part)
+            found = _unit_condition(part)
         else:
             is_unit = part.field == "unit" and part.operator == "eq" and isinstance(part.values[0], str)
-            found = str(part.values[0]) if is_unit else None
-        if found is not None and find_unit(found) is not None:
+            found = part if is_unit else None
+        if found is not None:
             return found
     return None
 
 
-def _asked_unit(where: Group, entity: Entity) -> Unit | None:
-    for part in where.parts:
-        named = isinstance(part, Condition) and part.field == "unit" and part.operator == "eq"
-        if isinstance(part, Condition) and named and "unit" in entity.fields:
-            unit = find_unit(str(part.values[0]))
-            if unit is None and _compares_numbers(where):
-                raise FilterInvalid(part.place, f"no unit is called {str(part.values[0])[:60]!r}")
-            return unit
-    inner = [asked_unit(part) for part in where.parts if isinstance(part, Group) and part.kind == "and"]
-    return next((find_unit(text) for text in inner if text is not None), None)
+def _asked_unit(where: Group) -> Unit | None:
+    named = _unit_condition(where)
+    if named is None:
+        return None
+    unit = find_unit(str(named.values[0]))
+    if unit is None and _compares_numbers(where):
+        raise FilterInvalid(named.place, f"no unit is called {str(named.values[0])[:60]!r}")
+    return unit
 
 
 def _compares_numbers(where: Group) -> bool:

@@ -172,6 +172,12 @@ def plain_probes() -> Iterator[Probe]:
     for name in ("pid", "title", *ALSO["documents"]):
         yield Probe("GET", filtered("/api/Documents", order=f"{name} ASC", skip=1, limit=2))
     yield Probe("GET", filtered("/api/Datasets", skip=10_000_000))
+    people = {"relation": "members", "scope": {"include": ["person", "affiliation"]}}
+    further = [{"relation": "datasets", "scope": {"include": everything, "order": "size DESC"}}, people]
+    yield Probe("GET", filtered("/api/Documents", include=further), with_token=True)
+    yield Probe("GET", filtered("/api/Instruments", include=[further[0]]))
+    yield Probe("GET", filtered("/api/Datasets/facets", where={"title": {"neq": ""}}))
+    yield Probe("GET", filtered("/api/Datasets/count", include=["files"]))
     yield Probe("GET", filtered("/api/Datasets", where={"nothing": 1}))
     for page in ("0", "2", "999999"):
         yield Probe("GET", f"{BASE}/?page={page}&readable=1&kind=raw")
@@ -308,6 +314,7 @@ ROUTES: dict[tuple[str, str], Callable[[Secret], list[Probe]]] = {
         for path, slot in (
             ("/Datasets", "pid"),
             ("/Datasets/count", "pid"),
+            ("/Datasets/facets", "pid"),
             ("/Datasets/{pid}", "pid"),
             ("/Datasets/{pid}/files", "pid"),
             ("/Datasets/{pid}/files/count", "pid"),

@@ -8,7 +8,12 @@ from alembic import op
 
 EVENTS = {"INSERT": ("NEW",), "UPDATE": ("OLD", "NEW"), "DELETE": ("OLD",)}
 WATCHED = ("datasets", "dataset_techniques")
-TEXT_INDEXES = (("datasets", "title"), ("datasets", "technique_label"), ("proposals", "title"))
+TEXT_INDEXES = (
+    ("datasets", "title"),
+    ("datasets", "technique_label"),
+    ("datasets", "instrument"),
+    ("proposals", "title"),
+)
 
 
 def create_counts() -> None:
