@@ -34,7 +34,6 @@ CLOSED = EmbargoClass(
 )
 """What holds for a proposal to which no rule of the policy applies: nothing opens, only its team knows."""
 
-
 GUEST_REASON = (
     "This data is open to look at and to download. To open it in a session, log in through an institution "
     "that vouches for you."
@@ -51,7 +50,8 @@ class ProposalFacts:
     `policy_class` is None where the user office does not know the proposal or contradicts itself. `started`
     and `ended` are its first and last day in the facility's zone, None while unknown. `extension_months`
     are the extensions granted, in their order; `released_on` the day of an early release;
-    `support_until` the end of the team's consent to user support.
+    `support_until` the end of the team's consent to user support. Until
+    `not_before` has passed another catalogue keeps it closed; for good where that is the last of all days.
     """
 
     id: str
@@ -65,7 +65,6 @@ class ProposalFacts:
     released_on: date | None = None
     support_until: datetime | None = None
     not_before: date | None = None
-    """The last day to which another catalogue keeps its data closed; the last of days: it names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +147,8 @@ def opens_under(rules: EmbargoClass, proposal: ProposalFacts, policy: PolicyDocu
             days.append(add_months(proposal.ended, months) + timedelta(days=1))
     if not days or proposal.not_before == date.max:
         return None
-    opening = min(days)
-    if proposal.not_before is not None:  # of two embargoes the stricter one holds
-        opening = max(opening, proposal.not_before + timedelta(days=1))
-    return start_of_day(opening, policy)
+    later = date.min if proposal.not_before is None else proposal.not_before + timedelta(days=1)
+    return start_of_day(max(min(days), later), policy)  # of two embargoes the stricter one holds
 
 
 def allowed_extensions(months: Sequence[int], rules: EmbargoClass) -> tuple[int, ...]:

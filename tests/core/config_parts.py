@@ -97,6 +97,14 @@ def everything(file: FacilityFile, backend: str = "docker") -> dict[str, Any]:
         ],
     }
     data["catalogue"]["user_offices"].append({"name": "far", "kind": "rest", "url": "https://office.example"})
+    other = {"url": "https://other.example.org", "token_file": str(file.folder / "other")}
+    data["catalogue"]["sources"] = [
+        {"name": "scicat", "kind": "scicat", **other},
+        {"name": "icat", "kind": "icat", "url": other["url"], "username": "reader"}
+        | {"password_file": other["token_file"]},
+        {"name": "mymdc", "kind": "mymdc", "proposals": ["700000"], **other},
+        {"name": "hub", "kind": "beamhub", **other},
+    ]
     data["sessions"]["places"][0] |= {"backend": backend, backend: copy.deepcopy(PLACES_OF_BACKENDS[backend])}
     data["sessions"] |= {"homes": {"quota_gib": 5}, "scratch": {"folder": str(file.folder / "scratch")}}
     data["sessions"]["templates"] = [{"name": "t", "title": "T", "technique": "x", "file": "a/b.ipynb"}]

@@ -45,6 +45,7 @@ MAX_HOPS = 32
 MAX_DEPTH = 24
 MAX_NODES = 100_000
 MAX_CHILDREN = 20_000
+MAX_REMEMBERED = 2_000
 MAX_ARRAY_BYTES = 512 * 1024**2
 MAX_ATTRIBUTE_BYTES = 65_536
 
@@ -219,6 +220,7 @@ class NexusFile:
         self.roots = roots
         self.files = OpenFiles()
         self.files.get(self.path)
+        self._found: dict[tuple[str, str], tuple[Target, Any]] = {}
         self._groups: dict[tuple[Target, str], list[tuple[Node, str | None]]] = {}
 
     def __enter__(self) -> NexusFile:
@@ -236,8 +238,14 @@ class NexusFile:
         ------
         NodeMissing, LinkMissing, OutsideRoots, LimitExceeded
         """
-        target = resolve(file or self.path, path, roots=self.roots, opener=self.files.lend)
-        return Node(self, target, self.item(target), path if file in (None, self.path) else "")
+        key = file or self.path, path
+        found = self._found.get(key)
+        if found is None:
+            target = resolve(*key, roots=self.roots, opener=self.files.lend)
+            found = target, self.item(target)
+            if len(self._found) < MAX_REMEMBERED:
+                self._found[key] = found
+        return Node(self, *found, path if key[0] == self.path else "")
 
     def find(self, path: str, file: str | None = None) -> Node | None:
         """The node at a path, or None when there is none or a link on the way is broken."""
