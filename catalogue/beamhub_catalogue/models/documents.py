@@ -106,20 +106,6 @@ class DocumentParameterRow(Base):
     __table_args__ = (Index(None, "name", "dimension", "si_number"),)
 
 
-class DeletedRecordRow(Base):
-    """A dataset that was told to the public and is gone from the tables: harvesters are told so for ever.
-
-    `sets` are those of OAI-PMH that it was in.
-    """
-
-    __tablename__ = "deleted_records"
-
-    pid: Mapped[str] = mapped_column(String(300), primary_key=True)
-    deleted_at: Mapped[datetime] = mapped_column(index=True)
-    sets: Mapped[list[Any]]
-    reason: Mapped[str] = mapped_column(Text, default="")
-
-
 class DatasetCountRow(Base):
     """How many plain datasets of a proposal have a value; see `beamhub_catalogue.counts`."""
 

@@ -62,7 +62,6 @@ TABLES = (
     "dataset_counts",
     "stale_counts",
     "adapter_cursors",
-    "deleted_records",
     "document_parameters",
     "publication_datasets",
     "publications",
@@ -259,15 +258,6 @@ def _create_publications() -> None:
 
 
 def _create_records() -> None:
-    op.create_table(
-        "deleted_records",
-        sa.Column("pid", sa.String(300), nullable=False),
-        sa.Column("deleted_at", UtcDateTime(), nullable=False),
-        sa.Column("sets", sa.JSON(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("pid", name=op.f("pk_deleted_records")),
-    )
-    op.create_index(op.f("ix_deleted_records_deleted_at"), "deleted_records", ["deleted_at"])
     op.create_table(
         "adapter_cursors",
         sa.Column("source", sa.String(80), nullable=False),
