@@ -90,8 +90,8 @@ class InternalApi:
         self._desk, self._database, self._harvester, self._is_up = desk, desk.database, harvester, is_up
         self._clients = read_clients(desk.config.web.clients)
 
-    def router(self) -> APIRouter:
-        """The routes, below `/internal`."""
+    def router(self, *, described: bool = False) -> APIRouter:
+        """The routes, below `/internal`; with what they answer only for the document, as that takes time."""
         router = APIRouter(prefix="/internal", tags=["internal"], route_class=_BoundedRoute)
         acts = InternalActs(self._desk, self._clients)
         audit = InternalAudit(self._desk, self._clients)
@@ -133,7 +133,7 @@ class InternalApi:
                 methods=[method],
                 status_code=status,
                 response_model=None,
-                **documented(method, path, None),
+                **(documented(method, path, None) if described else {}),
             )
         for scope, (method, path, handler, status) in scoped:
             router.add_api_route(
@@ -143,7 +143,7 @@ class InternalApi:
                 status_code=status,
                 response_model=None,
                 dependencies=[Depends(self._needs(scope))],
-                **documented(method, path, scope),
+                **(documented(method, path, scope) if described else {}),
             )
         return router
 

@@ -39,7 +39,7 @@ def build_document() -> dict[str, Any]:
     """The document, from the routes as the service has them."""
     # The handlers are described here and never called: no catalogue stands behind them.
     nothing: Any = SimpleNamespace(database=None, config=SimpleNamespace(web=SimpleNamespace(clients=())))
-    routes = InternalApi(nothing, nothing, lambda: False).router().routes
+    routes = InternalApi(nothing, nothing, lambda: False).router(described=True).routes
     document = get_openapi(
         title="beamhub internal API",
         version=API_VERSION,

@@ -390,15 +390,6 @@ ROUTES: dict[tuple[str, str], Callable[[Secret], list[Probe]]] = {
     ("GET", "/internal/proposals/{proposal}/acts"): _internal("GET", "/internal/proposals/{proposal}/acts"),
 }
 """Every route of the app, with what is asked of it about a secret."""
-SHORT = (
-    ("GET", f"{BASE}/datasets/{{pid}}"),
-    ("GET", f"{BASE}/datasets/{{pid}}/preview.png"),
-    ("GET", f"{BASE}/open"),
-    ("GET", "/api/Datasets/{pid}"),
-    ("GET", "/api/Datasets/{pid}/files"),
-    ("POST", "/internal/grants"),
-)
-"""Routes that are asked about every secret; about one of each kind, all are."""
 
 
 def account_of(who: str) -> str:

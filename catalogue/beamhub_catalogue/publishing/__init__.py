@@ -1,3 +1,1 @@
 """What the catalogue tells the world: harvesting, citing, and reading by programs."""
-
-__all__: list[str] = []
