@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Processes that run tests side by side; 0 runs them in this one.
 JOBS ?= 2
 PARALLEL := --numprocesses $(JOBS) --dist loadscope
-# Tests that need nothing but Python; those that start a hub or a person's server take seconds each.
+# Tests that need nothing but Python; the long ones among them have a target of their own.
 PLAIN := not (docker or kubernetes or keycloak or oidc_provider or ldap or browser or postgresql)
 
 # What `make soak` runs with thousands of examples for each law: what reads and counts bytes from outside.
@@ -61,13 +61,13 @@ journey-compose: $(VENV)/.kernels ## run the main job through the platform of co
 	@cd tests && ../$(BIN)/python -m journey --platform compose $(ARGS)
 
 test: $(VENV)/.kernels ## run the tests that need nothing but Python
-	$(BIN)/python -m pytest $(PARALLEL) -m '$(PLAIN) and not hub' $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m '$(PLAIN) and not (hub or slow)' $(ARGS)
 
-contracts: $(VENV)/.kernels ## run the tests that start hubs, people's servers and gateways; they need nothing but Python, too
-	$(BIN)/python -m pytest $(PARALLEL) -m '$(PLAIN) and hub' $(ARGS)
+contracts: $(VENV)/.kernels ## run the long tests: hubs, people's servers and gateways as processes, sweeps; nothing but Python, too
+	$(BIN)/python -m pytest $(PARALLEL) -m '$(PLAIN) and (hub or slow)' $(ARGS)
 
 postgresql: $(VENV)/.kernels ## run the catalogue's and the portal's tests on a PostgreSQL server of their own
-	$(BIN)/python -m pytest $(PARALLEL) tests/catalogue tests/portal -m 'not (browser or docker or hub)' --database postgresql $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) tests/catalogue tests/portal -m 'not (browser or docker or hub or slow)' --database postgresql $(ARGS)
 
 lint: $(READY) ## check style, types and layers
 	$(BIN)/ruff check .

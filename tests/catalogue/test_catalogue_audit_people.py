@@ -30,6 +30,8 @@ from beamhub_core.session import SessionPlan
 from catalogue.catalogue_api_parts import RAW, Stocked
 from catalogue.catalogue_parts import ISSUER, NOW, person, session_plan, write_product
 
+pytestmark = pytest.mark.slow
+
 ORCID, OTHER_ORCID = "0000-0001-5109-3700", "0000-0002-1694-233X"
 PLAINTIFF = "zygmunt-brzeczyszczykiewicz"
 

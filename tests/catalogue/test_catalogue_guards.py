@@ -20,6 +20,8 @@ from catalogue.catalogue_reader_parts import Made, proposal_row, put  # likewise
 from catalogue.policy_building import build_world
 from catalogue.policy_cases import compare_many, settle, told_by
 
+pytestmark = pytest.mark.slow
+
 SECOND = timedelta(seconds=1)
 N_CASES = int(os.environ.get("BEAMHUB_POLICY_CASES", "30000"))
 """Cases of the test that compares the engine with the oracle in bulk; `make soak` asks for 100,000."""

@@ -25,6 +25,8 @@ from catalogue.catalogue_parts import (
     write_product,
 )
 
+pytestmark = pytest.mark.slow
+
 RAW = "test:MA-2:scan1"
 
 

@@ -11,6 +11,8 @@ from beamhub_catalogue.dry_run import dry_run
 from beamhub_catalogue.models import AuthorRow, DatasetRow
 from catalogue.catalogue_parts import Facility, write_master
 
+pytestmark = pytest.mark.slow
+
 
 def lifecycles(service: CatalogueService) -> dict[str, str]:
     """Of every dataset."""

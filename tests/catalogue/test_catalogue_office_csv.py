@@ -178,6 +178,7 @@ def test_what_is_no_file_is_no_state_and_is_not_waited_for(source: CsvSource, ki
         source.office.read()
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_are_read_whole(source: CsvSource) -> None:
     n_rows = 100_000
     rows = [f"P-{i % 5_000},{ISSUER},s{i},,,Person {i},pi,2025-01-01,2026-12-31" for i in range(n_rows)]

@@ -313,6 +313,7 @@ class TestBadAnswers:
         poll.join()
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_are_read_whole_over_http(tmp_path: Path) -> None:
     n_rows = 100_000
     with serving(tmp_path, page_size=50_000) as server:

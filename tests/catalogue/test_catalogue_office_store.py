@@ -319,6 +319,7 @@ class TestOffices:
         assert (office.read_at, office.checked_at, office.ok) == (NOW, NOW, False)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_are_written_quickly_and_ten_changes_at_once(
     tmp_path: Path, database: Database
 ) -> None:

@@ -20,6 +20,8 @@ from beamhub_core.session import SessionPlan
 from catalogue.catalogue_api_parts import HIDDEN, OPEN, RAW, SESSION_TOKEN, Stocked
 from catalogue.catalogue_parts import COLIN, INES, OSCAR, person, session_plan, write_master, write_product
 
+pytestmark = pytest.mark.slow
+
 PROCESSED = "MA-2/processed"
 
 

@@ -26,6 +26,8 @@ from catalogue.catalogue_parts import Facility, write_master, write_product
 from catalogue.hostile_files import ask, reader_of, report_on, write_bomb, write_frame_bomb
 from kept_processes import child_processes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def own_reader(facility: Facility) -> Iterator[FileReader]:

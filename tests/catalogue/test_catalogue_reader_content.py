@@ -24,6 +24,8 @@ from catalogue.hostile_files import (
     write_virtual,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Facility, FileReader]]:

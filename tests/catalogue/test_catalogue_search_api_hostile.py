@@ -20,6 +20,8 @@ from catalogue.catalogue_reader_parts import (  # the folder of these tests, not
     furnished_api,
 )
 
+pytestmark = pytest.mark.slow
+
 LISTS = ("Datasets", "Documents", "Instruments")
 CALM = {200, 400, 404, 413, 414, 422}
 LIMIT_S = 10.0  # of processor time, which the machine's other work does not lengthen; a runaway takes minutes

@@ -20,6 +20,8 @@ from beamhub_core.policy import PolicyDocument
 from catalogue.catalogue_parts import CLASSES, NOW  # the folder of these tests, not the room
 from catalogue.catalogue_search_parts import FILTERS, ROWS, WHERES, fill  # likewise
 
+pytestmark = pytest.mark.slow
+
 POLICY = PolicyDocument.model_validate({"version": "t1", "timezone": "Europe/Paris", "classes": CLASSES})
 DOCUMENTS = st.fixed_dictionaries(
     {"include": st.just([{"relation": "members"}])},

@@ -15,6 +15,8 @@ from catalogue.catalogue_acts_parts import act, open_acting, reads, revoke, tell
 from catalogue.catalogue_api_parts import HIDDEN, OPEN, RAW, Api, Stocked, mount_of, plan_with
 from catalogue.catalogue_parts import COLIN, INES, OSCAR, SAM, write_master, write_product
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def stocked(prepared: Path, tmp_path: Path) -> Iterator[Stocked]:

@@ -50,6 +50,7 @@ def test_every_key_stands_on_the_reference_page_with_its_meaning() -> None:
     assert [line for line in page if line.endswith("|  |")] == [], "a key without a description"
 
 
+@pytest.mark.slow
 def test_writing_twice_changes_nothing_and_a_stale_file_is_named(tmp_path: Path) -> None:
     assert write_generated(tmp_path, check=False) == 0
     assert write_generated(tmp_path, check=True) == 0

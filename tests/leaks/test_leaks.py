@@ -51,6 +51,8 @@ from leaks.leak_world import (
     level_of,
 )
 
+pytestmark = pytest.mark.slow
+
 Key = tuple[str, str]
 Plain = tuple[int, list[tuple[str, str]], str]
 RANDOM = re.compile(r'(Reference <code>|"reference":"|state=|code_challenge=|traceparent=)[\w-]{8,55}')

@@ -18,6 +18,8 @@ from catalogue.catalogue_api_parts import (
 )
 from catalogue.catalogue_parts import OSCAR, Facility, session_plan, write_master, write_product
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -33,6 +33,8 @@ from beamhub_reduction.synthetic.xfel import XfelOptions, XfelTruth, write_xfel_
 from beamhub_reduction.synthetic.xrf import XrfTruth
 from beamhub_session.parameters import fill_parameters
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 TEMPLATES = sorted(NOTEBOOKS.glob("*/*.ipynb"))
 CELL_TIMEOUT_S = 120

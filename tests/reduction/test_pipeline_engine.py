@@ -27,6 +27,8 @@ from beamhub_reduction.pipeline.pools import DataLost, Done, ThreadPool
 from beamhub_reduction.pipeline.progress import Meter, Progress, silent
 from reduction.engine_parts import Piece, Scale, Sum, add_up, marks, merge, pieces, slowly
 
+pytestmark = pytest.mark.slow
+
 TASK = Scale(np.linspace(0, 7, 500))
 
 

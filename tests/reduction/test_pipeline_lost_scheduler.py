@@ -22,6 +22,8 @@ from beamhub_reduction.run import open_run
 from beamhub_reduction.synthetic.truth import Truth
 from reduction.engine_parts import Scale, Sum, add_up, merge, pieces, slowly
 
+pytestmark = pytest.mark.slow
+
 TASK = Scale(np.linspace(0, 7, 500))
 N_UNITS = 30
 

@@ -17,6 +17,8 @@ from beamhub_spawners.kubernetes_pod import ACCOUNT, Pod, PodsByAccount
 from beamhub_spawners.kubernetes_watch import FIRST_PAUSE_S, LONGEST_PAUSE_S, Watched, pause_s
 from contracts.small_api_server import SmallApiServer, small_api_server
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 8.0
 SILENCE_S = 2.0
 NAMES = st.sampled_from("abcdefgh")
