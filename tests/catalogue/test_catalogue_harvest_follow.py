@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from sqlalchemy import select
 
 from beamhub_catalogue import CatalogueService

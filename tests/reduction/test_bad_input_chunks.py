@@ -28,7 +28,7 @@ from reduction.bad_files import (
     write_stack,
 )
 
-pytestmark = pytest.mark.usefixtures("outside_session")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("outside_session")]
 FRAMES = draw_frames()
 STEPS = ("azimuthal", "frame-statistics")
 

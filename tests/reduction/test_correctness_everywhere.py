@@ -24,7 +24,7 @@ from beamhub_reduction.synthetic.xfel import XfelOptions, write_xfel_run
 from beamhub_reduction.synthetic.xrf import XrfOptions, write_xrf_map
 from reduction.bad_files import BITSHUFFLE_LZ4, draw_frames, write_stack
 
-pytestmark = pytest.mark.usefixtures("outside_session_of_module")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("outside_session_of_module")]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from beamhub_reduction.follow import FollowedFrames
 from beamhub_reduction.nexus import FileMissing, FileShrank
 from reduction.bad_files import write_stack
 
-pytestmark = pytest.mark.usefixtures("outside_session")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("outside_session")]
 WRITER = Path(__file__).with_name("scan_writer.py")
 N_FRAMES = 4
 
