@@ -12,7 +12,7 @@ from contracts.kubernetes_platform import KubernetesPlatform, running_kubernetes
 from spawners.hub_kills import trial  # the folder of these tests, not the room
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.hub]
-N_KILLS = 3
+N_KILLS = 2
 
 
 @pytest.fixture
