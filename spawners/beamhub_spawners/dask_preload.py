@@ -10,9 +10,11 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from dask_gateway.scheduler_preload import make_gateway_client
+from distributed.diagnostics.plugin import SchedulerPlugin
 
 log = logging.getLogger("distributed.scheduler")
 
@@ -23,20 +25,41 @@ LOOK_S = 1.0
 _NOBODY = {"fire-and-forget"}
 
 
+class Absence(SchedulerPlugin):
+    """Since when a scheduler has been without a client, and for how long it may be.
+
+    Clients tell of themselves: one that stays for less than the time between two looks counts as well.
+    """
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self.since, self.limit_s = time.monotonic(), max(grace_s, FIRST_CLIENT_S)
+
+    def add_client(self, scheduler: Any, client: str) -> None:
+        """From now on the grace counts."""
+        self.limit_s = self._grace_s
+
+    def remove_client(self, scheduler: Any, client: str) -> None:
+        """It counts from here."""
+        self.since = time.monotonic()
+
+    def is_over(self, clients: Iterable[str]) -> bool:
+        """Whether the cluster ends, with these clients."""
+        return not set(clients) - _NOBODY and time.monotonic() - self.since > self.limit_s
+
+
 def dask_setup(scheduler: Any) -> None:
     """Watch the clients of a scheduler. dask-gateway's own preload has the command line to itself."""
-    grace_s = float(os.environ[GRACE_VARIABLE])
-    scheduler._ongoing_background_tasks.call_soon(_watch, scheduler, make_gateway_client(), grace_s)
+    absence = Absence(float(os.environ[GRACE_VARIABLE]))
+    scheduler.add_plugin(absence)
+    scheduler._ongoing_background_tasks.call_soon(_watch, scheduler, make_gateway_client(), absence)
 
 
-async def _watch(scheduler: Any, gateway: Any, grace_s: float) -> None:
-    alone_since, limit_s = time.monotonic(), max(grace_s, FIRST_CLIENT_S)
+async def _watch(scheduler: Any, gateway: Any, absence: Absence) -> None:
     while True:
-        await asyncio.sleep(min(LOOK_S, grace_s))
-        if set(scheduler.clients) - _NOBODY:
-            alone_since, limit_s = time.monotonic(), grace_s
-        elif time.monotonic() - alone_since > limit_s:
-            log.warning("No client for %.0f seconds: the cluster ends", limit_s)
+        await asyncio.sleep(min(LOOK_S, absence.limit_s))
+        if absence.is_over(scheduler.clients):
+            log.warning("No client for %.0f seconds: the cluster ends", absence.limit_s)
             try:
                 await gateway.shutdown()
             except OSError as error:  # the gateway restarts: it is asked again
